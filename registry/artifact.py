@@ -1,0 +1,182 @@
+"""An artifact, its id, its states, and its life.
+
+1.  Nobody knows it: there is no row.
+2.  *preparing*: one host claimed it. The claim's one statement inserted the row and reserved a
+    fresh random file name in it. Every other host that wants the artifact waits for this one.
+3.  The claimant writes `artifacts/<name>.tmp`, fsyncs it, renames it to `artifacts/<name>`,
+    fsyncs the folder, and only then publishes the row: a prepared row always has its file.
+4.  *prepared*: name, size and checksum of the file are in the row. `last_time_needed` is the time
+    of publishing; each need bumps it.
+5.  *failed*: the error, its kind, `num_failures`, `last_time_failed`, and `retry_at`, the only
+    thing a later claim looks at. NULL there means "never by itself". A failure that may not be
+    tried yet is answered as it stands, its message replayed, and nothing changes.
+6.  Pruned, removed or found damaged: the row is deleted and committed first, the file is unlinked
+    after. Whoever needs the artifact next finds no row and prepares it again.
+7.  A claim whose host died, or whose deadline passed, goes to whoever needs the artifact next,
+    with `num_failures` + 1. The fencing token in every guard keeps the late one out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from registry.errors import InvalidId, InvalidParams
+
+__all__ = ["Artifact", "ArtifactId", "Holder", "State", "from_micros", "to_micros"]
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class State(StrEnum):
+    """Where in its life an artifact is; an artifact that nobody knows has no state and no row."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ArtifactId:
+    """Name an artifact by what it is made of: the code, and the parameters of its preparation.
+
+    Both are 64 lower-case hex digits of BLAKE2b-256. Raises `InvalidId` for other text and
+    `TypeError` for what is no text.
+    """
+
+    code_hash: str
+    prep_hash: str
+
+    def __post_init__(self) -> None:
+        for name, value in (("code_hash", self.code_hash), ("prep_hash", self.prep_hash)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} is a str of 64 hex digits, not {type(value).__name__}")
+            if not _HASH.fullmatch(value):
+                raise InvalidId(
+                    f"{name} {value[:80]!r} is not 64 lower-case hex digits of BLAKE2b-256; "
+                    "make an id with ArtifactId.of(code, params)"
+                )
+
+    @classmethod
+    def of(cls, code: bytes, params: Mapping[str, Any] = _NO_PARAMS) -> ArtifactId:
+        """Hash the code exactly as given and the canonical form of the parameters.
+
+        The order of keys does not matter. Raises `InvalidId` for empty code and `InvalidParams`
+        for a parameter that is not None, bool, int, str, list or dict with str keys.
+        """
+        if not isinstance(code, bytes | bytearray | memoryview):
+            raise TypeError(f"code is bytes, not {type(code).__name__}")
+        if memoryview(code).nbytes == 0:
+            raise InvalidId("the code is empty; an artifact is made of at least one byte")
+        return cls(blake2b(code, digest_size=32).hexdigest(), _prep_hash(params))
+
+    @classmethod
+    def parse(cls, text: str) -> ArtifactId:
+        """Read back what `str()` of an id gave: "code_hash/prep_hash"."""
+        code_hash, _, prep_hash = text.partition("/")
+        return cls(code_hash, prep_hash)
+
+    def __str__(self) -> str:
+        return f"{self.code_hash}/{self.prep_hash}"
+
+    @property
+    def short(self) -> str:
+        """The id as people quote it: the first 12 digits of each hash."""
+        return f"{self.code_hash[:12]}/{self.prep_hash[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who prepares an artifact: the host's random id, its process, and since when."""
+
+    host_id: str
+    pid: int | None
+    hostname: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact as its row stood when it was read; nothing here changes by itself.
+
+    `size` is bytes, times are aware UTC datetimes, `prepare_seconds` wall-clock seconds.
+    `path` and `size` are None unless prepared. A path is NOT pinned: pruning may unlink it at any
+    time, so open it soon or use `open_file`.
+    """
+
+    id: ArtifactId
+    state: State
+    path: Path | None
+    size: int | None
+    checksum: str | None
+    last_time_needed: datetime | None
+    num_failures: int
+    last_time_failed: datetime | None
+    error: str | None
+    error_kind: str | None
+    retry_at: datetime | None
+    label: str | None
+    prepare_seconds: float | None
+    holder: Holder | None
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.id.short})" if self.label else self.id.short
+
+
+def from_micros(micros: int) -> datetime:
+    """Turn stored microseconds since the epoch into an aware UTC datetime."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def to_micros(span: timedelta) -> int:
+    """Turn a duration into whole microseconds."""
+    return span // _MICROSECOND
+
+
+def _prep_hash(params: Mapping[str, Any]) -> str:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params is a mapping, not {type(params).__name__}")
+    try:
+        plain = {key: value for key, value in params.items()}
+        _require_canonical(plain, "params")
+        text = json.dumps(
+            plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        canonical = b"registry/prep/1\n" + text.encode()
+    except RecursionError:
+        raise InvalidParams("params are nested too deeply, or contain themselves") from None
+    except ValueError as error:  # a lone surrogate, an int of too many digits
+        if isinstance(error, InvalidParams):
+            raise
+        raise InvalidParams(f"params have no canonical form: {error}") from None
+    return blake2b(canonical, digest_size=32).hexdigest()
+
+
+def _require_canonical(value: object, where: str) -> None:
+    match value:
+        case None | bool() | int() | str():
+            return
+        case list():
+            for index, item in enumerate(value):
+                _require_canonical(item, f"{where}[{index}]")
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidParams(f"{where} has the key {key!r}, which is no str")
+                _require_canonical(item, f"{where}[{key!r}]")
+        case _:
+            raise InvalidParams(
+                f"{where} is a {type(value).__name__}; only None, bool, int, str, list and dict "
+                "have a canonical form"
+            )

@@ -1,0 +1,120 @@
+"""What bounds a cache and its retries: the defaults, each with its reason, and their validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from registry.artifact import to_micros
+from registry.errors import InvalidSetting
+
+__all__ = ["CleanupConfig", "RetryPolicy", "Settings", "as_span", "as_stored", "from_stored"]
+
+# 10 GiB and 24 h: the original host's values. A day covers whatever runs daily; ten GiB hold some
+# thousand compiled validation functions of 2 to 30 MB.
+CACHE_LIMIT = 10 * 1024**3
+MIN_STALE_TIME = timedelta(hours=24)
+# The original's rule: the first failure and five retries, a quarter of an hour apart.
+MAX_RETRIES = 5
+RETRY_COOLDOWN = timedelta(minutes=15)
+# Longer than the longest compilation known to us (the original gives up after 4 x 360 s).
+PREPARE_TIMEOUT = timedelta(minutes=30)
+# No duration may push a time of day beyond what datetime can say (the year 9999).
+LONGEST = timedelta(days=36500)
+_LARGEST = 2**63 - 1  # SQLite's INTEGER
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupConfig:
+    """Bound the cache: `cache_limit` in bytes; nothing needed within `min_stale_time` is pruned.
+
+    Given to a handle it overrides the stored settings for that handle only.
+    """
+
+    cache_limit: int = CACHE_LIMIT
+    min_stale_time: timedelta = MIN_STALE_TIME
+
+    def __post_init__(self) -> None:
+        as_amount("cache_limit", self.cache_limit)
+        as_span("min_stale_time", self.min_stale_time)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last failure.
+
+    Given to a handle it overrides the stored settings for that handle only.
+    """
+
+    max_retries: int = MAX_RETRIES
+    cooldown: timedelta = RETRY_COOLDOWN
+
+    def __post_init__(self) -> None:
+        as_amount("max_retries", self.max_retries)
+        as_span("cooldown", self.cooldown)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings stored with the cache and shared by all its hosts.
+
+    `hard_limit` (bytes, None: no such limit) bounds the cache even where everything was needed
+    recently. `prepare_timeout` is how long a claim is held by default before others may take it.
+    """
+
+    cache_limit: int = CACHE_LIMIT
+    min_stale_time: timedelta = MIN_STALE_TIME
+    max_retries: int = MAX_RETRIES
+    retry_cooldown: timedelta = RETRY_COOLDOWN
+    prepare_timeout: timedelta = PREPARE_TIMEOUT
+    hard_limit: int | None = None
+
+
+SPANS = frozenset({"min_stale_time", "retry_cooldown", "prepare_timeout"})
+_NAMES = tuple(field.name for field in fields(Settings))
+
+
+def as_span(name: str, value: object) -> timedelta:
+    """Check a duration; a bare number raises TypeError, one out of range `InvalidSetting`."""
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{name} is a datetime.timedelta, not {type(value).__name__}")
+    if not timedelta(0) <= value <= LONGEST:
+        raise InvalidSetting(f"{name} is {value}; it must be between 0 and {LONGEST.days} days")
+    return value
+
+
+def as_amount(name: str, value: object) -> int:
+    """Check a number of bytes or of times; a negative one raises `InvalidSetting`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is an int, not {type(value).__name__}")
+    if not 0 <= value <= _LARGEST:
+        raise InvalidSetting(f"{name} is {value}; it must be between 0 and {_LARGEST}")
+    return value
+
+
+def as_stored(changes: Mapping[str, Any]) -> dict[str, int | None]:
+    """Check changes of settings and give them the form they are stored in: integers."""
+    return {name: _stored(name, value) for name, value in changes.items()}
+
+
+def from_stored(stored: Mapping[str, int | None]) -> Settings:
+    """Read settings back; what is not stored has its default, what we do not know is ignored."""
+    known = {name: stored[name] for name in _NAMES if name in stored}
+    return Settings(
+        **{
+            name: timedelta(microseconds=value or 0) if name in SPANS else value
+            for name, value in known.items()
+        }  # type: ignore[arg-type]
+    )
+
+
+def _stored(name: str, value: object) -> int | None:
+    if name not in _NAMES:
+        raise InvalidSetting(f"there is no setting {name!r}; the settings are {', '.join(_NAMES)}")
+    if name in SPANS:
+        return to_micros(as_span(name, value))
+    if name == "hard_limit" and value is None:
+        return None
+    return as_amount(name, value)

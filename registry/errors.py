@@ -1,0 +1,159 @@
+"""Every error that `registry` raises on purpose: one base class, one name for each thing that went wrong.
+
+A message names the artifact, its state, and what to do next. An operation that raises one of these
+changed nothing, unless its docstring says otherwise. A wrong *type* is a plain `TypeError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.artifact import Artifact
+
+__all__ = [
+    "AmbiguousPrefix",
+    "ArtifactBusy",
+    "CacheDirectoryRefused",
+    "ClaimLost",
+    "CodeTooLarge",
+    "DatabaseDamaged",
+    "DiskFull",
+    "HandleClosed",
+    "HandleForked",
+    "InvalidData",
+    "InvalidId",
+    "InvalidParams",
+    "InvalidSetting",
+    "NotARegistry",
+    "OpenTimeout",
+    "PreparationFailed",
+    "PrepareError",
+    "RecursivePreparation",
+    "RegistryBusy",
+    "RegistryError",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "UnknownArtifact",
+    "WaitTimeout",
+    "WrongLoop",
+]
+
+
+class RegistryError(Exception):
+    """The base of every error that `registry` raises on purpose."""
+
+
+class InvalidId(RegistryError, ValueError):
+    """An artifact id is not two hashes of 64 lower-case hex digits, or there is no code to hash."""
+
+
+class InvalidParams(RegistryError, ValueError):
+    """Preparation parameters hold something that has no canonical form."""
+
+
+class InvalidSetting(RegistryError, ValueError):
+    """A setting has an unknown name or a value outside its range."""
+
+
+class InvalidData(RegistryError, ValueError):
+    """What was handed over to be stored cannot be: empty bytes, no plain file, text with NUL."""
+
+
+class CodeTooLarge(RegistryError, ValueError):
+    """The code is, or decompresses to, more bytes than the limit; it is not remembered as a failure."""
+
+
+class UnknownArtifact(RegistryError, LookupError):
+    """There is no such prepared artifact (any more); prepare it and ask again."""
+
+
+class AmbiguousPrefix(RegistryError, LookupError):
+    """Several artifacts start with this prefix; give more digits."""
+
+
+class ArtifactBusy(RegistryError):
+    """The artifact is being prepared just now; wait for it, then try again."""
+
+
+class ClaimLost(RegistryError):
+    """The claim is no longer held: it ended, or another host took it over. The work is discarded."""
+
+
+class WaitTimeout(RegistryError, TimeoutError):
+    """The artifact was still being prepared when the time for waiting ran out."""
+
+
+class RecursivePreparation(RegistryError, RuntimeError):
+    """A `prepare` asked for the very artifact that it is preparing, which could never end."""
+
+
+class PreparationFailed(RegistryError):
+    """The artifact could not be prepared, now or at an earlier time that is remembered.
+
+    `artifact` is the failed artifact: its `error`, `error_kind`, `num_failures` and `retry_at`.
+    `__cause__` is the exception of `prepare` where it ran in this call.
+    """
+
+    def __init__(self, message: str, artifact: Artifact | None = None) -> None:
+        super().__init__(message)
+        self.artifact = artifact
+
+
+class PrepareError(RegistryError):
+    """Raised *by* a `prepare` to say how it failed.
+
+    `deterministic` errors are remembered and never retried by themselves: the same code will fail
+    the same way. `kind` is a short word that groups failures (default: "preparation").
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "preparation", deterministic: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.deterministic = deterministic
+
+
+class HandleClosed(RegistryError):
+    """The handle was closed; open a new one."""
+
+
+class HandleForked(HandleClosed):
+    """The handle was opened in the parent of this process; open a new one after a fork."""
+
+
+class WrongLoop(RegistryError, RuntimeError):
+    """An `AsyncRegistry` was used from another event loop than the one that opened it."""
+
+
+class RegistryBusy(RegistryError, TimeoutError):
+    """The database stayed locked by others past the time-out; the statement was not run."""
+
+
+class CacheDirectoryRefused(RegistryError):
+    """The cache directory is not safe or not usable: not ours, writable by others, not local."""
+
+
+class OpenTimeout(RegistryError, TimeoutError):
+    """Another process has been creating or migrating the cache for too long."""
+
+
+class NotARegistry(RegistryError):
+    """The database belongs to another application; it is left as it is."""
+
+
+class DatabaseDamaged(RegistryError):
+    """The database cannot be read as one of ours."""
+
+
+class SchemaTooNew(RegistryError):
+    """The database was written by a newer version that no longer admits this one; upgrade `registry`."""
+
+
+class SchemaTooOld(RegistryError):
+    """The database has an older schema, and upgrading it was not allowed; run `registry db upgrade`."""
+
+
+class DiskFull(RegistryError, OSError):
+    """There is no room left on the disk of the cache; prune it or make room, then try again."""
