@@ -148,7 +148,7 @@ def _prep_hash(params: Mapping[str, Any]) -> str:
     if not isinstance(params, Mapping):
         raise TypeError(f"params is a mapping, not {type(params).__name__}")
     try:
-        plain = {key: value for key, value in params.items()}
+        plain = dict(params)
         _require_canonical(plain, "params")
         text = json.dumps(
             plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False

@@ -43,7 +43,7 @@ class CleanupConfig:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last failure.
+    """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last one.
 
     Given to a handle it overrides the stored settings for that handle only.
     """

@@ -1,7 +1,7 @@
-"""Every error that `registry` raises on purpose: one base class, one name for each thing that went wrong.
+"""Every error that `registry` raises on purpose: one base class, one name a thing gone wrong.
 
-A message names the artifact, its state, and what to do next. An operation that raises one of these
-changed nothing, unless its docstring says otherwise. A wrong *type* is a plain `TypeError`.
+A message names the artifact, its state, and what to do next. An operation that raises one of
+these changed nothing, unless its docstring says otherwise. A wrong *type* is a plain `TypeError`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class InvalidData(RegistryError, ValueError):
 
 
 class CodeTooLarge(RegistryError, ValueError):
-    """The code is, or decompresses to, more bytes than the limit; it is not remembered as a failure."""
+    """The code is, or decompresses to, more bytes than the limit; this is not remembered."""
 
 
 class UnknownArtifact(RegistryError, LookupError):
@@ -77,7 +77,7 @@ class ArtifactBusy(RegistryError):
 
 
 class ClaimLost(RegistryError):
-    """The claim is no longer held: it ended, or another host took it over. The work is discarded."""
+    """The claim ended, or another host took it over; the work is discarded."""
 
 
 class WaitTimeout(RegistryError, TimeoutError):
@@ -148,11 +148,11 @@ class DatabaseDamaged(RegistryError):
 
 
 class SchemaTooNew(RegistryError):
-    """The database was written by a newer version that no longer admits this one; upgrade `registry`."""
+    """The database is of a newer version that no longer admits this one; upgrade `registry`."""
 
 
 class SchemaTooOld(RegistryError):
-    """The database has an older schema, and upgrading it was not allowed; run `registry db upgrade`."""
+    """The database has an older schema, and upgrading was not allowed: `registry db upgrade`."""
 
 
 class DiskFull(RegistryError, OSError):
