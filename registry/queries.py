@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from registry.artifact import State
 from registry.schema import artifact, setting, usage
 from registry.statement import Statement, compiled, constant, given
-from registry.transitions import oldest_over_the_limit
+from registry.transitions import oldest_over_the_limit, stored
 
 __all__ = ["Row"]
 
@@ -113,7 +113,7 @@ CLAIMANTS = compiled(
 PATHS_PAGE = compiled(
     "paths page",
     "Read which files the rows refer to, a page after a row id.",
-    select(_ROW.id, _ROW.path)
+    select(_ROW.id, _ROW.state, _ROW.path)
     .where(_ROW.id > given("after_id"), _ROW.path.is_not(None))
     .order_by(_ROW.id)
     .limit(given("most"))
@@ -134,10 +134,9 @@ USAGE = compiled(
     select(
         usage.c.prepared_count,
         usage.c.prepared_bytes,
-        *(
-            select(setting.c.value).where(setting.c.name == constant(name)).scalar_subquery()
-            for name in ("cache_limit", "min_stale_time", "hard_limit")
-        ),
+        stored("cache_limit"),
+        stored("min_stale_time"),
+        stored("hard_limit"),
     ),
 )
 COUNTS = compiled(
@@ -150,10 +149,21 @@ COUNTS = compiled(
 )
 SUMS = compiled(
     "sums",
-    "Count and sum the prepared anew, to compare them with what the triggers kept.",
-    select(func.count(), func.coalesce(func.sum(_ROW.size), constant(0)))
-    .select_from(artifact)
-    .where(_PREPARED),
+    "Count and sum the prepared anew, beside what the triggers kept.",
+    select(
+        usage.c.prepared_count,
+        usage.c.prepared_bytes,
+        select(func.count()).select_from(artifact).where(_PREPARED).scalar_subquery(),
+        select(func.coalesce(func.sum(_ROW.size), constant(0))).where(_PREPARED).scalar_subquery(),
+    ),
+)
+CORRECT_USAGE = Statement(
+    "correct usage",
+    "Write what the prepared really sum up to.",
+    """\
+UPDATE usage SET (prepared_count, prepared_bytes) =
+  (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared')""",
+    writes=True,
 )
 DOOMED = compiled(
     "doomed",

@@ -36,6 +36,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    ScalarSelect,
     and_,
     case,
     delete,
@@ -127,10 +128,14 @@ def _leads_to(event: Event) -> dict[str, Any]:
     return {"state": constant(target)}
 
 
+def stored(name: str) -> ScalarSelect[Any]:
+    """Read a setting of the cache inside a statement; NULL where it was never changed."""
+    return select(setting.c.value).where(setting.c.name == constant(name)).scalar_subquery()
+
+
 def _given_or_stored(name: str, default: int) -> ColumnElement[Any]:
     """Read a setting inside a statement: the handle's own, else the cache's, else the default."""
-    stored = select(setting.c.value).where(setting.c.name == constant(name)).scalar_subquery()
-    return func.coalesce(given(name), stored, constant(default))
+    return func.coalesce(given(name), stored(name), constant(default))
 
 
 _MAX_RETRIES = _given_or_stored("max_retries", config.MAX_RETRIES)
@@ -295,14 +300,17 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             "Move the deadline of a claim.",
             _change(Event.EXTEND, _MINE, deadline=given("now") + given("prepare_timeout")),
         ),
-        Event.NEED: _transition(
-            Event.NEED,
+        # The most frequent one: whoever needs an artifact has its row, and wants to know how
+        # often to write.
+        Event.NEED: compiled(
+            Event.NEED.value,
             "Note that a prepared artifact is needed now.",
             _change(
                 Event.NEED,
                 and_(_THIS, _ROW.path == given("seen_path")),
                 last_time_needed=given("now"),
-            ),
+            ).returning(stored("min_stale_time")),
+            writes=True,
         ),
         Event.PRUNE: _transition(
             Event.PRUNE,
