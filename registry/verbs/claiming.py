@@ -320,3 +320,15 @@ def _lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:
         f"the claim of {lease.id.short} was lost: its deadline passed or its host was taken for "
         f"dead, and {now}; the work is discarded, ask for the artifact again"
     )
+
+
+def give_back_all(handle: Handle) -> Verb[None]:
+    """Release every claim of a handle that closes."""
+    for lease in handle.claims.all():
+        yield from give_back(handle, lease)
+
+
+def claimed_row(lease: Lease) -> Row:
+    """The row as the claim, or its last extension, left it."""
+    assert lease.claimed is not None  # a lease is handed out only once it is won
+    return lease.claimed
