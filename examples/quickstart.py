@@ -1,6 +1,6 @@
 """Compile a real module once, and find it again: in this process, and in one that starts later.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 import subprocess
@@ -9,8 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from registry import Registry, wasm
 from unrolled import module  # beside this file: a module that takes a while to compile
+
+from registry import Registry, wasm
 
 code = module().encode()
 request = {"invoke": "count_primes", "args": [10_000]}
