@@ -33,6 +33,7 @@ __all__ = [
     "complain",
     "complain_of",
     "exit_code",
+    "sentence",
 ]
 
 DONE = 0
@@ -60,9 +61,12 @@ def exit_code(error: Exception) -> int:
     return UNUSABLE if isinstance(error, _UNUSABLE) else FAILED
 
 
-def complain(error: Exception, *, as_json: bool) -> None:
+def complain(error: Exception, *, about: str = "", as_json: bool) -> None:
     """Write an error to stderr, as its sentence or as `{"error": {"type", "message"}}`."""
-    complain_of(type(error).__name__, _sentence(error), as_json=as_json)
+    message = sentence(error)
+    if about and about not in message:
+        message = f"{about}: {message}"
+    complain_of(type(error).__name__, message, as_json=as_json)
 
 
 def complain_of(kind: str, message: str, *, as_json: bool) -> None:
@@ -73,7 +77,7 @@ def complain_of(kind: str, message: str, *, as_json: bool) -> None:
         say("error:", "\n  ".join(visible(line) for line in message.splitlines()))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """Say what went wrong: an `OSError` without its number, everything else as it says itself."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -10,11 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from threading import Thread
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-__all__ = ["Interruption"]
+__all__ = ["Interruption", "interruptibly"]
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,3 +49,20 @@ class Interruption:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
+
+
+def interruptibly(work: Callable[[], T]) -> T:
+    """Do native work in a thread while we wait, so that a signal need not wait for its end.
+
+    What is interrupted is left behind in its thread, and ends with the process.
+    """
+    future: Future[T] = Future()
+
+    def worker() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=worker, daemon=True).start()
+    return future.result()

@@ -61,9 +61,9 @@ class Session:
         if not self.json:
             output.say(text)
 
-    def complain(self, error: Exception) -> None:
+    def complain(self, error: Exception, *, about: str = "") -> None:
         """Report an error, go on with the rest, and fail at the end."""
-        exits.complain(error, as_json=self.json)
+        exits.complain(error, about=about, as_json=self.json)
         self.failed = True
 
     def __enter__(self) -> Self:
