@@ -1,0 +1,124 @@
+"""The table of artifacts, their usage, and the settings.
+
+The statements are written out: a migration never imports the program, which moves on.
+"""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+ARTIFACT = """\
+CREATE TABLE artifact (
+  -- One row for each artifact that is being prepared, prepared, or failed to prepare.
+  -- Times are microseconds since 1970-01-01 UTC. No row: nobody knows the artifact.
+  id               INTEGER PRIMARY KEY,
+  code_hash        TEXT NOT NULL,     -- BLAKE2b-256 of the code as given, 64 hex digits
+  prep_hash        TEXT NOT NULL,     -- BLAKE2b-256 of the canonical preparation parameters
+  state            TEXT NOT NULL,     -- preparing, prepared or failed
+  path             TEXT,              -- name of the file in artifacts/ (reserved while preparing)
+  size             INTEGER,           -- bytes of the file
+  checksum         TEXT,              -- xxh3_128 of the file
+  last_time_needed INTEGER,           -- pruning takes the smallest first
+  num_failures     INTEGER NOT NULL DEFAULT 0,
+  last_time_failed INTEGER,
+  error            TEXT,              -- the last failure's message
+  error_kind       TEXT,              -- ... and its kind, such as host_died or deadline
+  retry_at         INTEGER,           -- when a failed one may be claimed; NULL: never by itself
+  host_id          TEXT,              -- who prepares it
+  token            TEXT,              -- the claim's fencing token
+  claimed_at       INTEGER,
+  deadline         INTEGER,           -- after this, others may take the claim over
+  created_at       INTEGER,
+  prepare_seconds  REAL,              -- wall-clock time from claim to publish
+  label            TEXT,              -- what a person calls it: a file name, a module name
+  UNIQUE (code_hash, prep_hash),
+  CHECK (length(code_hash) = 64 AND code_hash NOT GLOB '*[^0-9a-f]*'),
+  CHECK (length(prep_hash) = 64 AND prep_hash NOT GLOB '*[^0-9a-f]*'),
+  CHECK (state IN ('preparing', 'prepared', 'failed')),
+  CHECK (path IS NULL OR (length(path) = 132 AND substr(path, 129) = '.pvf'
+                          AND substr(path, 1, 128) NOT GLOB '*[^0-9a-f]*')),
+  CHECK (size >= 0 AND num_failures >= 0),
+  CHECK (length(error) <= 65536 AND length(label) <= 1024),
+  CHECK ((last_time_failed IS NULL) = (error IS NULL)),
+  CHECK (state <> 'preparing' OR (path IS NOT NULL AND size IS NULL AND checksum IS NULL)),
+  CHECK (state <> 'prepared' OR (path IS NOT NULL AND size IS NOT NULL AND checksum IS NOT NULL
+                                 AND last_time_needed IS NOT NULL AND num_failures = 0
+                                 AND error IS NULL AND error_kind IS NULL AND retry_at IS NULL)),
+  CHECK (state <> 'failed' OR (path IS NULL AND size IS NULL AND checksum IS NULL
+                               AND error IS NOT NULL)),
+  CHECK ((state = 'preparing') = (token IS NOT NULL)),
+  CHECK ((state = 'preparing') = (host_id IS NOT NULL)),
+  CHECK ((state = 'preparing') = (deadline IS NOT NULL))
+) STRICT"""
+
+BY_LAST_USE = """\
+CREATE INDEX artifact_by_last_use ON artifact (last_time_needed, id, size)
+  WHERE state = 'prepared'"""
+
+PREPARING = """\
+CREATE INDEX artifact_preparing ON artifact (host_id) WHERE state = 'preparing'"""
+
+FAILED = """\
+CREATE INDEX artifact_failed ON artifact (last_time_failed) WHERE state = 'failed'"""
+
+USAGE = """\
+CREATE TABLE usage (
+  -- One row, kept by triggers on artifact: how much is prepared. Read it, never write it.
+  prepared_count INTEGER NOT NULL,
+  prepared_bytes INTEGER NOT NULL
+) STRICT"""
+
+USAGE_INSERT = """\
+CREATE TRIGGER usage_insert AFTER INSERT ON artifact WHEN new.state = 'prepared' BEGIN
+  UPDATE usage SET prepared_count = prepared_count + 1, prepared_bytes = prepared_bytes + new.size;
+END"""
+
+USAGE_UPDATE = """\
+CREATE TRIGGER usage_update AFTER UPDATE OF state, size ON artifact
+WHEN old.state = 'prepared' OR new.state = 'prepared' BEGIN
+  UPDATE usage SET
+    prepared_count = prepared_count + (new.state = 'prepared') - (old.state = 'prepared'),
+    prepared_bytes = prepared_bytes + iif(new.state = 'prepared', new.size, 0)
+                                    - iif(old.state = 'prepared', old.size, 0);
+END"""
+
+USAGE_DELETE = """\
+CREATE TRIGGER usage_delete AFTER DELETE ON artifact WHEN old.state = 'prepared' BEGIN
+  UPDATE usage SET prepared_count = prepared_count - 1, prepared_bytes = prepared_bytes - old.size;
+END"""
+
+SETTING = """\
+CREATE TABLE setting (
+  -- What bounds the cache, shared by all its hosts; a missing name has its default.
+  -- cache_limit, hard_limit: bytes. min_stale_time, retry_cooldown, prepare_timeout: microseconds.
+  name  TEXT PRIMARY KEY,
+  value INTEGER
+) STRICT, WITHOUT ROWID"""
+
+TABLES = ("artifact", "usage", "setting")
+
+
+def upgrade() -> None:
+    for statement in (
+        ARTIFACT,
+        BY_LAST_USE,
+        PREPARING,
+        FAILED,
+        USAGE,
+        USAGE_INSERT,
+        USAGE_UPDATE,
+        USAGE_DELETE,
+        SETTING,
+    ):
+        op.get_bind().exec_driver_sql(statement)
+    op.get_bind().exec_driver_sql("INSERT INTO usage VALUES (0, 0)")
+    op.get_bind().exec_driver_sql(f"PRAGMA application_id = {0x70766652}")  # "pvfR"
+    op.get_bind().exec_driver_sql("PRAGMA user_version = 1")
+
+
+def downgrade() -> None:
+    for table in TABLES:
+        op.get_bind().exec_driver_sql(f"DROP TABLE {table}")
+    op.get_bind().exec_driver_sql("PRAGMA application_id = 0")
+    op.get_bind().exec_driver_sql("PRAGMA user_version = 0")

@@ -1,0 +1,127 @@
+"""The schema across versions: what a database has, what we need, and how to get there.
+
+Opening asks for the revision with one SELECT; Alembic is imported only when there is something to
+migrate. An upgrade is one IMMEDIATE transaction, on a connection that is handed to Alembic: it
+happens as a whole or not at all, and no host writes while it runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.errors import NotARegistry, SchemaTooNew
+from registry.schema import APPLICATION_ID
+from registry.world.database import connect
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["HEAD", "current", "downgrade", "require_ours", "upgrade"]
+
+# The newest revision this version of the program knows; a test compares it with `migrations/`.
+HEAD = "0001"
+# STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
+OLDEST_SQLITE = (3, 37, 0)
+LOCK_TIMEOUT_SECONDS = 30.0
+
+
+def current(connection: sqlite3.Connection) -> str | None:
+    """The revision of a database of ours; None if it is empty.
+
+    Raises `NotARegistry` for a database of another application.
+    """
+    require_ours(connection)
+    try:
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        return None
+    return rows[0][0] if rows else None
+
+
+def require_ours(connection: sqlite3.Connection) -> None:
+    """Refuse a database that has another application's id, or tables but not our id."""
+    ((application,),) = connection.execute("PRAGMA application_id").fetchall()
+    if application == APPLICATION_ID:
+        return
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != 0 or tables:
+        raise NotARegistry(
+            f"registry.db belongs to another application (id {application:#x}); "
+            "it is left as it is: name another cache directory"
+        )
+
+
+def upgrade(path: str, revision: str = "head") -> None:
+    """Bring a database to a revision, in one transaction."""
+    _run(path, "upgrade", revision)
+
+
+def downgrade(path: str, revision: str) -> None:
+    """Take a database back to an older revision, in one transaction."""
+    _run(path, "downgrade", revision)
+
+
+def require_known(revision: str) -> None:
+    """Refuse a revision that this version does not know: a newer one made it."""
+    if not _knows(revision):
+        raise SchemaTooNew(
+            f"the database has schema {revision}, newer than this version of registry knows "
+            f"({HEAD}); upgrade registry"
+        )
+
+
+def config() -> Config:
+    """Alembic's configuration, made in code: there is no ini file to be found or lost."""
+    from alembic.config import Config
+
+    made = Config()
+    made.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    return made
+
+
+def _run(path: str, direction: str, revision: str) -> None:
+    from alembic import command
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: connect(path, synchronous="FULL", timeout=LOCK_TIMEOUT_SECONDS),
+        poolclass=NullPool,
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        settings = config()
+        settings.attributes["connection"] = connection
+        getattr(command, direction)(settings, revision)
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise AssertionError(f"the migration would leave dangling references: {broken}")
+        connection.commit()
+
+
+def _knows(revision: str) -> bool:
+    if revision == HEAD:
+        return True
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(config())
+    return revision in {known.revision for known in script.walk_revisions()}
+
+
+def _scripts() -> Path:
+    """In a wheel they are inside the package; in a checkout, beside it."""
+    inside = Path(__file__).parent / "migrations"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+def revision_of(path: str) -> str | None:
+    """The revision of the database at a path."""
+    with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
+        return current(connection)

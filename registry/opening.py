@@ -1,0 +1,152 @@
+"""Open a cache: check its directory, create or migrate its database, and nothing more.
+
+Only when something is to be made or migrated is `open.lock` taken: any number of processes may open
+a brand-new directory at once. WAL is switched on once, at creation, and with retries, for several
+processes that open a new file at once do fail there, whatever their busy timeout.
+
+Nothing here grows with the cache. The database's own files are never opened but through SQLite:
+closing such a descriptor would drop the locks that SQLite holds in this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from registry import migrate
+from registry.effects import Locked
+from registry.errors import (
+    CacheDirectoryRefused,
+    DatabaseDamaged,
+    OpenTimeout,
+    RegistryBusy,
+    RegistryError,
+    SchemaTooOld,
+)
+from registry.world import clock
+from registry.world.database import connect, translated
+from registry.world.directory import prepared_directory
+
+__all__ = ["database_path", "open_cache"]
+
+OPEN_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.005
+_WAL_TRIES = 200
+
+
+def database_path(cache: Path) -> str:
+    """Where the database of a cache is."""
+    return str(cache / "registry.db")
+
+
+def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Path:
+    """Make a cache ready to be used by this version; answer its directory, absolute.
+
+    Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
+    `SchemaTooNew`, and `SchemaTooOld` where `upgrade` is False.
+    """
+    if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
+        raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
+    cache = prepared_directory(directory)
+    if not _is_ready(cache):
+        with _opening(cache):
+            _make_ready(cache, upgrade)
+    return cache
+
+
+def _is_ready(cache: Path) -> bool:
+    return _size(cache) > 0 and _revision(cache) == migrate.HEAD
+
+
+def _make_ready(cache: Path, upgrade: bool) -> None:
+    path = database_path(cache)
+    if _size(cache) == 0:
+        _create(path)
+    revision = _revision(cache)
+    if revision is None:
+        migrate.upgrade(path)
+    elif revision != migrate.HEAD:
+        migrate.require_known(revision)
+        if not upgrade:
+            raise SchemaTooOld(
+                f"{path} has schema {revision}, this version needs {migrate.HEAD}; "
+                "run `registry db upgrade`, or open it with upgrade=True"
+            )
+        migrate.upgrade(path)
+
+
+def _create(path: str) -> None:
+    with suppress(FileExistsError):  # an empty one is as good as none
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    for _ in range(_WAL_TRIES):
+        try:
+            with closing(connect(path, timeout=1.0)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            problem = translated(error, path)
+            if not isinstance(problem, Locked):
+                raise problem from error
+            time.sleep(_POLL_SECONDS)
+    raise RegistryBusy(f"{path} is held by another program; WAL could not be switched on")
+
+
+def _size(cache: Path) -> int:
+    """The size of the database, 0 if there is none; refuses one that is not a file of ours."""
+    path = database_path(cache)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    if not os.path.isfile(path) or os.path.islink(path):
+        raise CacheDirectoryRefused(f"{path} is no plain file; move it away")
+    if found.st_uid != os.geteuid():
+        raise CacheDirectoryRefused(f"{path} belongs to user {found.st_uid}, not to us")
+    return found.st_size
+
+
+def _revision(cache: Path) -> str | None:
+    path = database_path(cache)
+    try:
+        return migrate.revision_of(path)
+    except sqlite3.Error as error:
+        problem = translated(error, path)
+        if isinstance(problem, Locked):
+            raise RegistryBusy(f"{path} is locked by another program; try again") from error
+        if isinstance(problem, RegistryError):
+            raise problem from error
+        raise DatabaseDamaged(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _opening(cache: Path) -> Iterator[None]:
+    """Hold `open.lock`; raises `OpenTimeout`, naming who holds it."""
+    fd = os.open(cache / "open.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
+        while not _locked(fd):
+            if clock.elapsed() > until:
+                holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise OpenTimeout(
+                    f"process {holder} has been creating or migrating {cache} for more than "
+                    f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
+                )
+            time.sleep(_POLL_SECONDS)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

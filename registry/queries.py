@@ -1,0 +1,190 @@
+"""What is asked of the database without changing an artifact: look-ups, lists, sums, settings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import and_, func, literal_column, or_, select, text
+from sqlalchemy.dialects.sqlite import insert
+
+from registry.artifact import State
+from registry.schema import artifact, setting, usage
+from registry.statement import Statement, compiled, constant, given
+from registry.transitions import oldest_over_the_limit, stored
+
+__all__ = ["Row"]
+
+_ROW = artifact.c
+_LISTED = given("ids")
+_PREPARED = _ROW.state == constant(State.PREPARED)
+_PREPARING = _ROW.state == constant(State.PREPARING)
+_FAILED = _ROW.state == constant(State.FAILED)
+
+
+class Row(NamedTuple):
+    """A row of `artifact`, in the order of its columns."""
+
+    id: int
+    code_hash: str
+    prep_hash: str
+    state: str
+    path: str | None
+    size: int | None
+    checksum: str | None
+    last_time_needed: int | None
+    num_failures: int
+    last_time_failed: int | None
+    error: str | None
+    error_kind: str | None
+    retry_at: int | None
+    host_id: str | None
+    token: str | None
+    claimed_at: int | None
+    deadline: int | None
+    created_at: int | None
+    prepare_seconds: float | None
+    label: str | None
+
+
+READ = compiled(
+    "read",
+    "Read one artifact.",
+    select(*_ROW).where(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep")),
+)
+READ_SEVERAL = compiled(
+    "read several",
+    "Read the rows that a handle waits for, by a JSON array of their row ids.",
+    select(*_ROW).where(_ROW.id.in_(select(text("value")).select_from(func.json_each(_LISTED)))),
+)
+PREPARED_PAGE = compiled(
+    "prepared page",
+    "List a page of the prepared, most recently needed first, after a key.",
+    select(*_ROW)
+    .where(
+        _PREPARED,
+        _ROW.last_time_needed <= given("before"),
+        or_(_ROW.last_time_needed < given("before"), _ROW.id < given("before_id")),
+    )
+    .order_by(_ROW.last_time_needed.desc(), _ROW.id.desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+ALL_PREPARING = compiled(
+    "all preparing",
+    "List those being prepared, the last claim first; they are as few as the hosts at work.",
+    select(*_ROW).where(_PREPARING).order_by(_ROW.claimed_at.desc()),
+)
+FAILED_PAGE = compiled(
+    "failed page",
+    "List a page of the failed, the last failure first, after a key.",
+    select(*_ROW)
+    .where(
+        _FAILED,
+        _ROW.last_time_failed <= given("before"),
+        or_(_ROW.last_time_failed < given("before"), _ROW.id < given("before_id")),
+    )
+    .order_by(_ROW.last_time_failed.desc(), _ROW.id.desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+BY_PREFIX = compiled(
+    "by prefix",
+    "Find artifacts by the first digits of their hashes; `code_end` bounds them from above.",
+    select(*_ROW)
+    .where(
+        _ROW.code_hash >= given("code_start"),
+        _ROW.code_hash < given("code_end"),
+        func.substr(_ROW.prep_hash, constant(1), func.length(given("prep_start")))
+        == given("prep_start"),
+    )
+    .limit(constant(2))
+    .offset(constant(0)),
+)
+CLAIMS_OF = compiled(
+    "claims of",
+    "Read the claims of one host.",
+    select(*_ROW).where(_PREPARING, _ROW.host_id == given("seen_host")),
+)
+CLAIMANTS = compiled(
+    "claimants",
+    "Read which hosts hold claims.",
+    select(_ROW.host_id).where(_PREPARING).distinct(),
+)
+PATHS_PAGE = compiled(
+    "paths page",
+    "Read which files the rows refer to, a page after a row id.",
+    select(_ROW.id, _ROW.state, _ROW.path)
+    .where(_ROW.id > given("after_id"), _ROW.path.is_not(None))
+    .order_by(_ROW.id)
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+WHOLE_PAGE = compiled(
+    "whole page",
+    "Read a page of the prepared after a row id, to compare them with their files.",
+    select(*_ROW)
+    .where(_ROW.id > given("after_id"), _PREPARED)
+    .order_by(_ROW.id)
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+USAGE = compiled(
+    "usage",
+    "Read how much is prepared, and the settings that bound it.",
+    select(
+        usage.c.prepared_count,
+        usage.c.prepared_bytes,
+        stored("cache_limit"),
+        stored("min_stale_time"),
+        stored("hard_limit"),
+    ),
+)
+COUNTS = compiled(
+    "counts",
+    "Count the preparing and the failed.",
+    select(
+        select(func.count()).select_from(artifact).where(_PREPARING).scalar_subquery(),
+        select(func.count()).select_from(artifact).where(_FAILED).scalar_subquery(),
+    ),
+)
+SUMS = compiled(
+    "sums",
+    "Count and sum the prepared anew, beside what the triggers kept.",
+    select(
+        usage.c.prepared_count,
+        usage.c.prepared_bytes,
+        select(func.count()).select_from(artifact).where(_PREPARED).scalar_subquery(),
+        select(func.coalesce(func.sum(_ROW.size), constant(0))).where(_PREPARED).scalar_subquery(),
+    ),
+)
+CORRECT_USAGE = Statement(
+    "correct usage",
+    "Write what the prepared really sum up to.",
+    """\
+UPDATE usage SET (prepared_count, prepared_bytes) =
+  (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared')""",
+    writes=True,
+)
+DOOMED = compiled(
+    "doomed",
+    "Read what pruning would take, in the order it would go.",
+    select(*_ROW)
+    .where(and_(oldest_over_the_limit(), _PREPARED))
+    .order_by(_ROW.last_time_needed, _ROW.id),
+)
+SETTINGS = compiled("settings", "Read the settings.", select(setting.c.name, setting.c.value))
+_changes = func.json_each(given("changes")).table_valued("key", "value")
+_change = insert(setting).from_select(
+    # "where true" keeps SQLite's parser from taking ON CONFLICT for the join of the SELECT.
+    ["name", "value"],
+    select(_changes.c.key, _changes.c.value).where(literal_column("true")),
+)
+CONFIGURE = compiled(
+    "configure",
+    "Change settings, all or none, by a JSON object.",
+    _change.on_conflict_do_update(
+        index_elements=["name"], set_={"value": _change.excluded.value}
+    ).returning(setting.c.name),
+    writes=True,
+)
+INTEGRITY = Statement("integrity", "Let SQLite check its own file.", "PRAGMA integrity_check(20)")

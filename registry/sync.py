@@ -1,0 +1,369 @@
+"""`Registry`: the verbs for code that blocks.
+
+A thin driver: it performs each effect that a verb wants, as it comes. Many threads may share one
+handle. Ctrl-C in the middle of an effect is thrown into the verb as `Interrupted`; what the verb
+wants then runs to its end, and only then is the KeyboardInterrupt raised.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from registry.artifact import Artifact, ArtifactId, State
+from registry.config import CleanupConfig, RetryPolicy, Settings
+from registry.effects import Effect, Interrupted, Run, Verb
+from registry.errors import ClaimLost, HandleClosed
+from registry.opening import database_path, open_cache
+from registry.verbs import (
+    claiming,
+    looking,
+    needing,
+    preparing,
+    pruning,
+    reconciling,
+    waiting,
+)
+from registry.verbs.handle import Handle, Lease
+from registry.verbs.looking import Stats
+from registry.verbs.reconciling import CheckReport
+from registry.world.database import Database
+from registry.world.world import World
+
+__all__ = ["Claim", "Registry"]
+
+T = TypeVar("T")
+
+
+def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
+    """Run a verb to its end; the rules of interruption are told in `registry.effects`."""
+    stopped: BaseException | None = None
+    step: Callable[[Any], Effect[Any]] = verb.send
+    answer: Any = None
+    try:
+        while True:
+            effect = step(answer)
+            try:
+                step, answer = verb.send, perform(effect)
+            except Exception as error:  # noqa: BLE001 - the verb is told, and decides
+                step, answer = verb.throw, error
+            except BaseException as stop:  # noqa: BLE001 - Ctrl-C: the verb compensates first
+                stopped = stopped or stop
+                step, answer = verb.throw, Interrupted()
+    except StopIteration as done:
+        if stopped is None:
+            value: T = done.value
+            return value
+    except Interrupted:
+        if stopped is None:
+            raise
+    raise stopped
+
+
+class Registry:
+    """Open a cache of artifacts that all processes of this machine share.
+
+    `cache_dir` is made if it is missing. `cleanup` and `retry` override the stored settings for
+    this handle only; with `upgrade=False` an older schema is refused (`SchemaTooOld`) instead of
+    migrated. Use it as a context manager, or call `close`.
+
+    Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
+    `SchemaTooNew`. Threads may share a handle; a forked child may not use it (`HandleForked`).
+    """
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str],
+        *,
+        cleanup: CleanupConfig | None = None,
+        retry: RetryPolicy | None = None,
+        upgrade: bool = True,
+    ) -> None:
+        self._closed: type[HandleClosed] | None = None
+        _require(cleanup, CleanupConfig, "cleanup")
+        _require(retry, RetryPolicy, "retry")
+        cache = open_cache(cache_dir, upgrade=upgrade)
+        self._world = World(cache)
+        self._database = Database(database_path(cache))
+        self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+        _open.add(self)
+
+    @property
+    def cache_dir(self) -> Path:
+        """The cache directory, absolute."""
+        return self._handle.cache
+
+    # --- artifacts ------------------------------------------------------------------------------
+
+    def get(self, id: ArtifactId) -> Artifact | None:
+        """Answer the artifact as its row stands, or None; changes nothing, looks at no file."""
+        return self._drive(looking.get(self._handle, id))
+
+    def need(self, id: ArtifactId) -> Artifact | None:
+        """Answer the prepared artifact, its last use bumped and its file there, or None.
+
+        The file is compared by size each time, by checksum at this handle's first meeting with
+        it. A missing or damaged file is a miss: its row is dropped. The last use is written at
+        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
+        The file is NOT pinned: see `open_file`.
+        """
+        # The hot path: a dictionary, a stat, and a comparison of times.
+        hot = self._handle.hot.get(id)
+        if hot is not None and 0 <= time.time_ns() // 1000 - hot.written < hot.resolution:
+            try:
+                seen = os.stat(hot.location, follow_symlinks=False)
+            except OSError:
+                seen = None
+            if (
+                seen is not None
+                and seen.st_size == hot.row.size
+                and (seen.st_ino, seen.st_mtime_ns) == hot.identity
+            ):
+                return hot.artifact
+        return self._drive(needing.need(self._handle, id))
+
+    def claim(
+        self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
+    ) -> Claim | Artifact:
+        """Claim the right to prepare an artifact, or answer it as it stands.
+
+        The claim is yours for `timeout` (by default the setting `prepare_timeout`); after that
+        others may take it over. The artifact is answered if it is prepared, prepared by another
+        just now, or failed and not yet to be retried.
+        """
+        claimed = self._drive(claiming.claim(self._handle, id, timeout, label))
+        return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
+
+    def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
+        """Answer the artifact once it is no longer preparing, or None if it vanished.
+
+        Raises `WaitTimeout`, and `RecursivePreparation` inside the `prepare` of that artifact.
+        """
+        return self._drive(waiting.wait(self._handle, id, timeout))
+
+    def get_or_prepare(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], bytes | os.PathLike[str]],
+        *,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+    ) -> Artifact:
+        """Answer the prepared artifact, calling `prepare` if nobody on this machine has it.
+
+        `prepare` runs at most once on the machine at a time; others wait for it, for `timeout` at
+        most (`WaitTimeout`). Raises `PreparationFailed` for a failure: of this call, of the one
+        waited for, or of an earlier one that may not be tried again yet. `prepare` raises
+        `PrepareError` to say that an error is deterministic.
+        """
+        _refuse_coroutines(prepare)
+        return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))
+
+    def open_file(self, id: ArtifactId) -> BinaryIO:
+        """Open the file of a prepared artifact for reading, checked; counts as a need.
+
+        What is open survives pruning. Raises `UnknownArtifact`.
+        """
+        return self._drive(needing.open_file(self._handle, id))
+
+    def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
+        """Iterate over the artifacts, most recently needed first; no snapshot, read in pages."""
+        at: tuple[State, int, int] | None = looking.start(state)
+        while at is not None:
+            page = self._drive(looking.page(self._handle, state, at))
+            yield from page.artifacts
+            at = page.next
+
+    def find(self, prefix: str) -> ArtifactId:
+        """Find the one artifact whose code hash, or "code/prep", starts with `prefix`.
+
+        Raises `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
+        """
+        return self._drive(looking.find(self._handle, prefix))
+
+    def remove(self, id: ArtifactId) -> bool:
+        """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""
+        return self._drive(looking.remove(self._handle, id))
+
+    def retry(self, id: ArtifactId) -> bool:
+        """Let a failed artifact be tried again at once; whether it had failed."""
+        return self._drive(looking.retry(self._handle, id))
+
+    # --- the cache ------------------------------------------------------------------------------
+
+    def prune(
+        self,
+        *,
+        cache_limit: int | None = None,
+        min_stale_time: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> list[Artifact]:
+        """Delete the least recently needed until the rest is within `cache_limit` bytes.
+
+        Nothing needed within `min_stale_time` goes. What is not given is the handle's own, else
+        the stored setting. Answers what was (`dry_run`: would be) deleted, oldest first.
+        """
+        return self._drive(pruning.prune(self._handle, cache_limit, min_stale_time, dry_run))
+
+    def stats(self) -> Stats:
+        """Count what is held; costs the same at any size."""
+        return self._drive(looking.stats(self._handle))
+
+    def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
+        """Compare the database with itself and with the files; reads every row, and every file
+        with `checksums`. With `repair`, mend what differs.
+        """
+        return self._drive(reconciling.check(self._handle, repair, checksums))
+
+    def settings(self) -> Settings:
+        """Read the settings that all hosts of this cache share."""
+        return self._drive(looking.settings(self._handle))
+
+    def configure(self, **changes: Any) -> Settings:
+        """Change stored settings, all or none; other hosts obey at once.
+
+        Raises `InvalidSetting` for an unknown name or a value out of range, TypeError for a bare
+        number where a `timedelta` belongs.
+        """
+        return self._drive(looking.configure(self._handle, changes))
+
+    def close(self) -> None:
+        """Give back the claims of this handle, without a failure, and let go of everything."""
+        if self._closed is not None:
+            return
+        try:
+            self._drive(claiming.give_back_all(self._handle))
+        finally:
+            self._closed = HandleClosed
+            _open.discard(self)
+            self._handle.hot.clear()  # so that the hot path ends too
+            self._database.close()
+            self._world.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self._closed is None else "closed"
+        return f"<Registry {str(self._handle.cache)!r} {state}>"
+
+    # --- driving --------------------------------------------------------------------------------
+
+    def _drive(self, verb: Verb[T]) -> T:
+        if self._closed is not None:
+            verb.close()  # not begun
+            raise self._closed("this Registry is closed; open a new one")
+        return drive(verb, self._perform)
+
+    def _perform(self, effect: Effect[Any]) -> Any:
+        if type(effect) is Run:
+            return self._database.run(effect.statement, effect.params)
+        return self._world.perform(effect)
+
+
+class Claim:
+    """The right to prepare one artifact, held until it is published, failed, released or lost.
+
+    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, or leaving
+    without publishing, releases it.
+    """
+
+    def __init__(self, registry: Registry, lease: Lease) -> None:
+        self._registry = registry
+        self._lease = lease
+
+    @property
+    def id(self) -> ArtifactId:
+        """What is claimed."""
+        return self._lease.id
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        return self._registry._handle.artifact(claiming.claimed_row(self._lease))  # noqa: SLF001
+
+    def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
+        """End the claim with the artifact's bytes, or with a file, which is moved in.
+
+        Prunes in the same call if that passes the limit, but never what was just published.
+        Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
+        """
+        return self._drive(claiming.publish(self._handle, self._lease, data))
+
+    def fail(
+        self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
+    ) -> Artifact:
+        """End the claim with an error; not retryable: never tried again by itself.
+
+        Raises `ClaimLost`.
+        """
+        return self._drive(claiming.fail(self._handle, self._lease, error, kind, retryable))
+
+    def release(self) -> None:
+        """Give the claim back without a failure; raises `ClaimLost`."""
+        self._drive(claiming.release(self._handle, self._lease))
+
+    def extend(self, timeout: timedelta) -> None:
+        """Move the deadline to `timeout` from now; raises `ClaimLost`."""
+        self._drive(claiming.extend(self._handle, self._lease, timeout))
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if not self._lease.ended:
+            try:
+                if isinstance(error, Exception):
+                    self.fail(error)
+                else:
+                    self.release()
+            except ClaimLost:
+                if error is None:
+                    raise
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Claim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
+
+    @property
+    def _handle(self) -> Handle:
+        return self._registry._handle  # noqa: SLF001
+
+    def _drive(self, verb: Verb[T]) -> T:
+        return self._registry._drive(verb)  # noqa: SLF001
+
+
+_open: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for registry in list(_open):
+        registry.close()
+
+
+def _require(value: object, kind: type, name: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+
+
+def _refuse_coroutines(prepare: object) -> None:
+    import inspect
+
+    if inspect.iscoroutinefunction(prepare):
+        raise TypeError("prepare is a coroutine function; AsyncRegistry takes those")

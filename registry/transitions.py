@@ -1,0 +1,339 @@
+"""The legal moves of an artifact, and the guarded statements made from them.
+
+Rule 1: the table `MOVES` is the only copy of the rules. Each statement takes the states that it may
+start from out of the table, and puts them into its WHERE together with what proves the right to
+move: the fencing token, the path that was seen, or the time. The state that it leads to comes from
+the table as well.
+
+Rule 2: a transition is one statement, in autocommit, and so its own transaction. RETURNING tells
+who won: one row, the move happened; no row, it was illegal or came too late, and nothing changed.
+What was decided from an earlier read is decided again in the guard, so that nothing can come
+between.
+
+Rule 3: time is handed in (`:now`, microseconds); SQL never asks the clock.
+
+    (no row) --claim--> preparing --publish--> prepared --need--> prepared
+                        preparing --fail-----> failed
+                        failed    --claim, once retry_at has come--> preparing
+                        preparing --release--> (no row), or failed again as before (restore)
+                        preparing --take over, by another claimant--> preparing
+                        preparing --reap-----> failed
+                        prepared  --prune, remove, discard--> (no row)
+                        failed    --remove---> (no row)
+                        failed    --retry----> failed, claimable now
+
+Settings are read inside the statement that needs them, so a change is obeyed at once by all hosts;
+a handle's own values, where it has any, are handed in and win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    case,
+    delete,
+    func,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from registry import config
+from registry.artifact import State, to_micros
+from registry.schema import artifact, setting, usage
+from registry.statement import Statement, compiled, constant, given
+
+__all__ = ["MOVES", "PRUNE_BATCH", "TRANSITIONS", "Event", "Move"]
+
+# The write lock is held for one batch: 256 deletions take some milliseconds.
+PRUNE_BATCH = 256
+
+
+class Event(StrEnum):
+    """What can happen to an artifact."""
+
+    CLAIM = "claim"
+    TAKE_OVER = "take over"
+    PUBLISH = "publish"
+    FAIL = "fail"
+    RELEASE = "release"
+    RESTORE = "restore"
+    REAP = "reap"
+    EXTEND = "extend"
+    NEED = "need"
+    PRUNE = "prune"
+    REMOVE = "remove"
+    DISCARD = "discard"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From which states an event leads to which; None stands for "no row"."""
+
+    sources: tuple[State | None, ...]
+    target: State | None
+
+
+MOVES: Mapping[Event, Move] = MappingProxyType(
+    {
+        Event.CLAIM: Move((None, State.FAILED), State.PREPARING),
+        Event.TAKE_OVER: Move((State.PREPARING,), State.PREPARING),
+        Event.PUBLISH: Move((State.PREPARING,), State.PREPARED),
+        Event.FAIL: Move((State.PREPARING,), State.FAILED),
+        Event.RELEASE: Move((State.PREPARING,), None),
+        Event.RESTORE: Move((State.PREPARING,), State.FAILED),
+        Event.REAP: Move((State.PREPARING,), State.FAILED),
+        Event.EXTEND: Move((State.PREPARING,), State.PREPARING),
+        Event.NEED: Move((State.PREPARED,), State.PREPARED),
+        Event.PRUNE: Move((State.PREPARED,), None),
+        Event.REMOVE: Move((State.PREPARED, State.FAILED), None),
+        Event.DISCARD: Move((State.PREPARED,), None),
+        Event.RETRY: Move((State.FAILED,), State.FAILED),
+    }
+)
+
+_ROW = artifact.c
+_THIS = and_(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep"))
+_MINE = and_(_THIS, _ROW.token == given("my_token"))
+_NO_CLAIM = {"token": null(), "host_id": null(), "claimed_at": null(), "deadline": null()}
+_NO_FILE = {"path": null(), "size": null(), "checksum": null()}
+_NO_FAILURE = {
+    "num_failures": constant(0),
+    "last_time_failed": null(),
+    "error": null(),
+    "error_kind": null(),
+    "retry_at": null(),
+}
+
+
+def _may(event: Event) -> ColumnElement[bool]:
+    """Guard an event by the states that the table lets it start from."""
+    sources = [constant(state) for state in MOVES[event].sources if state is not None]
+    return _ROW.state == sources[0] if len(sources) == 1 else _ROW.state.in_(sources)
+
+
+def _leads_to(event: Event) -> dict[str, Any]:
+    target = MOVES[event].target
+    assert target is not None
+    return {"state": constant(target)}
+
+
+def stored(name: str) -> ScalarSelect[Any]:
+    """Read a setting of the cache inside a statement; NULL where it was never changed."""
+    return select(setting.c.value).where(setting.c.name == constant(name)).scalar_subquery()
+
+
+def _given_or_stored(name: str, default: int) -> ColumnElement[Any]:
+    """Read a setting inside a statement: the handle's own, else the cache's, else the default."""
+    return func.coalesce(given(name), stored(name), constant(default))
+
+
+_MAX_RETRIES = _given_or_stored("max_retries", config.MAX_RETRIES)
+_COOLDOWN = _given_or_stored("retry_cooldown", to_micros(config.RETRY_COOLDOWN))
+_TIMEOUT = _given_or_stored("prepare_timeout", to_micros(config.PREPARE_TIMEOUT))
+_ONE_MORE = _ROW.num_failures + constant(1)
+_ANOTHER_FAILURE = {
+    "num_failures": _ONE_MORE,
+    "last_time_failed": given("now"),
+    "error": given("why"),
+    "error_kind": given("kind"),
+}
+_MY_CLAIM = {
+    "path": given("my_path"),
+    "token": given("my_token"),
+    "host_id": given("my_host"),
+    "claimed_at": given("now"),
+    "deadline": given("now") + _TIMEOUT,
+}
+
+
+def _claim() -> Any:
+    row = insert(artifact).values(
+        code_hash=given("code"),
+        prep_hash=given("prep"),
+        created_at=given("now"),
+        label=given("called"),
+        **_leads_to(Event.CLAIM),
+        **_MY_CLAIM,
+    )
+    return row.on_conflict_do_update(
+        index_elements=["code_hash", "prep_hash"],
+        set_={
+            **_leads_to(Event.CLAIM),
+            **_MY_CLAIM,
+            "label": func.coalesce(given("called"), _ROW.label),
+        },
+        where=and_(_may(Event.CLAIM), _ROW.retry_at <= given("now")),
+    )
+
+
+def _change(event: Event, guard: ColumnElement[bool], **values: Any) -> Any:
+    stays = MOVES[event].sources == (MOVES[event].target,)  # then no trigger on state need run
+    moved = {} if stays else _leads_to(event)
+    return update(artifact).values(**moved, **values).where(guard, _may(event))
+
+
+def _end(event: Event, guard: ColumnElement[bool]) -> Any:
+    return delete(artifact).where(guard, _may(event))
+
+
+def oldest_over_the_limit() -> ColumnElement[bool]:
+    """Choose what pruning takes: the original's rule, as a window over the oldest batch.
+
+    Walk by (last_time_needed, id). A row goes while what is held, less what goes before it, is
+    still strictly over the limit; the walk stops at the first one needed too recently, and a time
+    in the future counts as recent. What is held is read inside the statement: two pruners at once
+    must not both count the same bytes.
+    """
+    batch = (
+        select(_ROW.id, _ROW.size, _ROW.last_time_needed)
+        .where(_ROW.state == constant(State.PREPARED), _ROW.id != given("spared"))
+        .order_by(_ROW.last_time_needed, _ROW.id)
+        .limit(given("most"))
+        .offset(constant(0))
+        .subquery("batch")
+    )
+    in_order = (batch.c.last_time_needed, batch.c.id)
+    freed = (func.sum(batch.c.size).over(order_by=in_order) - batch.c.size).label("freed")
+    walk = select(batch.c.id, batch.c.last_time_needed, freed).subquery("walk")
+    held = select(usage.c.prepared_bytes).scalar_subquery()
+    doomed = select(walk.c.id).where(
+        held - walk.c.freed > given("bytes_limit"), walk.c.last_time_needed <= given("horizon")
+    )
+    return _ROW.id.in_(doomed)
+
+
+def _transition(event: Event, says: str, clause: Any, *, durable: bool = False) -> Statement:
+    returning = clause.returning(*_ROW)
+    return compiled(event.value, says, returning, writes=True, durable=durable)
+
+
+TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
+    {
+        Event.CLAIM: _transition(
+            Event.CLAIM,
+            "Claim an artifact that nobody knows, or whose failure may be tried again.",
+            _claim(),
+        ),
+        Event.TAKE_OVER: _transition(
+            Event.TAKE_OVER,
+            "Claim an artifact whose claimant is gone or late, and count that as a failure.",
+            _change(
+                Event.TAKE_OVER,
+                and_(_THIS, _ROW.token == given("seen_token"), _ONE_MORE <= _MAX_RETRIES),
+                **_ANOTHER_FAILURE,
+                **_MY_CLAIM,
+                retry_at=given("now"),
+                label=func.coalesce(given("called"), _ROW.label),
+            ),
+        ),
+        Event.REAP: _transition(
+            Event.REAP,
+            "End the claim of a claimant that is gone or late, with a failure.",
+            _change(
+                Event.REAP,
+                and_(_THIS, _ROW.token == given("seen_token")),
+                **_ANOTHER_FAILURE,
+                **_NO_FILE,
+                **_NO_CLAIM,
+                retry_at=case((_ONE_MORE <= _MAX_RETRIES, given("now"))),
+            ),
+        ),
+        Event.PUBLISH: _transition(
+            Event.PUBLISH,
+            "End a claim with a file.",
+            _change(
+                Event.PUBLISH,
+                _MINE,
+                size=given("bytes"),
+                checksum=given("digest"),
+                last_time_needed=given("now"),
+                prepare_seconds=given("seconds"),
+                **_NO_FAILURE,
+                **_NO_CLAIM,
+            ),
+        ),
+        Event.FAIL: _transition(
+            Event.FAIL,
+            "End a claim with an error.",
+            _change(
+                Event.FAIL,
+                _MINE,
+                **_ANOTHER_FAILURE,
+                **_NO_FILE,
+                **_NO_CLAIM,
+                retry_at=case(
+                    (
+                        and_(given("retryable"), _ONE_MORE <= _MAX_RETRIES),
+                        given("now") + _COOLDOWN,
+                    )
+                ),
+            ),
+        ),
+        Event.RELEASE: _transition(
+            Event.RELEASE,
+            "Give back the claim of an artifact that never failed: nobody knows it again.",
+            _end(Event.RELEASE, and_(_MINE, _ROW.last_time_failed.is_(None))),
+        ),
+        Event.RESTORE: _transition(
+            Event.RESTORE,
+            "Give back the claim of an artifact that failed before: failed again, as it was.",
+            _change(
+                Event.RESTORE,
+                and_(_MINE, _ROW.last_time_failed.is_not(None)),
+                **_NO_FILE,
+                **_NO_CLAIM,
+            ),
+        ),
+        Event.EXTEND: _transition(
+            Event.EXTEND,
+            "Move the deadline of a claim.",
+            _change(Event.EXTEND, _MINE, deadline=given("now") + given("prepare_timeout")),
+        ),
+        # The most frequent one: whoever needs an artifact has its row, and wants to know how
+        # often to write.
+        Event.NEED: compiled(
+            Event.NEED.value,
+            "Note that a prepared artifact is needed now.",
+            _change(
+                Event.NEED,
+                and_(_THIS, _ROW.path == given("seen_path")),
+                last_time_needed=given("now"),
+            ).returning(stored("min_stale_time")),
+            writes=True,
+        ),
+        Event.PRUNE: _transition(
+            Event.PRUNE,
+            "Delete the least recently needed artifacts until the rest is within the limit.",
+            _end(Event.PRUNE, oldest_over_the_limit()),
+            durable=True,
+        ),
+        Event.REMOVE: _transition(
+            Event.REMOVE,
+            "Delete an artifact by hand.",
+            _end(Event.REMOVE, _THIS),
+            durable=True,
+        ),
+        Event.DISCARD: _transition(
+            Event.DISCARD,
+            "Delete the row of a file that is missing or damaged.",
+            _end(Event.DISCARD, and_(_THIS, _ROW.path == given("seen_path"))),
+            durable=True,
+        ),
+        Event.RETRY: _transition(
+            Event.RETRY,
+            "Let a failed artifact be tried again at once, however often it failed.",
+            _change(Event.RETRY, _THIS, num_failures=constant(0), retry_at=given("now")),
+        ),
+    }
+)

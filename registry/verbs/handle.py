@@ -1,0 +1,186 @@
+"""What one open handle remembers between its verbs.
+
+Nothing here is shared between processes, and nothing here decides who may do what: the database
+does. Forgetting all of it would cost time, never correctness.
+
+*Owned claims.* Token and file name are drawn, and noted here, before the claim's statement runs.
+So whatever interrupts a verb, at any point, what it may have claimed is known. A claim whose
+`Lease` nobody holds any more (the verb was cut off, the `Claim` was dropped) is an orphan; it is
+released at the handle's next verb, in maintenance, or at close.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, to_micros
+from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
+from registry.effects import Signal, is_file_name
+from registry.queries import Row
+from registry.verbs.room import WaitingRoom
+
+__all__ = ["Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
+
+# About 100 bytes each: some 6 MB for all that one process keeps hot.
+HOT_LIMIT = 65536
+
+
+@dataclass(eq=False)
+class Lease:
+    """A claim as the verbs know it: the token that proves it and the file name reserved for it."""
+
+    id: ArtifactId
+    token: str
+    path: str
+    claimed: Row | None = None  # the row as the claim left it; None until it is known to be ours
+    since: float = 0.0
+    ended: bool = False
+
+
+class OwnedClaims:
+    """The claims that this handle holds, or may hold."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[ArtifactId, str, weakref.ref[Lease]]] = {}
+        self._dropped: deque[str] = deque()
+
+    def note(self, lease: Lease) -> None:
+        """Remember a claim that is about to be made."""
+        token = lease.token
+        dropped = weakref.ref(lease, lambda _: self._dropped.append(token))
+        self._held[token] = (lease.id, lease.path, dropped)
+
+    def end(self, lease: Lease) -> None:
+        """Forget a claim that is known to be over."""
+        lease.ended = True
+        self._held.pop(lease.token, None)
+
+    def orphans(self) -> list[Lease]:
+        """Adopt the claims whose lease nobody holds."""
+        if not self._dropped:  # the common case, at the start of every verb
+            return []
+        return [lease for token in self._drain() if (lease := self._adopt(token))]
+
+    def all(self) -> list[Lease]:
+        """Adopt every claim, for closing."""
+        self._dropped.clear()
+        return [lease for token in list(self._held) if (lease := self._adopt(token))]
+
+    def _drain(self) -> list[str]:
+        tokens = []
+        while self._dropped:
+            tokens.append(self._dropped.popleft())
+        return tokens
+
+    def _adopt(self, token: str) -> Lease | None:
+        held = self._held.get(token)
+        if held is None:
+            return None
+        living = held[2]()
+        if living is not None:
+            return living
+        lease = Lease(held[0], token, held[1])
+        self.note(lease)
+        return lease
+
+
+@dataclass(slots=True)
+class HotArtifact:
+    """An artifact known to be prepared, and its file as it was when its checksum was compared."""
+
+    artifact: Artifact
+    row: Row
+    location: str
+    identity: tuple[int, int]  # inode and mtime in ns
+    written: int  # the last_time_needed last written, microseconds
+    resolution: int  # how old that may grow before it is written again, microseconds
+
+
+class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
+    """A bounded dictionary; the first to come is the first to go."""
+
+    def remember(self, hot: HotArtifact) -> None:
+        self[hot.artifact.id] = hot
+        while len(self) > HOT_LIMIT:
+            self.popitem(last=False)
+
+
+@dataclass(eq=False)
+class Handle:
+    """One open handle: who it is, where its files are, its own limits, its claims, what is hot."""
+
+    host_id: str
+    cache: Path
+    cleanup: CleanupConfig | None
+    retry: RetryPolicy | None
+    new_signal: Callable[[], Signal] = threading.Event
+    claims: OwnedClaims = field(default_factory=OwnedClaims)
+    hot: HotArtifacts = field(default_factory=HotArtifacts)
+    warned_over_limit: float | None = None
+    waiting: WaitingRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = self.cache / "artifacts"
+        self._prefix = f"{self.folder}/"
+        self.waiting = WaitingRoom(self.new_signal)
+
+    def location(self, name: str) -> str:
+        """Where a file of ours is, for people and for `os.stat`."""
+        return self._prefix + name
+
+    @property
+    def max_retries(self) -> int | None:
+        return None if self.retry is None else self.retry.max_retries
+
+    @property
+    def retry_cooldown(self) -> int | None:
+        return None if self.retry is None else to_micros(self.retry.cooldown)
+
+    def cache_limit(self, stored: int | None) -> int:
+        """The limit (bytes) that holds for this handle: its own, the cache's, or the default."""
+        if self.cleanup is not None:
+            return self.cleanup.cache_limit
+        return CACHE_LIMIT if stored is None else stored
+
+    def min_stale_time(self, stored: int | None) -> int:
+        """The stale time (microseconds) that holds for this handle; as with `cache_limit`."""
+        if self.cleanup is not None:
+            return to_micros(self.cleanup.min_stale_time)
+        return to_micros(MIN_STALE_TIME) if stored is None else stored
+
+    def artifact(self, row: Row) -> Artifact:
+        """Show a row to the user."""
+        prepared = row.state == State.PREPARED
+        return Artifact(
+            id=ArtifactId(row.code_hash, row.prep_hash),
+            state=State(row.state),
+            # A hostile row may say anything; only a name of ours becomes a path.
+            path=self.folder / str(row.path) if prepared and is_file_name(row.path) else None,
+            size=row.size if prepared else None,
+            checksum=row.checksum,
+            last_time_needed=_time(row.last_time_needed),
+            num_failures=row.num_failures,
+            last_time_failed=_time(row.last_time_failed),
+            error=row.error,
+            error_kind=row.error_kind,
+            retry_at=_time(row.retry_at),
+            label=row.label,
+            prepare_seconds=row.prepare_seconds,
+            holder=_holder(row),
+        )
+
+
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _holder(row: Row) -> Holder | None:
+    if row.state != State.PREPARING or row.host_id is None:
+        return None
+    return Holder(row.host_id, None, None, from_micros(row.claimed_at or 0))

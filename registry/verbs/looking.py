@@ -1,0 +1,151 @@
+"""Look, and the small things done by hand: get, list, find, count, settings, remove, retry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from registry.artifact import Artifact, ArtifactId, State
+from registry.config import Settings, as_stored, from_stored
+from registry.effects import Now, Verb
+from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
+from registry.queries import (
+    ALL_PREPARING,
+    BY_PREFIX,
+    CONFIGURE,
+    COUNTS,
+    FAILED_PAGE,
+    PREPARED_PAGE,
+    SETTINGS,
+    Row,
+)
+from registry.transitions import Event
+from registry.verbs.asking import end, move, read, run
+from registry.verbs.claiming import require_id, settle
+from registry.verbs.handle import Handle
+from registry.verbs.pruning import read_usage, unlink_all
+
+__all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry", "settings"]
+
+_PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
+_PAGE = 500
+_LAST = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much the registry holds: counts of rows, and bytes of the prepared.
+
+    `cache_limit` is the limit that holds for this handle; `over_limit` says that more is held.
+    """
+
+    prepared_count: int
+    prepared_bytes: int
+    preparing_count: int
+    failed_count: int
+    cache_limit: int
+    over_limit: bool
+
+
+class Page(NamedTuple):
+    """A page of artifacts, and where the next one starts; None: that was the last."""
+
+    artifacts: list[Artifact]
+    next: tuple[State, int, int] | None
+
+
+def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Answer the artifact as its row stands."""
+    require_id(id)
+    row = yield from read(id)
+    return None if row is None else handle.artifact(row)
+
+
+def find(_handle: Handle, prefix: str) -> Verb[ArtifactId]:
+    """Find the one artifact whose code hash, or "code/prep", starts so."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+    match = _PREFIX.fullmatch(prefix)
+    if match is None:
+        raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
+    code, prep = match[1], match[2] or ""
+    bounds = {"code_start": code, "code_end": code + "g", "prep_start": prep}  # 'g' follows 'f'
+    rows = yield from run(BY_PREFIX, bounds)
+    if not rows:
+        raise UnknownArtifact(f"no artifact's id starts with {prefix}; `registry ls` lists them")
+    if len(rows) > 1:
+        raise AmbiguousPrefix(f"several artifacts' ids start with {prefix}; give more digits")
+    return ArtifactId(rows[0][1], rows[0][2])
+
+
+def start(state: State | None) -> tuple[State, int, int]:
+    """Where a listing of one state, or of all, starts."""
+    if state is not None and not isinstance(state, State):
+        raise TypeError(f"state is a State, not {type(state).__name__}")
+    return (state or State.PREPARED, _LAST, _LAST)
+
+
+def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Verb[Page]:
+    """Read one page: the prepared by last use, then those preparing, then the failed."""
+    listed, before, before_id = at
+    key = {"before": before, "before_id": before_id, "most": _PAGE}
+    if listed is State.PREPARED:
+        rows = [Row(*row) for row in (yield from run(PREPARED_PAGE, key))]
+    elif listed is State.PREPARING:
+        rows = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
+    else:
+        rows = [Row(*row) for row in (yield from run(FAILED_PAGE, key))]
+    shown = [handle.artifact(row) for row in rows]
+    if listed is not State.PREPARING and len(rows) == _PAGE:
+        last = rows[-1]
+        time = last.last_time_needed if listed is State.PREPARED else last.last_time_failed
+        return Page(shown, (listed, time or 0, last.id))
+    following = {State.PREPARED: State.PREPARING, State.PREPARING: State.FAILED}.get(listed)
+    if state is not None or following is None:
+        return Page(shown, None)
+    return Page(shown, (following, _LAST, _LAST))
+
+
+def stats(handle: Handle) -> Verb[Stats]:
+    """Count what is held."""
+    usage = yield from read_usage(handle)
+    ((preparing, failed),) = yield from run(COUNTS, {})
+    over = usage.bytes > usage.cache_limit
+    return Stats(usage.count, usage.bytes, preparing, failed, usage.cache_limit, over)
+
+
+def settings(_handle: Handle) -> Verb[Settings]:
+    """Read the settings that all hosts share."""
+    return from_stored(dict((yield from run(SETTINGS, {}))))
+
+
+def configure(handle: Handle, changes: Mapping[str, Any]) -> Verb[Settings]:
+    """Change stored settings, all or none; raises `InvalidSetting`."""
+    stored = as_stored(changes)
+    if stored:
+        yield from run(CONFIGURE, {"changes": json.dumps(stored)})
+    return (yield from settings(handle))
+
+
+def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
+    """Delete an artifact: the row, then the file; raises `ArtifactBusy`."""
+    require_id(id)
+    yield from settle(handle)
+    rows = yield from end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
+    yield from unlink_all(rows)
+    handle.hot.pop(id, None)
+    if rows:
+        return True
+    if (yield from read(id)) is None:
+        return False
+    raise ArtifactBusy(f"{id.short} is being prepared; wait for it, then remove it")
+
+
+def retry(handle: Handle, id: ArtifactId) -> Verb[bool]:
+    """Let a failed artifact be tried again at once; whether it had failed."""
+    require_id(id)
+    yield from settle(handle)
+    return (yield from move(Event.RETRY, id, now=(yield from Now()))) is not None

@@ -1,0 +1,157 @@
+"""Need an artifact: bump its last use, and see that its file is there and is what was published.
+
+The size is compared each time, for it comes with the stat; the checksum at the first meeting of
+this process with a file, for it costs a read: an artifact becomes native code, and our checksum is
+all that stands between a damaged file and running it. A file that is missing or damaged is a miss:
+the row goes, guarded by its path, and whoever needs the artifact prepares it again.
+
+File names are never used twice. So a stat of the name is the coherence protocol between processes:
+a pruned, replaced or truncated artifact shows at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from typing import BinaryIO, Literal, NamedTuple
+
+from registry.artifact import Artifact, ArtifactId, State
+from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
+from registry.errors import UnknownArtifact
+from registry.queries import Row
+from registry.transitions import TRANSITIONS, Event
+from registry.verbs.asking import end, read, run
+from registry.verbs.claiming import require_id, settle
+from registry.verbs.handle import Handle, HotArtifact
+from registry.verbs.pruning import unlink_all
+
+__all__ = ["discard", "identity", "inspect", "need", "open_file"]
+
+_logger = logging.getLogger("registry")
+# Each try but the last means that another host replaced or pruned the artifact in between.
+TRIES = 100
+COARSEST_MICROS = 1_000_000
+
+
+def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Answer the prepared artifact, bumped and its file there, or None."""
+    require_id(id)
+    yield from settle(handle)
+    known = yield from _need_known(handle, id)
+    if known is not None:
+        return known
+    for _ in range(TRIES):
+        row = yield from read(id)
+        if row is None or row.state != State.PREPARED:
+            return None
+        finding = yield from inspect(handle, row)
+        if finding.fault is not None or finding.seen is None:
+            yield from discard(handle, row, finding.fault or "missing")
+            continue
+        bumped = yield from _bump(handle, row, finding.seen)
+        if bumped is not None:
+            return bumped
+    return None
+
+
+def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Need an artifact that this handle knows: if its file is unchanged, one guarded write."""
+    hot = handle.hot.get(id)
+    if hot is None:
+        return None
+    seen = yield from Stat(str(hot.row.path))
+    if seen is not None and (seen.st_size, identity(seen)) == (hot.row.size, hot.identity):
+        bumped = yield from _bump(handle, hot.row, seen)
+        if bumped is not None:
+            return bumped
+    handle.hot.pop(id, None)
+    return None
+
+
+def open_file(handle: Handle, id: ArtifactId) -> Verb[BinaryIO]:
+    """Open the file of a prepared artifact; raises `UnknownArtifact`."""
+    for _ in range(TRIES):
+        artifact = yield from need(handle, id)
+        if artifact is None or artifact.path is None:
+            break
+        file = yield from OpenFile(artifact.path.name)
+        if file is not None:
+            return file
+        handle.hot.pop(id, None)  # pruned between the two: ask again what is known of it
+    raise UnknownArtifact(
+        f"{id.short} is not prepared (any more); prepare it with get_or_prepare, then open it"
+    )
+
+
+class Finding(NamedTuple):
+    """What a look at the file of a prepared row found: its fault, if any, and its stat."""
+
+    fault: Literal["missing", "damaged", "hostile"] | None
+    seen: os.stat_result | None = None
+
+
+def inspect(handle: Handle, row: Row, *, checksums: bool | None = None) -> Verb[Finding]:
+    """Compare a file with its row; `checksums` None: unless this handle has compared it before."""
+    if not is_file_name(row.path):
+        return Finding("hostile")  # and so never opened, never unlinked
+    name = str(row.path)
+    seen = yield from Stat(name)
+    if seen is None:
+        return Finding("missing")
+    if not stat.S_ISREG(seen.st_mode) or seen.st_size != row.size:
+        return Finding("damaged", seen)
+    if checksums is None:
+        checksums = not _known(handle, row, seen)
+    if not checksums:
+        return Finding(None, seen)
+    summed = yield from Checksum(name)
+    if summed is None:
+        return Finding("missing")
+    same = (summed.size, summed.checksum) == (row.size, row.checksum)
+    return Finding(None if same else "damaged", seen)
+
+
+def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
+    """Drop the row of a faulty file, then the file; the artifact will be prepared again."""
+    artifact = ArtifactId(row.code_hash, row.prep_hash)
+    _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
+    handle.hot.pop(artifact, None)
+    named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
+    yield from unlink_all((yield from end(Event.DISCARD, named)))
+
+
+def resolution(min_stale_time: int) -> int:
+    """How old a written last use may grow before it is written again, in microseconds.
+
+    Half the stale time at most, so that what was needed is never pruned for want of a write.
+    """
+    return min(COARSEST_MICROS, min_stale_time // 2)
+
+
+def identity(seen: os.stat_result) -> tuple[int, int]:
+    """What tells that a file is still the one whose checksum was compared."""
+    return seen.st_ino, seen.st_mtime_ns
+
+
+def _known(handle: Handle, row: Row, seen: os.stat_result) -> bool:
+    hot = handle.hot.get(ArtifactId(row.code_hash, row.prep_hash))
+    return hot is not None and hot.row.path == row.path and hot.identity == identity(seen)
+
+
+def _bump(handle: Handle, row: Row, seen: os.stat_result) -> Verb[Artifact | None]:
+    """Write the last use, guarded by the path; and remember that the artifact is hot."""
+    now = yield from Now()
+    this = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
+    answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
+    if not answer:
+        return None
+    bumped = row._replace(last_time_needed=now)
+    artifact = handle.artifact(bumped)
+    stale = handle.min_stale_time(answer[0][0])
+    handle.hot.remember(
+        HotArtifact(
+            artifact, bumped, handle.location(str(row.path)), identity(seen), now, resolution(stale)
+        )
+    )
+    return artifact

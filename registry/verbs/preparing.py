@@ -1,0 +1,103 @@
+"""Get or prepare: the one verb that most users need.
+
+However many ask, on one machine, `prepare` runs once: one claims, the others wait for it. A
+failure is everybody's: whoever waited for it gets it, and so does whoever asks before it may be
+tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from registry.artifact import Artifact, ArtifactId, State
+from registry.effects import Call, Now, Outcome, Verb
+from registry.errors import ClaimLost, InvalidData, PreparationFailed
+from registry.queries import Row
+from registry.verbs.asking import read
+from registry.verbs.claiming import claim, fail, or_give_back, publish, require_id
+from registry.verbs.handle import Handle, Lease
+from registry.verbs.needing import need
+from registry.verbs.recursion import refuse_recursion
+from registry.verbs.waiting import time_limit, until_settled
+from registry.verbs.words import ABANDONED
+
+__all__ = ["get_or_prepare"]
+
+
+def get_or_prepare(
+    handle: Handle,
+    id: ArtifactId,
+    prepare: Callable[[], Any],
+    timeout: timedelta | None = None,
+    label: str | None = None,
+) -> Verb[Artifact]:
+    """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`."""
+    require_id(id)
+    if not callable(prepare):
+        raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
+    refuse_recursion((str(handle.cache), id))
+    until = yield from time_limit(timeout)
+    while True:
+        ready = yield from need(handle, id)
+        if ready is not None:
+            return ready
+        claimed = yield from claim(handle, id, label=label)
+        if isinstance(claimed, Lease):
+            work = _prepare(handle, claimed, prepare)
+            made = yield from or_give_back(handle, claimed, work)
+            if made is not None:
+                return made
+        elif claimed.state is State.FAILED:
+            raise failure(claimed)
+        elif claimed.state is State.PREPARING:
+            yield from _join(handle, id, until)
+
+
+def failure(artifact: Artifact) -> PreparationFailed:
+    """Word a failure for the user: what, why, how often, and when it may be tried again."""
+    if artifact.retry_at is None:
+        again = "it will not be tried again by itself; `registry retry` lets it"
+    else:
+        again = f"it may be tried again at {artifact.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+    count = artifact.num_failures
+    times = "once" if count == 1 else f"{count} times"
+    return PreparationFailed(
+        f"{artifact} could not be prepared ({artifact.error_kind or 'error'}, failed {times}): "
+        f"{artifact.error} -- {again}",
+        artifact,
+    )
+
+
+def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
+    """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
+    outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
+    try:
+        if outcome.error is None:
+            try:
+                return (yield from publish(handle, lease, outcome.value))
+            except (TypeError, InvalidData) as error:  # what `prepare` gave back is no artifact
+                outcome = Outcome(None, error)
+        failed = yield from fail(handle, lease, outcome.error or "")
+    except ClaimLost:
+        return None
+    raise failure(failed) from outcome.error
+
+
+def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:
+    """Wait for another's preparation; its failure is ours too, unless it was cut short."""
+    row = yield from read(id)
+    if row is None or row.state != State.PREPARING:
+        return
+    row = yield from until_settled(handle, id, row, until)
+    if row is None or row.state != State.FAILED:
+        return
+    if not (yield from _may_be_taken_up(row)):
+        raise failure(handle.artifact(row))
+
+
+def _may_be_taken_up(row: Row) -> Verb[bool]:
+    """Whether a preparation was only cut short, and goes on with whoever needs it."""
+    cut_short = row.error_kind in ABANDONED and row.retry_at is not None
+    return cut_short and (row.retry_at or 0) <= (yield from Now())

@@ -1,0 +1,126 @@
+"""Prune: delete the least recently needed until the rest is within the limit.
+
+The original's rule, exactly: while what is held is strictly over `cache_limit`, the artifact needed
+longest ago goes, unless it was needed within `min_stale_time`; at the first one that was, the walk
+stops. A time in the future counts as recent. Failed and preparing rows are neither counted nor
+touched.
+
+The rows go first, in batches, each one durable statement; the files of a batch are unlinked after
+its commit. So a cut at any point leaves files that no row refers to, never a row without its file.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import attrgetter
+
+from registry.artifact import Artifact, to_micros
+from registry.config import as_amount, as_span
+from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
+from registry.queries import DOOMED, USAGE, Row
+from registry.transitions import PRUNE_BATCH, Event
+from registry.verbs.asking import end, run
+from registry.verbs.handle import Handle
+
+__all__ = ["keep_within_limits", "prune", "read_usage", "unlink_all"]
+
+_logger = logging.getLogger("registry")
+_NOBODY = -1  # no row has this id
+_ALWAYS = 2**63 - 1  # a horizon that spares nothing
+_ALL = -1  # SQLite: no LIMIT
+WARN_EVERY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much is prepared, and what bounds it for this handle (bytes, microseconds)."""
+
+    count: int
+    bytes: int
+    cache_limit: int
+    min_stale_time: int
+    hard_limit: int | None
+
+
+def read_usage(handle: Handle) -> Verb[Usage]:
+    """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
+    ((count, held, limit, stale, hard),) = yield from run(USAGE, {})
+    return Usage(count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard)
+
+
+def prune(
+    handle: Handle,
+    cache_limit: int | None = None,
+    min_stale_time: timedelta | None = None,
+    dry_run: bool = False,
+) -> Verb[list[Artifact]]:
+    """Prune now, or say what would go; the answer is oldest first."""
+    usage = yield from read_usage(handle)
+    limit = usage.cache_limit if cache_limit is None else as_amount("cache_limit", cache_limit)
+    stale = usage.min_stale_time
+    if min_stale_time is not None:
+        stale = to_micros(as_span("min_stale_time", min_stale_time))
+    horizon = (yield from Now()) - stale
+    if dry_run:
+        rows = yield from _doomed(limit, horizon)
+    else:
+        rows = yield from _delete(limit, horizon, _NOBODY)
+    return [handle.artifact(row) for row in rows]
+
+
+def keep_within_limits(handle: Handle, spared: int) -> Verb[None]:
+    """Prune if publishing passed a limit, but never what was just published."""
+    usage = yield from read_usage(handle)
+    held = usage.bytes
+    if held > usage.cache_limit:
+        horizon = (yield from Now()) - usage.min_stale_time
+        held -= _freed((yield from _delete(usage.cache_limit, horizon, spared)))
+    if usage.hard_limit is not None and held > usage.hard_limit:
+        held -= _freed((yield from _delete(usage.hard_limit, _ALWAYS, spared)))
+    if held > usage.cache_limit:
+        yield from _warn_over_limit(handle, held, usage.cache_limit)
+
+
+def unlink_all(rows: list[Row]) -> Verb[None]:
+    """Unlink the files of rows whose deletion is committed."""
+    for row in rows:
+        if is_file_name(row.path):
+            yield from Unlink(str(row.path))
+    if rows:
+        yield from RebuildReserve()
+
+
+def _delete(limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
+    gone: list[Row] = []
+    bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
+    while True:
+        batch = yield from end(Event.PRUNE, bound)
+        batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
+        yield from unlink_all(batch)
+        gone += batch
+        if len(batch) < PRUNE_BATCH:
+            return gone
+
+
+def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
+    bound = {"bytes_limit": limit, "horizon": horizon, "spared": _NOBODY, "most": _ALL}
+    return [Row(*row) for row in (yield from run(DOOMED, bound))]
+
+
+def _freed(rows: list[Row]) -> int:
+    return sum(row.size or 0 for row in rows)
+
+
+def _warn_over_limit(handle: Handle, held: int, limit: int) -> Verb[None]:
+    now = yield from Elapsed()
+    last = handle.warned_over_limit
+    if last is None or now - last >= WARN_EVERY_SECONDS:
+        handle.warned_over_limit = now
+        _logger.warning(
+            "the cache holds %d bytes, over its limit of %d, and nothing in it is old enough to "
+            "go; raise cache_limit, lower min_stale_time, or set hard_limit",
+            held,
+            limit,
+        )

@@ -1,0 +1,146 @@
+"""Reconcile rows and files: sweep, check, and repair.
+
+References are exact: a prepared row refers to its file, a preparing one to its file and to that
+name with `.tmp`, a failed one to nothing. So a file that is named like ours and that no row refers
+to is garbage, without any guess about ages; provided that the folder is listed FIRST and the rows
+are read after: a name is in a row before its file exists, so whatever was listed and is not
+referred to afterwards will never be. The other order deletes live files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from registry.artifact import ArtifactId, State
+from registry.effects import IsAlive, ListNames, Now, Unlink, Verb
+from registry.queries import (
+    CLAIMANTS,
+    CLAIMS_OF,
+    CORRECT_USAGE,
+    INTEGRITY,
+    PATHS_PAGE,
+    SUMS,
+    WHOLE_PAGE,
+    Row,
+)
+from registry.verbs.asking import read, run
+from registry.verbs.claiming import abandoned, reap, settle
+from registry.verbs.handle import Handle
+from registry.verbs.needing import discard, inspect
+
+__all__ = ["CheckReport", "Problem", "check", "orphans", "sweep"]
+
+_PAGE = 1000
+
+
+class Problem(NamedTuple):
+    """One thing that is not as it should be; `subject` is an artifact, a file or a table."""
+
+    kind: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found. `repaired` says that it was asked to mend what it found, and did."""
+
+    problems: list[Problem]
+    repaired: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there was nothing to find."""
+        return not self.problems
+
+
+def sweep(handle: Handle) -> Verb[list[str]]:
+    """Unlink the files that no row refers to."""
+    yield from settle(handle)
+    garbage = yield from orphans()
+    for name in garbage:
+        yield from Unlink(name)
+    return garbage
+
+
+def orphans() -> Verb[list[str]]:
+    """List the files that no row refers to."""
+    unclaimed = set((yield from ListNames()))
+    after = 0
+    while unclaimed:
+        page = yield from run(PATHS_PAGE, {"after_id": after, "most": _PAGE})
+        for _, state, path in page:
+            unclaimed.discard(path)
+            if state == State.PREPARING:
+                unclaimed.discard(f"{path}.tmp")
+        if len(page) < _PAGE:
+            break
+        after = page[-1][0]
+    return sorted(unclaimed)
+
+
+def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb[CheckReport]:
+    """Compare the database with itself and with the files; with `repair`, mend what differs."""
+    yield from settle(handle)
+    found = yield from _check_database(repair)
+    found += yield from _check_claims(handle, repair)
+    found += yield from _check_files(handle, repair, checksums)
+    garbage = (yield from sweep(handle)) if repair else (yield from orphans())
+    found += [Problem("orphan_file", name, "no row refers to this file") for name in garbage]
+    return CheckReport(found, repaired=repair)
+
+
+def _check_database(repair: bool) -> Verb[list[Problem]]:
+    lines = yield from run(INTEGRITY, {})
+    found = [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
+    ((count, size, true_count, true_size),) = yield from run(SUMS, {})
+    if (count, size) != (true_count, true_size):
+        words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
+        found.append(Problem("usage", "usage", words))
+        if repair:
+            yield from run(CORRECT_USAGE, {})
+    return found
+
+
+def _check_claims(handle: Handle, repair: bool) -> Verb[list[Problem]]:
+    found = []
+    for (host_id,) in (yield from run(CLAIMANTS, {})):
+        if host_id == handle.host_id or (yield from IsAlive(host_id)):
+            continue
+        for raw in (yield from run(CLAIMS_OF, {"seen_host": host_id})):
+            row = Row(*raw)
+            why = yield from abandoned(handle, row, (yield from Now()))
+            found.append(Problem("abandoned_claim", _name(row), f"host {host_id} is dead"))
+            if repair and why is not None:
+                yield from reap(handle, row, why)
+    return found
+
+
+def _check_files(handle: Handle, repair: bool, checksums: bool) -> Verb[list[Problem]]:
+    found: list[Problem] = []
+    after = 0
+    while True:
+        page = yield from run(WHOLE_PAGE, {"after_id": after, "most": _PAGE})
+        for raw in page:
+            problem = yield from _check_file(handle, Row(*raw), repair, checksums)
+            found += [] if problem is None else [problem]
+        if len(page) < _PAGE:
+            return found
+        after = page[-1][0]
+
+
+def _check_file(handle: Handle, row: Row, repair: bool, checksums: bool) -> Verb[Problem | None]:
+    fault = (yield from inspect(handle, row, checksums=checksums)).fault
+    if fault is None:
+        return None
+    now = yield from read(ArtifactId(row.code_hash, row.prep_hash))
+    if now is None or now.path != row.path or now.state != State.PREPARED:
+        return None  # pruned or replaced while we looked
+    if repair:
+        yield from discard(handle, row, fault)
+    return Problem(f"{fault}_file", _name(row), f"the file {row.path!r} is {fault}")
+
+
+def _name(row: Row) -> str:
+    return f"{row.code_hash}/{row.prep_hash}"

@@ -1,0 +1,47 @@
+"""Know what this very thread or task is preparing: asking for it again could never end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeAlias
+
+from registry.artifact import ArtifactId
+from registry.errors import RecursivePreparation
+
+__all__ = ["Scope", "preparing", "refuse_recursion"]
+
+# The cache and the artifact: the same id in another cache is another preparation.
+Scope: TypeAlias = tuple[str, ArtifactId]
+
+_current: ContextVar[frozenset[tuple[Scope, object]]] = ContextVar("preparing", default=frozenset())
+
+
+@contextmanager
+def preparing(scope: Scope) -> Iterator[None]:
+    """Mark a preparation as running in this thread or task."""
+    token = _current.set(_current.get() | {(scope, _runner())})
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def refuse_recursion(scope: Scope) -> None:
+    """Raise `RecursivePreparation` if this thread or task is preparing that very artifact."""
+    if (scope, _runner()) in _current.get():
+        raise RecursivePreparation(
+            f"{scope[1].short} is being prepared by this very thread or task, which now asks for "
+            "it; a prepare must not need its own artifact"
+        )
+
+
+def _runner() -> object:
+    # A context is copied to the tasks that a task starts; those may well wait for it.
+    try:
+        return asyncio.current_task() or threading.get_ident()
+    except RuntimeError:  # no running loop
+        return threading.get_ident()

@@ -1,0 +1,121 @@
+"""Wait until an artifact is no longer being prepared, whoever prepares it.
+
+A thousand waiters of one handle cost what one costs. They enter its *waiting room*; the first to
+come leads: it polls the rows of all in one statement, 1 ms apart at first and 5 ms at most, and
+wakes those whose rows have settled. The others sleep until they are woken. A leader that leaves
+(its artifact is settled, its time is up, it was interrupted) hands over to one who still waits.
+
+Every 50 ms the leader asks the kernel whether the claimants live, and ends the claims of those that
+do not, or that are past their deadline: nobody waits for the dead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import astuple
+from datetime import timedelta
+
+from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micros
+from registry.config import as_span
+from registry.effects import Elapsed, Now, Sleep, Verb
+from registry.errors import WaitTimeout
+from registry.queries import READ_SEVERAL, Row
+from registry.verbs.asking import read, run
+from registry.verbs.claiming import abandoned, reap, require_id, settle
+from registry.verbs.handle import Handle
+from registry.verbs.recursion import refuse_recursion
+from registry.verbs.room import Ticket
+
+__all__ = ["time_limit", "until_settled", "wait"]
+
+_logger = logging.getLogger("registry")
+FIRST_PAUSE_SECONDS = 0.001
+LONGEST_PAUSE_SECONDS = 0.005
+PROBE_EVERY_SECONDS = 0.05
+# One who is not the leader looks up now and then all the same, should a wake-up be lost to a crash
+# of the thread that led.
+LONGEST_SLEEP_SECONDS = 1.0
+
+
+def wait(handle: Handle, id: ArtifactId, timeout: timedelta | None = None) -> Verb[Artifact | None]:
+    """Answer the artifact once it is no longer preparing; raises `WaitTimeout`."""
+    require_id(id)
+    refuse_recursion((str(handle.cache), id))
+    until = yield from time_limit(timeout)
+    yield from settle(handle)
+    row = yield from read(id)
+    if row is not None and row.state == State.PREPARING:
+        row = yield from until_settled(handle, id, row, until)
+    return None if row is None else handle.artifact(row)
+
+
+def time_limit(timeout: timedelta | None) -> Verb[float | None]:
+    """Turn a time-out into a moment of the clock that only goes forward."""
+    if timeout is None:
+        return None
+    return (yield from Elapsed()) + to_micros(as_span("timeout", timeout)) / 1e6
+
+
+def until_settled(
+    handle: Handle, id: ArtifactId, row: Row, until: float | None
+) -> Verb[Row | None]:
+    """Wait for a preparing row: the row once it has settled, None once it has vanished."""
+    _logger.info(
+        "waiting for %s, prepared by host %s since %s",
+        id.short,
+        row.host_id,
+        from_micros(row.claimed_at or 0).isoformat(),
+    )
+    ticket = handle.waiting.enter(id, row.id)
+    try:
+        yield from _wait(handle, ticket, until)
+    finally:
+        handle.waiting.leave(ticket)
+    return ticket.answer
+
+
+def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
+    pause = FIRST_PAUSE_SECONDS
+    probed = 0.0  # the first poll asks at once whether the claimants live
+    while not ticket.settled:
+        now = yield from Elapsed()
+        left = LONGEST_SLEEP_SECONDS if until is None else until - now
+        if left <= 0:
+            raise WaitTimeout(
+                f"{ticket.id.short} is still being prepared by another; wait longer, or look at "
+                "`registry ls --state preparing`"
+            )
+        if handle.waiting.leads(ticket):
+            probe = now - probed >= PROBE_EVERY_SECONDS
+            probed = now if probe else probed
+            yield from _poll(handle, probe)
+            if not ticket.settled:
+                yield from Sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+        else:
+            yield from Sleep(min(left, LONGEST_SLEEP_SECONDS), ticket.signal)
+            ticket.signal.clear()
+
+
+def _poll(handle: Handle, probe: bool) -> Verb[None]:
+    tickets = handle.waiting.waiting()
+    ids = json.dumps(sorted({ticket.row_id for ticket in tickets}))
+    rows = {row[0]: Row(*row) for row in (yield from run(READ_SEVERAL, {"ids": ids}))}
+    for ticket in tickets:
+        row = rows.get(ticket.row_id)
+        if row is not None and (row.code_hash, row.prep_hash) != astuple(ticket.id):
+            row = None  # the row vanished, and its number was given to another
+        if row is None or row.state != State.PREPARING:
+            ticket.settle(row)
+    if probe:
+        for row in rows.values():
+            yield from _end_if_abandoned(handle, row)
+
+
+def _end_if_abandoned(handle: Handle, row: Row) -> Verb[None]:
+    if row.state != State.PREPARING:
+        return
+    why = yield from abandoned(handle, row, (yield from Now()))
+    if why is not None:
+        yield from reap(handle, row, why)

@@ -1,0 +1,83 @@
+"""What people write into a row: errors and labels, checked, mended and cut."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from registry.errors import InvalidData, PrepareError
+
+__all__ = ["ABANDONED", "DEADLINE", "HOST_DIED", "Failure", "as_label", "describe"]
+
+ERROR_BYTES = 64 * 1024
+LABEL_BYTES = 1024
+KIND_BYTES = 256
+
+
+class Failure(NamedTuple):
+    """Why a preparation failed."""
+
+    message: str
+    kind: str | None
+    deterministic: bool = False
+
+
+# How a preparation ends that nobody ended: cut short, not failed by itself.
+HOST_DIED = Failure("the host that prepared it died", "host_died")
+DEADLINE = Failure("its preparation passed the deadline of its claim", "deadline")
+ABANDONED = frozenset({HOST_DIED.kind, DEADLINE.kind})
+
+
+def describe(error: str | BaseException, kind: str | None = None) -> Failure:
+    """Turn an error into what is stored of it.
+
+    Text is refused if it cannot be stored; that of an exception is mended instead, for a failure
+    must never be lost to the way it is worded.
+    """
+    if kind is not None and not isinstance(kind, str):
+        raise TypeError(f"kind is a str, not {type(kind).__name__}")
+    word = None if kind is None else _cut(_storable("kind", kind), KIND_BYTES)
+    if isinstance(error, str):
+        if not error:
+            raise InvalidData("a failure needs a message that says what went wrong")
+        return Failure(_cut(_storable("error", error), ERROR_BYTES), word)
+    if not isinstance(error, BaseException):
+        raise TypeError(f"error is a str or an exception, not {type(error).__name__}")
+    message = _cut(_mended(_text_of(error)), ERROR_BYTES)
+    if isinstance(error, PrepareError):
+        return Failure(message, word or _cut(_mended(error.kind), KIND_BYTES), error.deterministic)
+    return Failure(message, word or type(error).__name__)
+
+
+def as_label(label: str | None) -> str | None:
+    """Check a label and cut it at 1 KiB; raises `InvalidData` for NUL."""
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise TypeError(f"label is a str, not {type(label).__name__}")
+    return _cut(_storable("label", label), LABEL_BYTES)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an exception whose own __str__ raises is still a failure
+        return type(error).__name__
+
+
+def _storable(what: str, text: str) -> str:
+    if "\0" in text:
+        raise InvalidData(f"{what} contains NUL, which text in the database cannot; leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidData(f"{what} contains a lone surrogate, which is no text") from None
+    return text
+
+
+def _mended(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _cut(text: str, most: int) -> str:
+    raw = text.encode()
+    return text if len(raw) <= most else raw[:most].decode("utf-8", "ignore")

@@ -1,0 +1,155 @@
+"""The database made real: its connections, its pragmas, its errors, its checkpoints.
+
+A handle has one connection for its verbs, which never holds an explicit transaction, and a second
+one, opened when first needed, that syncs the WAL before a statement returns: for every DELETE that
+comes before an unlink. With `synchronous=NORMAL` for those too, a power cut brought rows back whose
+files were gone. What it may take back of claims, needs and publishes is only work.
+
+Locks: `busy_timeout` is 0, and whoever meets a lock asks again after a random pause (see
+`registry.verbs.asking`): SQLite's own back-off grows to 100 ms and lets the unlucky starve.
+
+Checkpoints: SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when one process checkpoints while
+another writes (the "WAL-reset bug"). So no connection checkpoints by itself. When the -wal file has
+grown over 4 MB, one connection takes the write lock, a second one checkpoints PASSIVE beneath it,
+and the first rolls back. The trigger is the size of the file, never a counter of this process: many
+processes write little each.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+from registry.effects import Locked, Params, Unsure
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
+from registry.statement import Statement
+from registry.world import clock
+
+__all__ = ["Checkpointer", "Database", "connect", "translated"]
+
+OPENING_TIMEOUT_SECONDS = 5.0
+WAL_TRIGGER_BYTES = 4 * 1024**2
+# What SQLite cuts the file back to when it starts over; well under the trigger, so that one
+# checkpoint does not lead to the next.
+WAL_KEPT_BYTES = 1024**2
+WAL_GROWTH_BYTES = 1024**2
+WAL_PAUSE_SECONDS = 0.1
+
+PRAGMAS = (
+    "PRAGMA wal_autocheckpoint = 0",
+    f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}",
+    "PRAGMA foreign_keys = OFF",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> sqlite3.Connection:
+    """Open a connection in autocommit; never creates the file."""
+    connection = sqlite3.connect(
+        f"file:{quote(path)}?mode=rw",
+        uri=True,
+        timeout=OPENING_TIMEOUT_SECONDS,
+        isolation_level=None,  # else Python begins transactions behind one's back
+        check_same_thread=False,
+    )
+    try:
+        for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
+            connection.execute(pragma)
+        connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def translated(error: sqlite3.Error, path: str) -> Exception:
+    """Turn SQLite's error into one of ours, by its primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+            return Locked(str(error))
+        case sqlite3.SQLITE_FULL:
+            return DiskFull(f"no room left for {path}; make room, or prune the cache")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return DatabaseDamaged(f"{path} is damaged ({error}); see `registry check`")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_INTERRUPT:
+            return Unsure(f"{error} ({error.sqlite_errorname})")
+        case None if isinstance(error, sqlite3.ProgrammingError):
+            return HandleClosed("the handle was closed meanwhile; open a new one")
+        case _:
+            return error
+
+
+class Checkpointer:
+    """Keep the -wal file small, safely; one for each handle."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._wal = f"{path}-wal"
+        self._next_size = WAL_TRIGGER_BYTES
+        self._next_time = 0.0
+
+    def due(self) -> bool:
+        """Whether the file has grown enough since the last attempt; one stat."""
+        try:
+            size = os.stat(self._wal).st_size
+        except OSError:
+            return False
+        if size <= WAL_TRIGGER_BYTES:
+            self._next_size = WAL_TRIGGER_BYTES
+            return False
+        return size >= self._next_size or clock.elapsed() >= self._next_time
+
+    def run(self) -> None:
+        """Checkpoint under the write lock; where that is held, leave it for another time."""
+        self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
+        try:
+            self._next_size = os.stat(self._wal).st_size + WAL_GROWTH_BYTES
+            with closing(connect(self._path)) as guard, closing(connect(self._path)) as worker:
+                guard.execute("BEGIN IMMEDIATE")
+                worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                guard.execute("ROLLBACK")
+        except (sqlite3.Error, OSError):
+            return  # busy, or in trouble that the verbs will meet and report themselves
+
+
+class Database:
+    """The connections of a sync handle; many threads may share it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        self._checkpointer = Checkpointer(path)
+        self._main = connect(path)
+        self._durable: sqlite3.Connection | None = None
+
+    def run(self, statement: Statement, params: Params) -> list[Any]:
+        """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
+        try:
+            with self._mutex:
+                connection = self._syncing() if statement.durable else self._main
+                rows = connection.execute(statement.sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+        if statement.writes and self._checkpointer.due():
+            self._checkpointer.run()
+        return rows
+
+    def close(self) -> None:
+        """Close both connections."""
+        with self._mutex:
+            self._main.close()
+            if self._durable is not None:
+                self._durable.close()
+
+    def _syncing(self) -> sqlite3.Connection:
+        if self._durable is None:
+            self._durable = connect(self._path, synchronous="FULL")
+        return self._durable

@@ -1,0 +1,100 @@
+"""The cache directory: one user's, on a local file system, made if it is missing.
+
+Whoever can write to it can have code of their choice run as its owner. And SQLite's WAL, our locks
+and our renames hold on one machine only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from registry.errors import CacheDirectoryRefused
+
+__all__ = ["NETWORK_FILE_SYSTEMS", "file_system", "prepared_directory"]
+
+# File systems on which neither shared memory nor locks reach beyond one machine, or not reliably.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs"),
+        *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
+    }
+)
+_FOLDERS = ("artifacts", "hosts", "workers")
+
+
+def prepared_directory(path: str | os.PathLike[str]) -> Path:
+    """Check the cache directory, make what is missing, and answer it resolved.
+
+    Raises `CacheDirectoryRefused` with the reason and what to do.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
+    cache = Path(os.path.abspath(os.fspath(path)))
+    try:
+        _make(cache)
+        _require_safe(cache)
+        _require_local(cache)
+        for name in _FOLDERS:
+            _make(cache / name)
+            _require_safe(cache / name)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{cache} cannot be used as a cache directory: {error.strerror or error}; "
+            "choose another one"
+        ) from error
+    return cache
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path is on, or "unknown"."""
+    best, found = "", "unknown"
+    real = os.path.realpath(path)
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                fields = line.split()
+                point = fields[4].encode("ascii", "ignore").decode("unicode_escape")
+                beneath = real == point or real.startswith(point.rstrip("/") + "/")
+                if beneath and len(point) >= len(best):
+                    best, found = point, fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        return "unknown"
+    return found
+
+
+def _make(folder: Path) -> None:
+    if not os.path.lexists(folder):
+        os.makedirs(folder.parent, exist_ok=True)
+        # another process may be opening the same new cache
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            return
+
+
+def _require_safe(folder: Path) -> None:
+    found = os.lstat(folder)
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISLNK(found.st_mode):
+        raise _refused(folder, "is a symbolic link", "name the directory itself")
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(folder, "is not a directory", "choose another path")
+    if found.st_uid != os.geteuid():
+        raise _refused(folder, f"belongs to user {found.st_uid}", "use a directory of your own")
+    if mode & 0o022:
+        raise _refused(folder, f"can be written by others (mode {mode:o})", "chmod go-w it")
+    if mode & 0o700 != 0o700 or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _refused(folder, f"is read-only (mode {mode:o})", "chmod u+rwx it")
+
+
+def _require_local(folder: Path) -> None:
+    kind = file_system(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise _refused(folder, f"is on a network file system ({kind})", "choose a local disk")
+
+
+def _refused(folder: Path, why: str, instead: str) -> CacheDirectoryRefused:
+    return CacheDirectoryRefused(f"{folder} {why}; {instead}")

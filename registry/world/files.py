@@ -1,0 +1,191 @@
+"""The files made real: everything in `artifacts/`, by name, relative to the folder's descriptor.
+
+A name is checked before anything is done with it, and no link is ever followed: what a row says,
+and what somebody planted in the folder, cannot lead us to a file that is not ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import xxhash
+
+from registry.effects import Written, is_file_name
+from registry.errors import DiskFull, InvalidData
+
+__all__ = ["Files", "Reserve"]
+
+CHUNK_BYTES = 1024**2
+# Room for some dozens of pages in the WAL: enough for the DELETEs that make room.
+RESERVE_BYTES = 256 * 1024
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Files:
+    """The folder `artifacts/` of one cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(_ours(name), dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> Written:
+        with _room_for(name), self._created(name) as file:
+            file.write(data)
+        return Written(len(data), xxhash.xxh3_128_hexdigest(data))
+
+    def take_in(self, name: str, source: Path) -> Written:
+        """Move a plain file in; copy it if it cannot be moved, or if somebody has a link to it."""
+        found = _plain(source)
+        if found.st_nlink > 1 or not self._moved(source, name):
+            with _room_for(name), open(source, "rb") as original, self._created(name) as file:
+                shutil.copyfileobj(original, file, CHUNK_BYTES)
+        written = self.checksum(name)
+        if written is None:
+            raise FileNotFoundError(errno.ENOENT, "vanished after it was written", name)
+        return written
+
+    def sync(self, name: str) -> None:
+        fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+        try:
+            os.fchmod(fd, 0o400)
+            with _room_for(name):
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, name: str, to: str) -> None:
+        with _room_for(to):
+            os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def sync_folder(self) -> None:
+        os.fsync(self._fd)
+
+    def unlink(self, name: str) -> bool:
+        try:
+            os.unlink(_ours(name), dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        except IsADirectoryError:  # named like ours, but none of our making: leave it
+            return False
+        return True
+
+    def list_names(self) -> list[str]:
+        with os.scandir(self._fd) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if _is_ours(entry.name) and not entry.is_dir(follow_symlinks=False)
+            ]
+
+    def checksum(self, name: str) -> Written | None:
+        """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
+        file = self.open_file(name)
+        if file is None:
+            return None
+        total, digest = 0, xxhash.xxh3_128()
+        with file:
+            while chunk := file.read(CHUNK_BYTES):
+                total += len(chunk)
+                digest.update(chunk)
+        return Written(total, digest.hexdigest())
+
+    def open_file(self, name: str) -> BinaryIO | None:
+        try:
+            fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # somebody planted a link: not a file of ours
+                return None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return open(fd, "rb")
+
+    @contextmanager
+    def _created(self, name: str) -> Iterator[BinaryIO]:
+        self.unlink(name)
+        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self._fd), "wb") as file:
+            yield file
+
+    def _moved(self, source: Path, name: str) -> bool:
+        try:
+            os.rename(source, _ours(name), dst_dir_fd=self._fd)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS):
+                return False
+            raise
+        return True
+
+
+class Reserve:
+    """A file whose room is given up when a full disk keeps us from making room."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def give_up(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._path)
+
+    def rebuild(self) -> None:
+        """Never fails: without room now, it is built at another time."""
+        with suppress(FileExistsError):
+            try:
+                with open(os.open(self._path, _CREATE, 0o600), "wb") as file:
+                    file.write(b"\0" * RESERVE_BYTES)
+            except FileExistsError:
+                raise
+            except OSError:
+                self.give_up()
+
+
+def _is_ours(name: str) -> bool:
+    return is_file_name(name.removesuffix(".tmp"))
+
+
+def _ours(name: str) -> str:
+    if not _is_ours(name):
+        raise AssertionError(f"{name!r} is no name of ours; it must never get here")
+    return name
+
+
+def _plain(source: Path) -> os.stat_result:
+    try:
+        found = os.lstat(source)
+    except OSError as error:
+        raise InvalidData(f"{source} cannot be published: {error.strerror}") from error
+    if stat.S_ISLNK(found.st_mode):
+        raise InvalidData(f"{source} is a symbolic link; publish the file that it points to")
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidData(f"{source} is no plain file; publish a file or bytes")
+    if found.st_size == 0:
+        raise InvalidData(f"{source} is empty; an artifact has at least one byte")
+    return found
+
+
+@contextmanager
+def _room_for(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no room left to write {name}; make room, or prune") from error
+        raise

@@ -1,0 +1,115 @@
+"""Who is alive: the kernel knows.
+
+WAL needs all processes on one machine already, so a file lock is as strong as SQLite's own
+assumption; no heartbeat, no pid and no clock is needed. An open handle holds `flock(LOCK_EX)` on
+`hosts/<its id>.lock`. However its process ends, the kernel lets go of the lock. Ids are random and
+never used twice, so dead is final.
+
+Only liveness depends on this. Safety never does: the token in the WHERE of each statement decides.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from pathlib import Path
+
+from registry.errors import CacheDirectoryRefused
+
+__all__ = ["HostLock", "Hosts"]
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class HostLock:
+    """The lock that one living handle holds."""
+
+    def __init__(self, host_id: str, fd: int) -> None:
+        self.host_id = host_id
+        self.fd = fd
+
+    def close(self) -> None:
+        """Let go: by closing, never by unlocking, for a forked copy shares the lock."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
+class Hosts:
+    """The folder `hosts/` of one cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._folder = folder
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def register(self) -> HostLock:
+        """Create and lock a file of our own, and prove that the lock refuses others."""
+        while True:
+            host_id = secrets.token_hex(16)
+            fd = os.open(f"{host_id}.lock", _CREATE, 0o600, dir_fd=self._fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # somebody probed it between the two, and unlinks it for a dead one's
+                os.close(fd)
+                continue
+            if os.fstat(fd).st_nlink == 0:
+                os.close(fd)
+                continue
+            lock = HostLock(host_id, fd)
+            self._prove(lock)
+            return lock
+
+    def is_alive(self, host_id: str) -> bool:
+        """Ask the kernel whether a host lives; 4 µs."""
+        if not _ID.fullmatch(host_id):
+            return False
+        try:
+            fd = os.open(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def forget(self, host_id: str) -> None:
+        """Unlink the lock file of a dead host: under its lock, and after a second look."""
+        if not _ID.fullmatch(host_id):
+            return
+        name = f"{host_id}.lock"
+        try:
+            fd = os.open(name, _LOOK, dir_fd=self._fd)
+        except OSError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=self._fd)
+        except OSError:
+            return  # alive after all, or somebody else was faster
+        finally:
+            os.close(fd)
+
+    def listed(self) -> list[str]:
+        """The ids that have a lock file."""
+        with os.scandir(self._fd) as entries:
+            names = [entry.name for entry in entries]
+        ids = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
+        return [host_id for host_id in ids if _ID.fullmatch(host_id)]
+
+    def _prove(self, lock: HostLock) -> None:
+        if not self.is_alive(lock.host_id):
+            lock.close()
+            raise CacheDirectoryRefused(
+                f"file locks do not work in {self._folder}: a second lock of the same file was "
+                "granted; choose a cache directory on a local file system"
+            )

@@ -1,0 +1,94 @@
+"""The world of one handle: every effect but the database's, made real.
+
+`World.perform` blocks until the effect is done. The async registry performs the quick ones in its
+loop and hands the others to a thread.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from registry import effects
+from registry.effects import Effect, Outcome
+from registry.verbs.recursion import preparing
+from registry.world import clock
+from registry.world.files import Files, Reserve
+from registry.world.hosts import HostLock, Hosts
+
+__all__ = ["World", "back_off_seconds", "outcome_of"]
+
+A = TypeVar("A")
+
+
+def back_off_seconds() -> float:
+    """0.2 to 1 ms; see `registry.effects.BackOff`."""
+    return random.uniform(0.0002, 0.001)  # noqa: S311 - a pause needs no secrecy
+
+
+def outcome_of(function: Callable[[], Any]) -> Outcome[Any]:
+    """Call a user's function; an exception is an answer, an interruption is not."""
+    try:
+        return Outcome(function())
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the user's and is recorded
+        return Outcome(None, error)
+
+
+class World:
+    """The files, the hosts, the clocks and chance, as one handle sees them."""
+
+    def __init__(self, cache: Path) -> None:
+        self.files = Files(cache / "artifacts")
+        self.hosts = Hosts(cache / "hosts")
+        self.reserve = Reserve(cache / "reserve")
+        self.lock: HostLock = self.hosts.register()
+        files, hosts = self.files, self.hosts
+        self._performers: dict[type, Callable[[Any], Any]] = {
+            effects.Now: lambda _: clock.now(),
+            effects.Elapsed: lambda _: clock.elapsed(),
+            effects.Draw: lambda e: secrets.token_hex(e.size),
+            effects.Sleep: _sleep,
+            effects.BackOff: lambda _: time.sleep(back_off_seconds()),
+            effects.Call: _call,
+            effects.Stat: lambda e: files.stat(e.name),
+            effects.Write: lambda e: files.write(e.name, e.data),
+            effects.TakeIn: lambda e: files.take_in(e.name, e.source),
+            effects.Sync: lambda e: files.sync(e.name),
+            effects.Rename: lambda e: files.rename(e.name, e.to),
+            effects.SyncFolder: lambda _: files.sync_folder(),
+            effects.Unlink: lambda e: files.unlink(e.name),
+            effects.ListNames: lambda _: files.list_names(),
+            effects.Checksum: lambda e: files.checksum(e.name),
+            effects.OpenFile: lambda e: files.open_file(e.name),
+            effects.GiveUpReserve: lambda _: self.reserve.give_up(),
+            effects.RebuildReserve: lambda _: self.reserve.rebuild(),
+            effects.IsAlive: lambda e: hosts.is_alive(e.host_id),
+        }
+
+    def perform(self, effect: Effect[A]) -> A:
+        """Do what is wanted, and answer."""
+        answer: A = self._performers[type(effect)](effect)
+        return answer
+
+    def close(self) -> None:
+        """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
+        self.lock.close()
+        self.hosts.forget(self.lock.host_id)
+        self.hosts.close()
+        self.files.close()
+
+
+def _sleep(effect: effects.Sleep) -> None:
+    if effect.until is None:
+        time.sleep(effect.seconds)
+    else:
+        effect.until.wait(effect.seconds)  # type: ignore[attr-defined]  # a threading.Event
+
+
+def _call(effect: effects.Call) -> Outcome[Any]:
+    with preparing(effect.scope):
+        return outcome_of(effect.function)
