@@ -17,14 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interruption = Interruption()
     try:
         # Imported only now, so that Ctrl-C is quiet from the start.
-        from registry.cli.running import run
+        from registry.cli.entry import run
 
-        code = run(sys.argv[1:] if arguments is None else list(arguments))
-        sys.stdout.flush()
+        return run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         interruption.leave()
     except BrokenPipeError:
         # The reader went away. What is still in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    return code

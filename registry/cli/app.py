@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
-from registry.cli import artifacts, settings, upkeep
+from registry.cli import artifacts, database, preparing, running, settings, upkeep
 from registry.cli.options import CacheOption, JsonOption, shared_options
 
 __all__ = ["app"]
@@ -32,9 +32,13 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
-    if wanted:
+    if not wanted:
+        return
+    try:
         typer.echo(version("registry"))
-        raise typer.Exit
+    except PackageNotFoundError:
+        typer.echo("unknown: run from its sources, not installed")
+    raise typer.Exit
 
 
 @app.callback()
@@ -51,6 +55,7 @@ def registry(
     shared_options(context, cache=cache, json=json)
 
 
-for group in (artifacts.app, upkeep.app):
+for group in (running.app, preparing.app, artifacts.app, upkeep.app):
     app.add_typer(group)
 app.add_typer(settings.app, name="config")
+app.add_typer(database.app, name="db")

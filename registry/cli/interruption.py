@@ -61,7 +61,7 @@ def interruptibly(work: Callable[[], T]) -> T:
     def worker() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised again where we wait
             future.set_exception(error)
 
     Thread(target=worker, daemon=True).start()

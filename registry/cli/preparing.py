@@ -45,7 +45,6 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
     """
     from registry import wasm
 
-    started = perf_counter()
     compiled = False
 
     def compile_() -> bytes:
@@ -54,6 +53,7 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
         return interruptibly(lambda: wasm.prepare(code))
 
     name = wasm.artifact_id(code)
+    started = perf_counter()  # what came before is the same for a hit and a miss
     artifact = registry.need(name)
     if artifact is None:
         wasm.check_code(code)
@@ -99,8 +99,8 @@ def _prepare(session: Session, file: Path) -> _Row:
             raise  # the next file would fare no better
         session.complain(error, about=str(file))
         failed = error.artifact if isinstance(error, PreparationFailed) else None
-        seconds = perf_counter() - started
-        return _Row(str(file), failed and failed.id, "failed", None, seconds, exits.sentence(error))
+        name, seconds = failed.id if failed else None, perf_counter() - started
+        return _Row(str(file), name, "failed", None, seconds, exits.sentence(error))
     artifact = found.artifact
     return _Row(str(file), artifact.id, found.outcome, artifact.size, found.seconds)
 

@@ -68,7 +68,7 @@ def set_(
     try:
         parsed = _PARSERS.get(name, parse_span)(value)
     except ValueError as error:
-        raise typer.BadParameter(f"{name} {error}") from None
+        raise InvalidSetting(f"{name}: {error}") from None
     session.registry.configure(**{name: parsed})
     _write(session, name)
 

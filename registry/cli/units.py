@@ -94,8 +94,11 @@ def near_size(size: int) -> str:
 
 
 def near_span(seconds: float) -> str:
-    """Write how long something took: "12 ms", "3.4 s", "2m5s"."""
-    if seconds < 0.9995:  # would be written 1000 ms
+    """Write how long something took: "0.3 ms", "12 ms", "3.4 s", "2m5s"."""
+    # Each bound is where the next number would be written with a digit too many.
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"

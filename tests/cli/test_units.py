@@ -139,7 +139,8 @@ def test_a_size_in_a_table_is_short(size: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 ms"),
+        (0, "0.0 ms"),
+        (0.00034, "0.3 ms"),
         (0.0123, "12 ms"),
         (0.9999, "1.0 s"),
         (3.44, "3.4 s"),
