@@ -132,7 +132,8 @@ def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:
     if artifact.state is State.FAILED:
         yield "may be retried", _moment(artifact.retry_at) or "only after `registry retry`"
     if holder:
-        yield "prepared by", f"process {holder.pid} on {holder.hostname}, host {holder.host_id}"
+        process = f", process {holder.pid} on {holder.hostname}" if holder.pid else ""
+        yield "prepared by", f"host {holder.host_id}{process}"
         yield "since", _moment(holder.since)
 
 
