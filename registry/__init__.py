@@ -30,8 +30,10 @@ from registry.errors import (
     WrongLoop,
 )
 from registry.sync import Claim, Registry
+from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
 from registry.verbs.reconciling import CheckReport
+from registry.version import __version__
 
 __all__ = [
     "AmbiguousPrefix",
@@ -49,6 +51,7 @@ __all__ = [
     "HandleClosed",
     "HandleForked",
     "Holder",
+    "HostInfo",
     "InvalidData",
     "InvalidId",
     "InvalidParams",
@@ -70,4 +73,5 @@ __all__ = [
     "UnknownArtifact",
     "WaitTimeout",
     "WrongLoop",
+    "__version__",
 ]

@@ -248,5 +248,22 @@ class IsAlive(Effect[bool]):
     host_id: str
 
 
+@dataclass(slots=True)
+class ForgetHost(Effect[None]):
+    """Unlink what a dead host left besides its row: its lock file and its workers' folder."""
+
+    host_id: str
+
+
+@dataclass(slots=True)
+class ListLocks(Effect[list[str]]):
+    """List the ids of the hosts that have a lock file, dead or alive."""
+
+
+@dataclass(slots=True)
+class StoredIdentity(Effect[str | None]):
+    """Read which cache the directory says that it is; None if it does not."""
+
+
 # What an interruption may cut short; see the rules above.
 INTERRUPTIBLE: tuple[type[Effect[Any]], ...] = (Sleep, BackOff, Call)

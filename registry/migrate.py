@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import NotARegistry, SchemaTooNew
 from registry.schema import APPLICATION_ID
+from registry.version import __version__
 from registry.world.database import connect
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["HEAD", "current", "downgrade", "require_ours", "upgrade"]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.
-HEAD = "0001"
+HEAD = "0002"
 # STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
 OLDEST_SQLITE = (3, 37, 0)
 LOCK_TIMEOUT_SECONDS = 30.0
@@ -66,13 +67,22 @@ def downgrade(path: str, revision: str) -> None:
     _run(path, "downgrade", revision)
 
 
-def require_known(revision: str) -> None:
-    """Refuse a revision that this version does not know: a newer one made it."""
-    if not _knows(revision):
+def is_older(path: str, revision: str) -> bool:
+    """Whether a revision is one before ours.
+
+    One that we do not know was made by a newer version. Revisions only add, so we may still use
+    the database, unless it says that it excludes us: then `SchemaTooNew` is raised.
+    """
+    if _knows(revision):
+        return True
+    oldest = _oldest_version(path)
+    if oldest is None or _parts(__version__) < _parts(oldest):
         raise SchemaTooNew(
-            f"the database has schema {revision}, newer than this version of registry knows "
-            f"({HEAD}); upgrade registry"
+            f"the database has schema {revision}, this version of registry ({__version__}) knows "
+            f"{HEAD}, and the database admits registry {oldest or 'of its own version'} or later; "
+            "upgrade registry"
         )
+    return False
 
 
 def config() -> Config:
@@ -119,6 +129,26 @@ def _scripts() -> Path:
     """In a wheel they are inside the package; in a checkout, beside it."""
     inside = Path(__file__).parent / "migrations"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+def uuid_of(path: str) -> str:
+    """Which cache a database says that it is."""
+    with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
+        uuid: str = connection.execute("SELECT uuid FROM cache").fetchone()[0]
+        return uuid
+
+
+def _oldest_version(path: str) -> str | None:
+    with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
+        try:
+            row = connection.execute("SELECT oldest_version FROM cache").fetchone()
+        except sqlite3.OperationalError:
+            return None
+    return None if row is None else row[0]
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def revision_of(path: str) -> str | None:

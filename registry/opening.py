@@ -29,8 +29,9 @@ from registry.errors import (
     SchemaTooOld,
 )
 from registry.world import clock
+from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
-from registry.world.directory import prepared_directory
+from registry.world.directory import prepared_directory, store_identity, stored_identity
 
 __all__ = ["database_path", "open_cache"]
 
@@ -60,18 +61,37 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
 
 
 def _is_ready(cache: Path) -> bool:
-    return _size(cache) > 0 and _revision(cache) == migrate.HEAD
+    try:
+        return (
+            stored_identity(cache) is not None
+            and _size(cache) > 0
+            and _revision(cache) == migrate.HEAD
+        )
+    except DatabaseDamaged:
+        return False  # looked at again, and dealt with, under the lock
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
+    try:
+        # The identity is written last of all: beside it, an empty database is a damaged one.
+        if _size(cache) == 0 and stored_identity(cache) is not None:
+            raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
+        _make_database(cache, upgrade)
+    except DatabaseDamaged as damage:
+        set_aside(cache, damage)
+        _make_database(cache, upgrade)
+    if stored_identity(cache) is None:
+        store_identity(cache, migrate.uuid_of(database_path(cache)))
+
+
+def _make_database(cache: Path, upgrade: bool) -> None:
     path = database_path(cache)
     if _size(cache) == 0:
         _create(path)
     revision = _revision(cache)
     if revision is None:
         migrate.upgrade(path)
-    elif revision != migrate.HEAD:
-        migrate.require_known(revision)
+    elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
             raise SchemaTooOld(
                 f"{path} has schema {revision}, this version needs {migrate.HEAD}; "

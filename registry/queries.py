@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, literal_column, or_, select, text
+from sqlalchemy import and_, delete, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
-from registry.schema import artifact, setting, usage
+from registry.schema import artifact, cache, host, maintenance, setting, usage
 from registry.statement import Statement, compiled, constant, given
 from registry.transitions import oldest_over_the_limit, stored
 
 __all__ = ["Row"]
 
 _ROW = artifact.c
-_LISTED = given("ids")
 _PREPARED = _ROW.state == constant(State.PREPARED)
 _PREPARING = _ROW.state == constant(State.PREPARING)
 _FAILED = _ROW.state == constant(State.FAILED)
@@ -44,17 +43,27 @@ class Row(NamedTuple):
     created_at: int | None
     prepare_seconds: float | None
     label: str | None
+    # Only where it was asked who prepares it:
+    pid: int | None = None
+    hostname: str | None = None
 
+
+_HOLDER = (
+    select(host.c.pid).where(host.c.id == _ROW.host_id).scalar_subquery(),
+    select(host.c.hostname).where(host.c.id == _ROW.host_id).scalar_subquery(),
+)
 
 READ = compiled(
     "read",
-    "Read one artifact.",
-    select(*_ROW).where(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep")),
+    "Read one artifact, and who prepares it.",
+    select(*_ROW, *_HOLDER).where(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep")),
 )
 READ_SEVERAL = compiled(
     "read several",
     "Read the rows that a handle waits for, by a JSON array of their row ids.",
-    select(*_ROW).where(_ROW.id.in_(select(text("value")).select_from(func.json_each(_LISTED)))),
+    select(*_ROW, *_HOLDER).where(
+        _ROW.id.in_(select(text("value")).select_from(func.json_each(given("ids"))))
+    ),
 )
 PREPARED_PAGE = compiled(
     "prepared page",
@@ -72,7 +81,7 @@ PREPARED_PAGE = compiled(
 ALL_PREPARING = compiled(
     "all preparing",
     "List those being prepared, the last claim first; they are as few as the hosts at work.",
-    select(*_ROW).where(_PREPARING).order_by(_ROW.claimed_at.desc()),
+    select(*_ROW, *_HOLDER).where(_PREPARING).order_by(_ROW.claimed_at.desc()),
 )
 FAILED_PAGE = compiled(
     "failed page",
@@ -130,13 +139,14 @@ WHOLE_PAGE = compiled(
 )
 USAGE = compiled(
     "usage",
-    "Read how much is prepared, and the settings that bound it.",
+    "Read how much is prepared, the settings that bound it, and when it was last maintained.",
     select(
         usage.c.prepared_count,
         usage.c.prepared_bytes,
         stored("cache_limit"),
         stored("min_stale_time"),
         stored("hard_limit"),
+        select(maintenance.c.last_done).scalar_subquery(),
     ),
 )
 COUNTS = compiled(
@@ -188,3 +198,51 @@ CONFIGURE = compiled(
     writes=True,
 )
 INTEGRITY = Statement("integrity", "Let SQLite check its own file.", "PRAGMA integrity_check(20)")
+
+# --- hosts, and the cache as a whole ------------------------------------------------------------
+
+ENTER_HOST = compiled(
+    "enter host",
+    "Say that a handle is open; its lock is held already.",
+    insert(host).values(
+        id=given("my_host"),
+        pid=given("my_pid"),
+        hostname=given("my_hostname"),
+        command=given("my_command"),
+        opened_at=given("now"),
+        version=given("my_version"),
+    ),
+    writes=True,
+)
+HOSTS = compiled("hosts", "Read the hosts.", select(*host.c).order_by(host.c.opened_at, host.c.id))
+LEAVE_HOST = compiled(
+    "leave host",
+    "Remove a host that has no claims left.",
+    delete(host)
+    .where(
+        host.c.id == given("seen_host"),
+        ~select(_ROW.id).where(_PREPARING, _ROW.host_id == given("seen_host")).exists(),
+    )
+    .returning(host.c.id),
+    writes=True,
+)
+MAINTAIN = compiled(
+    "maintain",
+    "Win the right, and the duty, of maintenance: one host does it when it is due.",
+    update(maintenance)
+    .values(last_done=given("now"))
+    .where(
+        or_(
+            maintenance.c.last_done <= given("due_before"),
+            maintenance.c.last_done > given("now"),  # the clock was set back
+        )
+    )
+    .returning(maintenance.c.last_done),
+    writes=True,
+)
+IDENTITY = compiled("identity", "Read which cache this is.", select(*cache.c))
+LONGEST_PREPARATION = compiled(
+    "longest preparation",
+    "Read how long the same code took to prepare before, under whatever parameters.",
+    select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
+)

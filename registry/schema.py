@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import column, table
 
-__all__ = ["APPLICATION_ID", "DDL", "artifact", "setting", "usage"]
+__all__ = ["APPLICATION_ID", "DDL", "artifact", "cache", "host", "maintenance", "setting", "usage"]
 
 # "pvfR" in ASCII: what `file registry.db` shows, and how we know a database for one of ours.
 APPLICATION_ID = 0x70766652
@@ -105,6 +105,31 @@ CREATE TABLE setting (
   value INTEGER
 ) STRICT, WITHOUT ROWID"""
 
+HOST = """\
+CREATE TABLE host (
+  -- One row for each open handle. It lives for as long as hosts/<id>.lock is locked: ask the
+  -- kernel, not the pid.
+  id        TEXT PRIMARY KEY,     -- random, never used twice
+  pid       INTEGER NOT NULL,
+  hostname  TEXT NOT NULL,
+  command   TEXT NOT NULL,
+  opened_at INTEGER NOT NULL,     -- microseconds since 1970-01-01 UTC
+  version   TEXT NOT NULL         -- of registry
+) STRICT, WITHOUT ROWID"""
+
+MAINTENANCE = """\
+CREATE TABLE maintenance (
+  -- One row: when files and rows were last compared, the dead reaped, and the cache pruned.
+  last_done INTEGER NOT NULL      -- microseconds since 1970-01-01 UTC
+) STRICT"""
+
+CACHE = """\
+CREATE TABLE cache (
+  -- One row: which cache this is (the file cache.id says the same), and who may still use it.
+  uuid           TEXT NOT NULL,
+  oldest_version TEXT NOT NULL    -- an older registry than this must not open the database
+) STRICT"""
+
 DDL: tuple[str, ...] = (
     ARTIFACT,
     BY_LAST_USE,
@@ -115,6 +140,9 @@ DDL: tuple[str, ...] = (
     USAGE_UPDATE,
     USAGE_DELETE,
     SETTING,
+    HOST,
+    MAINTENANCE,
+    CACHE,
 )
 
 artifact = table(
@@ -142,3 +170,14 @@ artifact = table(
 )
 usage = table("usage", column("prepared_count"), column("prepared_bytes"))
 setting = table("setting", column("name"), column("value"))
+host = table(
+    "host",
+    column("id"),
+    column("pid"),
+    column("hostname"),
+    column("command"),
+    column("opened_at"),
+    column("version"),
+)
+maintenance = table("maintenance", column("last_done"))
+cache = table("cache", column("uuid"), column("oldest_version"))

@@ -7,10 +7,8 @@ wants then runs to its end, and only then is the KeyboardInterrupt raised.
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,22 +18,25 @@ from typing import Any, BinaryIO, Literal, TypeVar
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import CleanupConfig, RetryPolicy, Settings
 from registry.effects import Effect, Interrupted, Run, Verb
-from registry.errors import ClaimLost, HandleClosed
+from registry.errors import ClaimLost, HandleClosed, HandleForked
 from registry.opening import database_path, open_cache
 from registry.verbs import (
     claiming,
+    hosting,
     looking,
+    maintaining,
     needing,
     preparing,
-    pruning,
-    reconciling,
+    publishing,
     waiting,
 )
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
 from registry.verbs.reconciling import CheckReport
+from registry.world import fork
 from registry.world.database import Database
-from registry.world.world import World
+from registry.world.world import World, this_process
 
 __all__ = ["Claim", "Registry"]
 
@@ -90,10 +91,16 @@ class Registry:
         _require(cleanup, CleanupConfig, "cleanup")
         _require(retry, RetryPolicy, "retry")
         cache = open_cache(cache_dir, upgrade=upgrade)
-        self._world = World(cache)
-        self._database = Database(database_path(cache))
-        self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
-        _open.add(self)
+        with fork.opening():
+            self._world = World(cache)
+            try:
+                self._database = Database(database_path(cache))
+                self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+                self._drive(hosting.enter(self._handle, this_process()))
+            except BaseException:
+                self._world.close()
+                raise
+            fork.track(self)
 
     @property
     def cache_dir(self) -> Path:
@@ -210,7 +217,7 @@ class Registry:
         Nothing needed within `min_stale_time` goes. What is not given is the handle's own, else
         the stored setting. Answers what was (`dry_run`: would be) deleted, oldest first.
         """
-        return self._drive(pruning.prune(self._handle, cache_limit, min_stale_time, dry_run))
+        return self._drive(maintaining.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
     def stats(self) -> Stats:
         """Count what is held; costs the same at any size."""
@@ -220,7 +227,11 @@ class Registry:
         """Compare the database with itself and with the files; reads every row, and every file
         with `checksums`. With `repair`, mend what differs.
         """
-        return self._drive(reconciling.check(self._handle, repair, checksums))
+        return self._drive(maintaining.check(self._handle, repair, checksums))
+
+    def hosts(self) -> list[HostInfo]:
+        """List the open handles on this cache, in whichever process, and what each prepares."""
+        return self._drive(hosting.hosts(self._handle))
 
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""
@@ -239,10 +250,10 @@ class Registry:
         if self._closed is not None:
             return
         try:
-            self._drive(claiming.give_back_all(self._handle))
+            self._drive(maintaining.close(self._handle))
         finally:
             self._closed = HandleClosed
-            _open.discard(self)
+            fork.untrack(self)
             self._handle.hot.clear()  # so that the hot path ends too
             self._database.close()
             self._world.close()
@@ -257,12 +268,23 @@ class Registry:
         state = "open" if self._closed is None else "closed"
         return f"<Registry {str(self._handle.cache)!r} {state}>"
 
+    def after_fork(self) -> None:
+        """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
+        self._closed = HandleForked
+        self._handle.hot.clear()
+        fork.keep_for_ever(self._database)
+        self._world.abandon()
+
+    def at_exit(self) -> None:
+        """Be closed at the end of the process."""
+        self.close()
+
     # --- driving --------------------------------------------------------------------------------
 
     def _drive(self, verb: Verb[T]) -> T:
         if self._closed is not None:
             verb.close()  # not begun
-            raise self._closed("this Registry is closed; open a new one")
+            raise closed_error(self._closed)
         return drive(verb, self._perform)
 
     def _perform(self, effect: Effect[Any]) -> Any:
@@ -290,7 +312,7 @@ class Claim:
     @property
     def artifact(self) -> Artifact:
         """The artifact as the claim found it: preparing, with the failures of earlier tries."""
-        return self._registry._handle.artifact(claiming.claimed_row(self._lease))  # noqa: SLF001
+        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
 
     def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """End the claim with the artifact's bytes, or with a file, which is moved in.
@@ -298,7 +320,7 @@ class Claim:
         Prunes in the same call if that passes the limit, but never what was just published.
         Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
         """
-        return self._drive(claiming.publish(self._handle, self._lease, data))
+        return self._drive(publishing.publish(self._handle, self._lease, data))
 
     def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
@@ -307,15 +329,15 @@ class Claim:
 
         Raises `ClaimLost`.
         """
-        return self._drive(claiming.fail(self._handle, self._lease, error, kind, retryable))
+        return self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
 
     def release(self) -> None:
         """Give the claim back without a failure; raises `ClaimLost`."""
-        self._drive(claiming.release(self._handle, self._lease))
+        self._drive(publishing.release(self._handle, self._lease))
 
     def extend(self, timeout: timedelta) -> None:
         """Move the deadline to `timeout` from now; raises `ClaimLost`."""
-        self._drive(claiming.extend(self._handle, self._lease, timeout))
+        self._drive(publishing.extend(self._handle, self._lease, timeout))
 
     def __enter__(self) -> Claim:
         return self
@@ -348,13 +370,13 @@ class Claim:
         return self._registry._drive(verb)  # noqa: SLF001
 
 
-_open: weakref.WeakSet[Registry] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for registry in list(_open):
-        registry.close()
+def closed_error(kind: type[HandleClosed]) -> HandleClosed:
+    """Word the refusal of a handle that is closed, or was opened by the parent of a fork."""
+    if kind is HandleForked:
+        return HandleForked(
+            "this handle was opened before a fork, by the parent process; open a new one here"
+        )
+    return HandleClosed("this handle is closed; open a new one")
 
 
 def _require(value: object, kind: type, name: str) -> None:

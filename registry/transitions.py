@@ -68,6 +68,7 @@ class Event(StrEnum):
     RELEASE = "release"
     RESTORE = "restore"
     REAP = "reap"
+    REAP_HOST = "reap host"
     EXTEND = "extend"
     NEED = "need"
     PRUNE = "prune"
@@ -93,6 +94,7 @@ MOVES: Mapping[Event, Move] = MappingProxyType(
         Event.RELEASE: Move((State.PREPARING,), None),
         Event.RESTORE: Move((State.PREPARING,), State.FAILED),
         Event.REAP: Move((State.PREPARING,), State.FAILED),
+        Event.REAP_HOST: Move((State.PREPARING,), State.FAILED),
         Event.EXTEND: Move((State.PREPARING,), State.PREPARING),
         Event.NEED: Move((State.PREPARED,), State.PREPARED),
         Event.PRUNE: Move((State.PREPARED,), None),
@@ -243,6 +245,18 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             _change(
                 Event.REAP,
                 and_(_THIS, _ROW.token == given("seen_token")),
+                **_ANOTHER_FAILURE,
+                **_NO_FILE,
+                **_NO_CLAIM,
+                retry_at=case((_ONE_MORE <= _MAX_RETRIES, given("now"))),
+            ),
+        ),
+        Event.REAP_HOST: _transition(
+            Event.REAP_HOST,
+            "End all claims of a host that is dead, with a failure each.",
+            _change(
+                Event.REAP_HOST,
+                _ROW.host_id == given("seen_host"),
                 **_ANOTHER_FAILURE,
                 **_NO_FILE,
                 **_NO_CLAIM,

@@ -183,4 +183,4 @@ def _time(micros: int | None) -> datetime | None:
 def _holder(row: Row) -> Holder | None:
     if row.state != State.PREPARING or row.host_id is None:
         return None
-    return Holder(row.host_id, None, None, from_micros(row.claimed_at or 0))
+    return Holder(row.host_id, row.pid, row.hostname, from_micros(row.claimed_at or 0))

@@ -24,8 +24,8 @@ from registry.queries import (
 )
 from registry.transitions import Event
 from registry.verbs.asking import end, move, read, run
-from registry.verbs.claiming import require_id, settle
 from registry.verbs.handle import Handle
+from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import read_usage, unlink_all
 
 __all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry", "settings"]

@@ -22,8 +22,8 @@ from registry.errors import UnknownArtifact
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
-from registry.verbs.claiming import require_id, settle
 from registry.verbs.handle import Handle, HotArtifact
+from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import unlink_all
 
 __all__ = ["discard", "identity", "inspect", "need", "open_file"]

@@ -16,9 +16,11 @@ from registry.effects import Call, Now, Outcome, Verb
 from registry.errors import ClaimLost, InvalidData, PreparationFailed
 from registry.queries import Row
 from registry.verbs.asking import read
-from registry.verbs.claiming import claim, fail, or_give_back, publish, require_id
+from registry.verbs.claiming import claim
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.leases import or_give_back, require_id
 from registry.verbs.needing import need
+from registry.verbs.publishing import fail, publish
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.waiting import time_limit, until_settled
 from registry.verbs.words import ABANDONED

@@ -24,7 +24,7 @@ from registry.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, run
 from registry.verbs.handle import Handle
 
-__all__ = ["keep_within_limits", "prune", "read_usage", "unlink_all"]
+__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
 _logger = logging.getLogger("registry")
 _NOBODY = -1  # no row has this id
@@ -42,12 +42,13 @@ class Usage:
     cache_limit: int
     min_stale_time: int
     hard_limit: int | None
+    maintained_at: int
 
 
 def read_usage(handle: Handle) -> Verb[Usage]:
     """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
-    ((count, held, limit, stale, hard),) = yield from run(USAGE, {})
-    return Usage(count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard)
+    ((count, held, limit, stale, hard, done),) = yield from run(USAGE, {})
+    return Usage(count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done)
 
 
 def prune(
@@ -70,9 +71,8 @@ def prune(
     return [handle.artifact(row) for row in rows]
 
 
-def keep_within_limits(handle: Handle, spared: int) -> Verb[None]:
-    """Prune if publishing passed a limit, but never what was just published."""
-    usage = yield from read_usage(handle)
+def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> Verb[None]:
+    """Prune if a limit is passed, but never the row that is spared: what was just published."""
     held = usage.bytes
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State
-from registry.effects import IsAlive, ListNames, Now, Unlink, Verb
+from registry.effects import ListNames, StoredIdentity, Unlink, Verb
+from registry.errors import DatabaseDamaged
 from registry.queries import (
-    CLAIMANTS,
     CLAIMS_OF,
     CORRECT_USAGE,
+    IDENTITY,
     INTEGRITY,
     PATHS_PAGE,
     SUMS,
@@ -25,11 +26,12 @@ from registry.queries import (
     Row,
 )
 from registry.verbs.asking import read, run
-from registry.verbs.claiming import abandoned, reap, settle
 from registry.verbs.handle import Handle
+from registry.verbs.hosting import dead_hosts, orphan_locks
+from registry.verbs.leases import settle
 from registry.verbs.needing import discard, inspect
 
-__all__ = ["CheckReport", "Problem", "check", "orphans", "sweep"]
+__all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "sweep"]
 
 _PAGE = 1000
 
@@ -56,8 +58,11 @@ class CheckReport:
 
 
 def sweep(handle: Handle) -> Verb[list[str]]:
-    """Unlink the files that no row refers to."""
+    """Unlink the files that no row refers to; raises `DatabaseDamaged` if they are not ours."""
     yield from settle(handle)
+    stranger = yield from _stranger()
+    if stranger is not None:
+        raise DatabaseDamaged(stranger)
     garbage = yield from orphans()
     for name in garbage:
         yield from Unlink(name)
@@ -80,15 +85,41 @@ def orphans() -> Verb[list[str]]:
     return sorted(unclaimed)
 
 
-def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb[CheckReport]:
-    """Compare the database with itself and with the files; with `repair`, mend what differs."""
-    yield from settle(handle)
-    found = yield from _check_database(repair)
-    found += yield from _check_claims(handle, repair)
+def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckReport]:
+    """Compare the database with itself, with the living hosts and with the files."""
+    found = yield from _check_identity(repair)
+    found += yield from _check_database(repair)
+    found += yield from _check_hosts(handle)
     found += yield from _check_files(handle, repair, checksums)
-    garbage = (yield from sweep(handle)) if repair else (yield from orphans())
-    found += [Problem("orphan_file", name, "no row refers to this file") for name in garbage]
+    for name in (yield from orphans()):
+        found.append(Problem("orphan_file", name, "no row refers to this file"))
     return CheckReport(found, repaired=repair)
+
+
+def drop_fileless(handle: Handle) -> Verb[None]:
+    """Drop the prepared rows whose files are missing or have another size."""
+    yield from _check_files(handle, repair=True, checksums=False)
+
+
+def _check_identity(repair: bool) -> Verb[list[Problem]]:
+    stranger = yield from _stranger()
+    if stranger is not None and repair:
+        raise DatabaseDamaged(stranger)
+    return [] if stranger is None else [Problem("identity", "cache.id", stranger)]
+
+
+def _stranger() -> Verb[str | None]:
+    """Say so if this database and these files do not belong together, else None."""
+    identity = yield from run(IDENTITY, {})
+    said = yield from StoredIdentity()
+    if identity and identity[0][0] == said:
+        return None
+    return (
+        f"the database says that it is cache {identity[0][0] if identity else 'unknown'}, cache.id "
+        f"says {said or 'nothing'}: the database was replaced. Nothing is swept, for the files may "
+        "belong to the other one. Put the right database back, or, to keep this one, write its "
+        "uuid into cache.id"
+    )
 
 
 def _check_database(repair: bool) -> Verb[list[Problem]]:
@@ -103,17 +134,17 @@ def _check_database(repair: bool) -> Verb[list[Problem]]:
     return found
 
 
-def _check_claims(handle: Handle, repair: bool) -> Verb[list[Problem]]:
+def _check_hosts(handle: Handle) -> Verb[list[Problem]]:
     found = []
-    for (host_id,) in (yield from run(CLAIMANTS, {})):
-        if host_id == handle.host_id or (yield from IsAlive(host_id)):
-            continue
-        for raw in (yield from run(CLAIMS_OF, {"seen_host": host_id})):
-            row = Row(*raw)
-            why = yield from abandoned(handle, row, (yield from Now()))
-            found.append(Problem("abandoned_claim", _name(row), f"host {host_id} is dead"))
-            if repair and why is not None:
-                yield from reap(handle, row, why)
+    dead = yield from dead_hosts(handle)
+    for host_id in dead:
+        found.append(Problem("dead_host", host_id, "this host is dead, and not reaped yet"))
+        for row in (yield from run(CLAIMS_OF, {"seen_host": host_id})):
+            words = f"its claimant, host {host_id}, is dead"
+            found.append(Problem("abandoned_claim", _name(Row(*row)), words))
+    for host_id in (yield from orphan_locks(handle)):
+        if host_id not in dead:
+            found.append(Problem("orphan_lock", f"{host_id}.lock", "no host has this lock file"))
     return found
 
 

@@ -20,10 +20,10 @@ from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micro
 from registry.config import as_span
 from registry.effects import Elapsed, Now, Sleep, Verb
 from registry.errors import WaitTimeout
-from registry.queries import READ_SEVERAL, Row
+from registry.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import read, run
-from registry.verbs.claiming import abandoned, reap, require_id, settle
 from registry.verbs.handle import Handle
+from registry.verbs.leases import abandoned, reap, require_id, settle
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.room import Ticket
 
@@ -61,18 +61,28 @@ def until_settled(
     handle: Handle, id: ArtifactId, row: Row, until: float | None
 ) -> Verb[Row | None]:
     """Wait for a preparing row: the row once it has settled, None once it has vanished."""
-    _logger.info(
-        "waiting for %s, prepared by host %s since %s",
-        id.short,
-        row.host_id,
-        from_micros(row.claimed_at or 0).isoformat(),
-    )
+    yield from _tell(id, row)
     ticket = handle.waiting.enter(id, row.id)
     try:
         yield from _wait(handle, ticket, until)
     finally:
         handle.waiting.leave(ticket)
     return ticket.answer
+
+
+def _tell(id: ArtifactId, row: Row) -> Verb[None]:
+    """Log who prepares, since when, and how long this code took before."""
+    if not _logger.isEnabledFor(logging.INFO):
+        return
+    ((before,),) = yield from run(LONGEST_PREPARATION, {"code": id.code_hash})
+    _logger.info(
+        "waiting for %s: prepared by process %s on %s since %s UTC; it took %s before",
+        row.label or id.short,
+        row.pid,
+        row.hostname,
+        f"{from_micros(row.claimed_at or 0):%H:%M:%S}",
+        "an unknown time" if before is None else f"{before:.1f} s",
+    )
 
 
 def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:

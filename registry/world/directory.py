@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "file_system", "prepared_directory"]
+__all__ = [
+    "NETWORK_FILE_SYSTEMS",
+    "file_system",
+    "prepared_directory",
+    "store_identity",
+    "stored_identity",
+]
 
 # File systems on which neither shared memory nor locks reach beyond one machine, or not reliably.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -23,6 +30,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     }
 )
 _FOLDERS = ("artifacts", "hosts", "workers")
+IDENTITY = "cache.id"
 
 
 def prepared_directory(path: str | os.PathLike[str]) -> Path:
@@ -98,3 +106,29 @@ def _require_local(folder: Path) -> None:
 
 def _refused(folder: Path, why: str, instead: str) -> CacheDirectoryRefused:
     return CacheDirectoryRefused(f"{folder} {why}; {instead}")
+
+
+def stored_identity(cache: Path) -> str | None:
+    """Read `cache.id`: which cache the directory says that it is."""
+    try:
+        fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, 64).decode("ascii", "replace").strip() or None
+    finally:
+        os.close(fd)
+
+
+def store_identity(cache: Path, uuid: str) -> None:
+    """Write `cache.id` as a whole; the caller holds `open.lock`."""
+    temporary = cache / f"{IDENTITY}.tmp"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, f"{uuid}\n".encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, cache / IDENTITY)

@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
@@ -45,6 +46,7 @@ class Hosts:
     def __init__(self, folder: Path) -> None:
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._folder = folder
+        self._workers = folder.parent / "workers"
 
     def close(self) -> None:
         os.close(self._fd)
@@ -83,7 +85,7 @@ class Hosts:
         return False
 
     def forget(self, host_id: str) -> None:
-        """Unlink the lock file of a dead host: under its lock, and after a second look."""
+        """Remove what a dead host left: under its lock, so that nobody else is at it."""
         if not _ID.fullmatch(host_id):
             return
         name = f"{host_id}.lock"
@@ -93,6 +95,7 @@ class Hosts:
             return
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self._workers / host_id, ignore_errors=True)
             os.unlink(name, dir_fd=self._fd)
         except OSError:
             return  # alive after all, or somebody else was faster
@@ -113,3 +116,12 @@ class Hosts:
                 f"file locks do not work in {self._folder}: a second lock of the same file was "
                 "granted; choose a cache directory on a local file system"
             )
+
+
+def living_hosts(folder: Path) -> list[str]:
+    """The hosts that are alive, for one who is none himself."""
+    hosts = Hosts(folder)
+    try:
+        return [host_id for host_id in hosts.listed() if hosts.is_alive(host_id)]
+    finally:
+        hosts.close()

@@ -6,8 +6,12 @@ loop and hands the others to a thread.
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
+import shlex
+import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +19,18 @@ from typing import Any, TypeVar
 
 from registry import effects
 from registry.effects import Effect, Outcome
+from registry.verbs.hosting import Process
 from registry.verbs.recursion import preparing
+from registry.version import __version__
 from registry.world import clock
+from registry.world.directory import stored_identity
 from registry.world.files import Files, Reserve
 from registry.world.hosts import HostLock, Hosts
 
-__all__ = ["World", "back_off_seconds", "outcome_of"]
+__all__ = ["World", "back_off_seconds", "outcome_of", "this_process"]
 
 A = TypeVar("A")
+_COMMAND_CHARACTERS = 500
 
 
 def back_off_seconds() -> float:
@@ -41,10 +49,10 @@ def outcome_of(function: Callable[[], Any]) -> Outcome[Any]:
 class World:
     """The files, the hosts, the clocks and chance, as one handle sees them."""
 
-    def __init__(self, cache: Path) -> None:
-        self.files = Files(cache / "artifacts")
-        self.hosts = Hosts(cache / "hosts")
-        self.reserve = Reserve(cache / "reserve")
+    def __init__(self, directory: Path) -> None:
+        self.files = Files(directory / "artifacts")
+        self.hosts = Hosts(directory / "hosts")
+        self.reserve = Reserve(directory / "reserve")
         self.lock: HostLock = self.hosts.register()
         files, hosts = self.files, self.hosts
         self._performers: dict[type, Callable[[Any], Any]] = {
@@ -67,6 +75,9 @@ class World:
             effects.GiveUpReserve: lambda _: self.reserve.give_up(),
             effects.RebuildReserve: lambda _: self.reserve.rebuild(),
             effects.IsAlive: lambda e: hosts.is_alive(e.host_id),
+            effects.ForgetHost: lambda e: hosts.forget(e.host_id),
+            effects.ListLocks: lambda _: hosts.listed(),
+            effects.StoredIdentity: lambda _: stored_identity(directory),
         }
 
     def perform(self, effect: Effect[A]) -> A:
@@ -74,12 +85,24 @@ class World:
         answer: A = self._performers[type(effect)](effect)
         return answer
 
+    def abandon(self) -> None:
+        """Close the descriptors that a fork copied; never unlock: that would be the parent's."""
+        self.lock.close()
+        self.hosts.close()
+        self.files.close()
+
     def close(self) -> None:
         """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
         self.lock.close()
         self.hosts.forget(self.lock.host_id)
         self.hosts.close()
         self.files.close()
+
+
+def this_process() -> Process:
+    """Say who we are, for the people who ask which hosts are there."""
+    command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS]
+    return Process(os.getpid(), socket.gethostname(), command.replace("\0", " "), __version__)
 
 
 def _sleep(effect: effects.Sleep) -> None:

@@ -1,0 +1,123 @@
+"""Hosts come, go, and die: the rows of `host`, and what the dead leave behind.
+
+A host's lock is taken before its row is written, so a row without a held lock is a dead host's.
+Ids are never used twice, so dead is final, and anybody may reap: end its claims in one statement,
+remove its row once it has no claim left, then its lock file and its workers' folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from registry.artifact import Artifact, from_micros
+from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
+from registry.queries import ALL_PREPARING, CLAIMANTS, CLAIMS_OF, ENTER_HOST, HOSTS, LEAVE_HOST, Row
+from registry.transitions import TRANSITIONS, Event
+from registry.verbs.asking import run
+from registry.verbs.handle import Handle
+from registry.verbs.leases import drop_files, give_back_all
+from registry.verbs.words import HOST_DIED
+
+__all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "reap_dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """One open handle on the registry, in one process; `prepares` is what it holds claims on."""
+
+    id: str
+    pid: int
+    hostname: str
+    command: str
+    opened_at: datetime
+    version: str
+    alive: bool
+    prepares: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a host says of itself."""
+
+    pid: int
+    hostname: str
+    command: str
+    version: str
+
+
+def enter(handle: Handle, process: Process) -> Verb[None]:
+    """Write the row of a host whose lock is held, and reap the dead."""
+    yield from run(
+        ENTER_HOST,
+        {
+            "my_host": handle.host_id,
+            "my_pid": process.pid,
+            "my_hostname": process.hostname,
+            "my_command": process.command,
+            "my_version": process.version,
+            "now": (yield from Now()),
+        },
+    )
+    yield from reap_dead(handle)
+
+
+def leave(handle: Handle) -> Verb[None]:
+    """Give back all claims and remove the row, before the lock is let go."""
+    yield from give_back_all(handle)
+    yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
+
+
+def hosts(handle: Handle) -> Verb[list[HostInfo]]:
+    """List the hosts, the eldest first, with what each prepares."""
+    preparing = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
+    listed = []
+    for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):
+        alive = host_id == handle.host_id or (yield from IsAlive(host_id))
+        claims = tuple(handle.artifact(row) for row in preparing if row.host_id == host_id)
+        opened = from_micros(opened_at)
+        listed.append(HostInfo(host_id, pid, hostname, command, opened, version, alive, claims))
+    return listed
+
+
+def dead_hosts(handle: Handle) -> Verb[list[str]]:
+    """List the hosts that are dead, whether they left a row, a claim, or a lock file."""
+    known = [row[0] for row in (yield from run(HOSTS, {}))]
+    known += [row[0] for row in (yield from run(CLAIMANTS, {}))]
+    dead = []
+    for host_id in sorted({*known} - {handle.host_id}):
+        if not (yield from IsAlive(host_id)):
+            dead.append(host_id)
+    return dead
+
+
+def orphan_locks(handle: Handle) -> Verb[list[str]]:
+    """List the dead hosts that left nothing but a lock file."""
+    locked = set((yield from ListLocks())) - {handle.host_id}
+    known = {row[0] for row in (yield from run(HOSTS, {}))}
+    orphans = []
+    for host_id in sorted(locked - known):
+        if not (yield from IsAlive(host_id)):
+            orphans.append(host_id)
+    return orphans
+
+
+def reap_dead(handle: Handle) -> Verb[list[str]]:
+    """Settle the claims of dead hosts, and remove all trace of them."""
+    dead = yield from dead_hosts(handle)
+    for host_id in dead:
+        yield from _reap(handle, host_id)
+    return dead
+
+
+def _reap(handle: Handle, host_id: str) -> Verb[None]:
+    seen = {"seen_host": host_id}
+    claims = yield from run(CLAIMS_OF, seen)
+    if claims:
+        failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
+        limit = {"max_retries": handle.max_retries}
+        yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+    for row in claims:
+        yield from drop_files(Row(*row).path)
+    yield from run(LEAVE_HOST, seen)
+    yield from ForgetHost(host_id)

@@ -1,0 +1,121 @@
+"""What every verb does with claims: give them back, pass them over, drop their files.
+
+A file that a claim wrote is unlinked only once a statement has shown that no row refers to it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from registry.artifact import ArtifactId
+from registry.effects import IsAlive, Now, Unlink, Verb, is_file_name
+from registry.errors import ClaimLost
+from registry.queries import Row
+from registry.transitions import Event
+from registry.verbs.asking import end, move
+from registry.verbs.handle import Handle, Lease
+from registry.verbs.words import DEADLINE, HOST_DIED, Failure
+
+__all__ = [
+    "abandoned",
+    "drop_files",
+    "give_back",
+    "give_back_all",
+    "lost",
+    "or_give_back",
+    "reap",
+    "require_id",
+    "settle",
+]
+
+T = TypeVar("T")
+
+
+def settle(handle: Handle) -> Verb[None]:
+    """Give back the claims that nobody holds any more."""
+    for lease in handle.claims.orphans():
+        yield from give_back(handle, lease)
+
+
+def give_back_all(handle: Handle) -> Verb[None]:
+    """Release every claim of a handle that closes."""
+    for lease in handle.claims.all():
+        yield from give_back(handle, lease)
+
+
+def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
+    """Release a claim if it is still held: the row as it was before, the files gone."""
+    mine = {"code": lease.id.code_hash, "prep": lease.id.prep_hash, "my_token": lease.token}
+    released = (yield from end(Event.RELEASE, mine)) or (yield from end(Event.RESTORE, mine))
+    handle.claims.end(lease)
+    if released:
+        yield from drop_files(lease.path)
+    return bool(released)
+
+
+def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
+    """Do work under a claim; whatever cuts it short gives the claim back.
+
+    This is the one place where verbs catch BaseException. A verb that is thrown away unfinished
+    (GeneratorExit) cannot yield any more; its lease is then an orphan.
+    """
+    try:
+        return (yield from work)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if not lease.ended:
+            yield from give_back(handle, lease)
+        raise
+
+
+def abandoned(handle: Handle, row: Row, now: int) -> Verb[Failure | None]:
+    """Say why a preparing row's claimant may be passed over, or None if it may not."""
+    if row.host_id != handle.host_id and not (yield from IsAlive(str(row.host_id))):
+        return HOST_DIED
+    if row.deadline is not None and row.deadline <= now:
+        return DEADLINE
+    return None
+
+
+def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
+    """End the claim of a claimant that is gone or late, with a failure."""
+    reaped = yield from move(
+        Event.REAP,
+        ArtifactId(row.code_hash, row.prep_hash),
+        now=(yield from Now()),
+        seen_token=row.token,
+        why=why.message,
+        kind=why.kind,
+        max_retries=handle.max_retries,
+    )
+    if reaped is not None:
+        yield from drop_files(row.path)
+
+
+def drop_files(path: str | None) -> Verb[None]:
+    """Unlink what a claim may have written; the caller has seen that no row refers to it."""
+    if is_file_name(path):
+        yield from Unlink(f"{path}.tmp")
+        yield from Unlink(str(path))
+
+
+def lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:
+    """Explain what became of a claim, and drop its file unless the row refers to it."""
+    was_ended = lease.ended
+    handle.claims.end(lease)
+    if found is None or found.path != lease.path:
+        yield from drop_files(lease.path)
+    if was_ended:
+        return ClaimLost(f"the claim of {lease.id.short} has already ended; claim it again")
+    now = "nobody knows it now" if found is None else f"it is {found.state} now"
+    return ClaimLost(
+        f"the claim of {lease.id.short} was lost: its deadline passed or its host was taken for "
+        f"dead, and {now}; the work is discarded, ask for the artifact again"
+    )
+
+
+def require_id(id: ArtifactId) -> None:
+    """Refuse what is no id."""
+    if not isinstance(id, ArtifactId):
+        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")

@@ -1,0 +1,104 @@
+"""Maintenance: what keeps a cache clean although processes die at any time.
+
+Reap the dead, sweep the files that no row refers to, drop the rows whose files are gone, prune. It
+grows with the cache, so it is never done at opening. It is due an hour after the last time, and the
+host that wins one guarded UPDATE does it, within a publish, a prune, a close, or its own pulse.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from registry.artifact import Artifact
+from registry.effects import ForgetHost, Now, RebuildReserve, Verb
+from registry.errors import DatabaseDamaged
+from registry.queries import MAINTAIN
+from registry.verbs import pruning
+from registry.verbs.asking import run
+from registry.verbs.handle import Handle
+from registry.verbs.hosting import leave, orphan_locks, reap_dead
+from registry.verbs.leases import settle
+from registry.verbs.pruning import keep_within_limits, read_usage
+from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
+
+__all__ = ["check", "close", "keep", "maintain_if_due", "prune"]
+
+_logger = logging.getLogger("registry")
+_NOBODY = -1
+EVERY_MICROS = 3600 * 1_000_000  # the original's cleanup pulse
+
+
+def keep(handle: Handle, spared: int) -> Verb[None]:
+    """What follows a publish: stay within the limits, and maintain the cache if that is due."""
+    usage = yield from read_usage(handle)
+    yield from keep_within_limits(handle, usage, spared)
+    yield from maintain_if_due(handle, usage.maintained_at, spared)
+
+
+def prune(
+    handle: Handle,
+    cache_limit: int | None = None,
+    min_stale_time: timedelta | None = None,
+    dry_run: bool = False,
+) -> Verb[list[Artifact]]:
+    """Prune now; and maintain the cache if that is due, but without pruning by other limits."""
+    yield from settle(handle)
+    gone = yield from pruning.prune(handle, cache_limit, min_stale_time, dry_run)
+    if not dry_run:
+        usage = yield from read_usage(handle)
+        if (yield from _won(usage.maintained_at)):
+            yield from _clean(handle)
+    return gone
+
+
+def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb[CheckReport]:
+    """Compare everything with everything; with `repair`, mend it and do the whole maintenance."""
+    yield from settle(handle)
+    report = yield from inspect_all(handle, repair, checksums)
+    if repair:
+        now = yield from Now()
+        yield from run(MAINTAIN, {"now": now, "due_before": now})
+        yield from _maintain(handle, _NOBODY)
+    return report
+
+
+def close(handle: Handle) -> Verb[None]:
+    """Give back all claims, maintain the cache if that is due, and leave."""
+    try:
+        usage = yield from read_usage(handle)
+        yield from maintain_if_due(handle, usage.maintained_at)
+    finally:
+        yield from leave(handle)
+
+
+def maintain_if_due(handle: Handle, last: int, spared: int = _NOBODY) -> Verb[bool]:
+    """Maintain the cache if an hour has passed, and no other host does; whether it was done."""
+    won = yield from _won(last)
+    if won:
+        yield from _maintain(handle, spared)
+    return won
+
+
+def _won(last: int) -> Verb[bool]:
+    now = yield from Now()
+    if 0 <= now - last < EVERY_MICROS:
+        return False
+    return bool((yield from run(MAINTAIN, {"now": now, "due_before": now - EVERY_MICROS})))
+
+
+def _maintain(handle: Handle, spared: int) -> Verb[None]:
+    yield from _clean(handle)
+    yield from keep_within_limits(handle, (yield from read_usage(handle)), spared)
+
+
+def _clean(handle: Handle) -> Verb[None]:
+    yield from reap_dead(handle)
+    for host_id in (yield from orphan_locks(handle)):
+        yield from ForgetHost(host_id)
+    try:
+        yield from sweep(handle)
+    except DatabaseDamaged as refusal:
+        _logger.warning("%s", refusal)
+    yield from drop_fileless(handle)
+    yield from RebuildReserve()

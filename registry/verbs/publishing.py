@@ -1,0 +1,158 @@
+"""End a claim, or extend it: publish, fail, release, extend.
+
+The file is there before the row says so: temp, fsync, rename, fsync of the folder, then the row. A
+claim that ends in any other way leaves a file that no row refers to, which is garbage.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from os import PathLike, fspath
+from pathlib import Path
+
+from registry.artifact import Artifact, State, to_micros
+from registry.config import as_span
+from registry.effects import (
+    Elapsed,
+    Now,
+    Rename,
+    Sync,
+    SyncFolder,
+    TakeIn,
+    Verb,
+    Write,
+    Written,
+)
+from registry.errors import DiskFull, InvalidData
+from registry.queries import Row
+from registry.transitions import Event
+from registry.verbs.asking import move, read
+from registry.verbs.handle import Handle, Lease
+from registry.verbs.leases import drop_files, give_back, lost, settle
+from registry.verbs.maintaining import keep
+from registry.verbs.words import describe
+
+__all__ = ["claimed_row", "extend", "fail", "publish", "release"]
+
+
+def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[Artifact]:
+    """End a claim with a file; raises `ClaimLost`, `InvalidData`, `DiskFull`."""
+    write = _write(lease, data)
+    yield from settle(handle)
+    yield from _require_held(handle, lease)
+    written = yield from _store(handle, lease, write)
+    row = yield from _enter(handle, lease, written)
+    handle.claims.end(lease)
+    yield from keep(handle, spared=row.id)
+    return handle.artifact(row)
+
+
+def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
+    temporary = f"{lease.path}.tmp"
+    if isinstance(data, bytes | bytearray | memoryview):
+        if not memoryview(data).nbytes:
+            raise InvalidData(f"{lease.id.short} cannot be published with no bytes at all")
+        return Write(temporary, bytes(data))
+    if isinstance(data, str) or not isinstance(data, PathLike):
+        raise TypeError(f"an artifact is published as bytes or a Path, not {type(data).__name__}")
+    return TakeIn(temporary, Path(fspath(data)))
+
+
+def _require_held(handle: Handle, lease: Lease) -> Verb[None]:
+    """Refuse early, before a file of the user's is moved in; the guard decides again."""
+    row = yield from read(lease.id)
+    if row is None or row.token != lease.token:
+        raise (yield from lost(handle, lease, row))
+
+
+def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]:
+    try:
+        written = yield from write
+        yield from Sync(write.name)
+        yield from Rename(write.name, lease.path)
+        yield from SyncFolder()
+    except FileNotFoundError:  # whoever passed us over has unlinked it
+        raise (yield from lost(handle, lease, (yield from read(lease.id)))) from None
+    except DiskFull:
+        yield from drop_files(lease.path)
+        yield from give_back(handle, lease)
+        raise
+    return written
+
+
+def _enter(handle: Handle, lease: Lease, written: Written) -> Verb[Row]:
+    seconds = (yield from Elapsed()) - lease.since
+    row = yield from move(
+        Event.PUBLISH,
+        lease.id,
+        now=(yield from Now()),
+        my_token=lease.token,
+        bytes=written.size,
+        digest=written.checksum,
+        seconds=seconds,
+    )
+    if row is not None:
+        return row
+    found = yield from read(lease.id)
+    if found is None or found.path != lease.path or found.state != State.PREPARED:
+        raise (yield from lost(handle, lease, found))
+    return found
+
+
+def fail(
+    handle: Handle,
+    lease: Lease,
+    error: str | BaseException,
+    kind: str | None = None,
+    retryable: bool = True,
+) -> Verb[Artifact]:
+    """End a claim with an error; raises `ClaimLost`."""
+    failure = describe(error, kind)
+    yield from settle(handle)
+    now = yield from Now()
+    row = yield from move(
+        Event.FAIL,
+        lease.id,
+        now=now,
+        my_token=lease.token,
+        why=failure.message,
+        kind=failure.kind,
+        retryable=retryable and not failure.deterministic,
+        max_retries=handle.max_retries,
+        retry_cooldown=handle.retry_cooldown,
+    )
+    if row is None:
+        found = yield from read(lease.id)
+        if found is None or (found.last_time_failed, found.error) != (now, failure.message):
+            raise (yield from lost(handle, lease, found))
+        row = found
+    handle.claims.end(lease)
+    yield from drop_files(lease.path)
+    return handle.artifact(row)
+
+
+def release(handle: Handle, lease: Lease) -> Verb[None]:
+    """Give a claim back without a failure; raises `ClaimLost`."""
+    yield from settle(handle)
+    if lease.ended or not (yield from give_back(handle, lease)):
+        raise (yield from lost(handle, lease, (yield from read(lease.id))))
+
+
+def extend(handle: Handle, lease: Lease, timeout: timedelta) -> Verb[Row]:
+    """Move the deadline of a claim to `timeout` from now; raises `ClaimLost`."""
+    span = to_micros(as_span("timeout", timeout))
+    yield from settle(handle)
+    now = yield from Now()
+    row = yield from move(
+        Event.EXTEND, lease.id, now=now, my_token=lease.token, prepare_timeout=span
+    )
+    if row is None:
+        raise (yield from lost(handle, lease, (yield from read(lease.id))))
+    lease.claimed = row
+    return row
+
+
+def claimed_row(lease: Lease) -> Row:
+    """The row as the claim, or its last extension, left it."""
+    assert lease.claimed is not None  # a lease is handed out only once it is won
+    return lease.claimed

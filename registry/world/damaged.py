@@ -1,0 +1,50 @@
+"""Set a damaged database aside: moved, never deleted, so that what it holds can be recovered.
+
+Only while nobody uses it: the caller holds `open.lock`, so nobody opens it, and no host's lock may
+be held, for whoever has it open would go on writing to the file that was moved.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from registry.errors import DatabaseDamaged
+from registry.world.directory import IDENTITY
+from registry.world.hosts import living_hosts
+
+__all__ = ["set_aside"]
+
+_logger = logging.getLogger("registry")
+_PARTS = ("registry.db-shm", "registry.db-wal", "registry.db", IDENTITY)
+
+
+def set_aside(cache: Path, damage: DatabaseDamaged) -> Path:
+    """Move a damaged database into `damaged/`; raises `DatabaseDamaged` if hosts still use it."""
+    living = living_hosts(cache / "hosts")
+    if living:
+        raise DatabaseDamaged(
+            f"{damage}; {len(living)} other host(s) still have it open: stop them (`registry "
+            "hosts`), then open it again, and it will be set aside and made anew"
+        ) from damage
+    os.makedirs(cache / "damaged", mode=0o700, exist_ok=True)
+    place = cache / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    while True:
+        try:
+            os.mkdir(place, 0o700)
+            break
+        except FileExistsError:
+            place = place.with_name(place.name + "x")
+    for name in _PARTS:
+        with suppress(FileNotFoundError):
+            os.rename(cache / name, place / name)
+    _logger.warning(
+        "the database was damaged (%s); it was set aside in %s and a fresh one takes its place: "
+        "artifacts will be prepared again, `registry db recover` brings back what can be read",
+        damage,
+        place,
+    )
+    return place
