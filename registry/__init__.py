@@ -1,5 +1,6 @@
 """Each artifact compiled once per machine: a persistent, shared, bounded registry over SQLite."""
 
+from registry.aio import AsyncClaim, AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, Holder, State
 from registry.config import CleanupConfig, RetryPolicy, Settings
 from registry.errors import (
@@ -40,6 +41,8 @@ __all__ = [
     "Artifact",
     "ArtifactBusy",
     "ArtifactId",
+    "AsyncClaim",
+    "AsyncRegistry",
     "CacheDirectoryRefused",
     "CheckReport",
     "Claim",

@@ -10,7 +10,15 @@ from typing import Any
 from registry.artifact import to_micros
 from registry.errors import InvalidSetting
 
-__all__ = ["CleanupConfig", "RetryPolicy", "Settings", "as_span", "as_stored", "from_stored"]
+__all__ = [
+    "CleanupConfig",
+    "RetryPolicy",
+    "Settings",
+    "as_span",
+    "as_stored",
+    "from_stored",
+    "require_overrides",
+]
 
 # 10 GiB and 24 h: the original host's values. A day covers whatever runs daily; ten GiB hold some
 # thousand compiled validation functions of 2 to 30 MB.
@@ -74,6 +82,16 @@ class Settings:
 
 SPANS = frozenset({"min_stale_time", "retry_cooldown", "prepare_timeout"})
 _NAMES = tuple(field.name for field in fields(Settings))
+
+
+def require_overrides(cleanup: object, retry: object) -> None:
+    """Check what a handle is given to override the stored settings with."""
+    for name, value, kind in (
+        ("cleanup", cleanup, CleanupConfig),
+        ("retry", retry, RetryPolicy),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
 
 
 def as_span(name: str, value: object) -> timedelta:

@@ -32,6 +32,7 @@ from registry.world import clock
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
 from registry.world.directory import prepared_directory, store_identity, stored_identity
+from registry.world.files import Reserve
 
 __all__ = ["database_path", "open_cache"]
 
@@ -80,6 +81,7 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
     except DatabaseDamaged as damage:
         set_aside(cache, damage)
         _make_database(cache, upgrade)
+    Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
         store_identity(cache, migrate.uuid_of(database_path(cache)))
 

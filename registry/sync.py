@@ -8,7 +8,6 @@ wants then runs to its end, and only then is the KeyboardInterrupt raised.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +15,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import CleanupConfig, RetryPolicy, Settings
-from registry.effects import Effect, Interrupted, Run, Verb
+from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
+from registry.effects import Effect, Run, Verb
 from registry.errors import ClaimLost, HandleClosed, HandleForked
 from registry.opening import database_path, open_cache
 from registry.verbs import (
@@ -30,42 +29,20 @@ from registry.verbs import (
     publishing,
     waiting,
 )
+from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
 from registry.verbs.reconciling import CheckReport
 from registry.world import fork
+from registry.world.closed import closed_error
 from registry.world.database import Database
+from registry.world.hot import hot_artifact
 from registry.world.world import World, this_process
 
 __all__ = ["Claim", "Registry"]
 
 T = TypeVar("T")
-
-
-def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
-    """Run a verb to its end; the rules of interruption are told in `registry.effects`."""
-    stopped: BaseException | None = None
-    step: Callable[[Any], Effect[Any]] = verb.send
-    answer: Any = None
-    try:
-        while True:
-            effect = step(answer)
-            try:
-                step, answer = verb.send, perform(effect)
-            except Exception as error:  # noqa: BLE001 - the verb is told, and decides
-                step, answer = verb.throw, error
-            except BaseException as stop:  # noqa: BLE001 - Ctrl-C: the verb compensates first
-                stopped = stopped or stop
-                step, answer = verb.throw, Interrupted()
-    except StopIteration as done:
-        if stopped is None:
-            value: T = done.value
-            return value
-    except Interrupted:
-        if stopped is None:
-            raise
-    raise stopped
 
 
 class Registry:
@@ -88,8 +65,7 @@ class Registry:
         upgrade: bool = True,
     ) -> None:
         self._closed: type[HandleClosed] | None = None
-        _require(cleanup, CleanupConfig, "cleanup")
-        _require(retry, RetryPolicy, "retry")
+        require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
         with fork.opening():
             self._world = World(cache)
@@ -121,19 +97,9 @@ class Registry:
         most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
         The file is NOT pinned: see `open_file`.
         """
-        # The hot path: a dictionary, a stat, and a comparison of times.
-        hot = self._handle.hot.get(id)
-        if hot is not None and 0 <= time.time_ns() // 1000 - hot.written < hot.resolution:
-            try:
-                seen = os.stat(hot.location, follow_symlinks=False)
-            except OSError:
-                seen = None
-            if (
-                seen is not None
-                and seen.st_size == hot.row.size
-                and (seen.st_ino, seen.st_mtime_ns) == hot.identity
-            ):
-                return hot.artifact
+        hot = hot_artifact(self._handle, id)
+        if hot is not None:
+            return hot
         return self._drive(needing.need(self._handle, id))
 
     def claim(
@@ -244,6 +210,13 @@ class Registry:
         number where a `timedelta` belongs.
         """
         return self._drive(looking.configure(self._handle, changes))
+
+    def maintain(self) -> bool:
+        """Do the hourly maintenance if it is due and no other host does; whether it was done.
+
+        Publishing, pruning and closing do this too; it is for hosts that do none of these.
+        """
+        return self._drive(maintaining.pulse(self._handle))
 
     def close(self) -> None:
         """Give back the claims of this handle, without a failure, and let go of everything."""
@@ -368,20 +341,6 @@ class Claim:
 
     def _drive(self, verb: Verb[T]) -> T:
         return self._registry._drive(verb)  # noqa: SLF001
-
-
-def closed_error(kind: type[HandleClosed]) -> HandleClosed:
-    """Word the refusal of a handle that is closed, or was opened by the parent of a fork."""
-    if kind is HandleForked:
-        return HandleForked(
-            "this handle was opened before a fork, by the parent process; open a new one here"
-        )
-    return HandleClosed("this handle is closed; open a new one")
-
-
-def _require(value: object, kind: type, name: str) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
 
 
 def _refuse_coroutines(prepare: object) -> None:

@@ -22,7 +22,7 @@ from registry.verbs.leases import settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
 
-__all__ = ["check", "close", "keep", "maintain_if_due", "prune"]
+__all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
 _logger = logging.getLogger("registry")
 _NOBODY = -1
@@ -70,6 +70,13 @@ def close(handle: Handle) -> Verb[None]:
         yield from maintain_if_due(handle, usage.maintained_at)
     finally:
         yield from leave(handle)
+
+
+def pulse(handle: Handle) -> Verb[bool]:
+    """Maintain the cache if that is due."""
+    yield from settle(handle)
+    usage = yield from read_usage(handle)
+    return (yield from maintain_if_due(handle, usage.maintained_at))
 
 
 def maintain_if_due(handle: Handle, last: int, spared: int = _NOBODY) -> Verb[bool]:

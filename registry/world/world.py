@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from registry import effects
 from registry.effects import Effect, Outcome
@@ -29,7 +29,6 @@ from registry.world.hosts import HostLock, Hosts
 
 __all__ = ["World", "back_off_seconds", "outcome_of", "this_process"]
 
-A = TypeVar("A")
 _COMMAND_CHARACTERS = 500
 
 
@@ -80,10 +79,9 @@ class World:
             effects.StoredIdentity: lambda _: stored_identity(directory),
         }
 
-    def perform(self, effect: Effect[A]) -> A:
+    def perform(self, effect: Effect[Any]) -> Any:
         """Do what is wanted, and answer."""
-        answer: A = self._performers[type(effect)](effect)
-        return answer
+        return self._performers[type(effect)](effect)
 
     def abandon(self) -> None:
         """Close the descriptors that a fork copied; never unlock: that would be the parent's."""

@@ -1,0 +1,440 @@
+"""`AsyncRegistry`: the verbs for code that runs in an event loop.
+
+A thin driver, as `Registry` is one, for the same verbs. A statement is one hop to aiosqlite's
+thread and back; no transaction spans an await. What touches files goes to a few threads of the
+handle's own, so that the loop never waits for a disk.
+
+Cancellation: an effect that has started is awaited to its end; then `Interrupted` is thrown into
+the verb, what the verb wants then runs to its end, however often the task is cancelled again, and
+only then is the CancelledError raised. Only sleeping, and a coroutine's own `prepare`, are cut
+short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from registry import effects
+from registry.artifact import Artifact, ArtifactId, State
+from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
+from registry.effects import Effect, Interrupted, Outcome, Params, Verb
+from registry.errors import ClaimLost, HandleClosed, HandleForked, WrongLoop
+from registry.opening import database_path, open_cache
+from registry.statement import Statement
+from registry.verbs import (
+    claiming,
+    hosting,
+    looking,
+    maintaining,
+    needing,
+    preparing,
+    publishing,
+    waiting,
+)
+from registry.verbs.driving import drive
+from registry.verbs.handle import Handle, Lease
+from registry.verbs.hosting import HostInfo
+from registry.verbs.looking import Stats
+from registry.verbs.reconciling import CheckReport
+from registry.verbs.recursion import Scope
+from registry.verbs.recursion import preparing as mark_preparing
+from registry.world import fork
+from registry.world.async_database import AsyncDatabase, to_its_end
+from registry.world.closed import closed_error
+from registry.world.database import Database
+from registry.world.hot import hot_artifact
+from registry.world.world import World, back_off_seconds, outcome_of, this_process
+
+__all__ = ["AsyncClaim", "AsyncRegistry"]
+
+T = TypeVar("T")
+FILE_THREADS = 4
+# Done in the loop itself: each takes microseconds, a hop to a thread and back fifty.
+_QUICK = (effects.Now, effects.Elapsed, effects.Draw, effects.Stat, effects.IsAlive)
+
+
+class AsyncRegistry:
+    """Open a cache of artifacts that all processes of this machine share; see `Registry`.
+
+    Use it as an async context manager: entering opens it. It belongs to the event loop that opened
+    it (`WrongLoop`); its tasks may share it.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str],
+        *,
+        cleanup: CleanupConfig | None = None,
+        retry: RetryPolicy | None = None,
+        upgrade: bool = True,
+    ) -> None:
+        require_overrides(cleanup, retry)
+        self._cache_dir = cache_dir
+        self._overrides = (cleanup, retry)
+        self._upgrade = upgrade
+        self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def cache_dir(self) -> Path:
+        """The cache directory, absolute."""
+        return Path(os.path.abspath(self._cache_dir))
+
+    async def open(self) -> AsyncRegistry:
+        """Open the handle, as entering it does; raises what opening a `Registry` raises."""
+        if self._closed is None:
+            return self
+        self._threads = ThreadPoolExecutor(FILE_THREADS, "registry-files")
+        try:
+            await self._open()
+        except BaseException:
+            self._threads.shutdown(wait=False)
+            raise
+        return self
+
+    async def _open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        cache = await self._in_thread(partial(open_cache, self._cache_dir, upgrade=self._upgrade))
+        with fork.opening():
+            self._world = World(cache)
+        try:
+            self._handle = Handle(
+                self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
+            )
+            self._database = AsyncDatabase(database_path(cache))
+            await self._database.open()
+            self._closed = None
+            await self._drive(hosting.enter(self._handle, this_process()))
+        except BaseException:
+            self._closed = HandleClosed
+            await self._database.close()
+            self._world.close()
+            raise
+        fork.track(self)
+
+    # --- artifacts ------------------------------------------------------------------------------
+
+    async def get(self, id: ArtifactId) -> Artifact | None:
+        """As `Registry.get`."""
+        return await self._drive(looking.get(self._opened, id))
+
+    async def need(self, id: ArtifactId) -> Artifact | None:
+        """As `Registry.need`; the hot path is the same, and does not yield to the loop."""
+        hot = hot_artifact(self._opened, id)
+        if hot is not None:
+            return hot
+        return await self._drive(needing.need(self._opened, id))
+
+    async def claim(
+        self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
+    ) -> AsyncClaim | Artifact:
+        """As `Registry.claim`."""
+        claimed = await self._drive(claiming.claim(self._opened, id, timeout, label))
+        return AsyncClaim(self, claimed) if isinstance(claimed, Lease) else claimed
+
+    async def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
+        """As `Registry.wait`."""
+        return await self._drive(waiting.wait(self._opened, id, timeout))
+
+    async def get_or_prepare(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+    ) -> Artifact:
+        """As `Registry.get_or_prepare`.
+
+        A coroutine function is awaited, and cancelled with the task; any other function runs in a
+        thread, which a cancellation leaves behind: its claim is released at once, and what it
+        returns is thrown away.
+        """
+        verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
+        return await self._drive(verb)
+
+    async def open_file(self, id: ArtifactId) -> BinaryIO:
+        """As `Registry.open_file`; the file is a plain one, whose reads block."""
+        return await self._drive(needing.open_file(self._opened, id))
+
+    async def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
+        """As `Registry.artifacts`."""
+        at: tuple[State, int, int] | None = looking.start(state)
+        while at is not None:
+            page = await self._drive(looking.page(self._opened, state, at))
+            for artifact in page.artifacts:
+                yield artifact
+            at = page.next
+
+    async def find(self, prefix: str) -> ArtifactId:
+        """As `Registry.find`."""
+        return await self._drive(looking.find(self._opened, prefix))
+
+    async def remove(self, id: ArtifactId) -> bool:
+        """As `Registry.remove`."""
+        return await self._drive(looking.remove(self._opened, id))
+
+    async def retry(self, id: ArtifactId) -> bool:
+        """As `Registry.retry`."""
+        return await self._drive(looking.retry(self._opened, id))
+
+    # --- the cache ------------------------------------------------------------------------------
+
+    async def prune(
+        self,
+        *,
+        cache_limit: int | None = None,
+        min_stale_time: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> list[Artifact]:
+        """As `Registry.prune`."""
+        verb = maintaining.prune(self._opened, cache_limit, min_stale_time, dry_run)
+        return await self._drive(verb)
+
+    async def stats(self) -> Stats:
+        """As `Registry.stats`."""
+        return await self._drive(looking.stats(self._opened))
+
+    async def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
+        """As `Registry.check`."""
+        return await self._drive(maintaining.check(self._opened, repair, checksums))
+
+    async def hosts(self) -> list[HostInfo]:
+        """As `Registry.hosts`."""
+        return await self._drive(hosting.hosts(self._opened))
+
+    async def settings(self) -> Settings:
+        """As `Registry.settings`."""
+        return await self._drive(looking.settings(self._opened))
+
+    async def configure(self, **changes: Any) -> Settings:
+        """As `Registry.configure`."""
+        return await self._drive(looking.configure(self._opened, changes))
+
+    async def maintain(self) -> bool:
+        """As `Registry.maintain`."""
+        return await self._drive(maintaining.pulse(self._opened))
+
+    async def close(self) -> None:
+        """As `Registry.close`."""
+        if self._closed is not None:
+            return
+        try:
+            await self._drive(maintaining.close(self._handle))
+        finally:
+            self._closed = HandleClosed
+            fork.untrack(self)
+            self._handle.hot.clear()  # so that the hot path ends too
+            await to_its_end(self._database.close())
+            self._world.close()
+            self._threads.shutdown(wait=False)
+
+    async def __aenter__(self) -> AsyncRegistry:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self._closed is None else "closed"
+        return f"<AsyncRegistry {str(self._cache_dir)!r} {state}>"
+
+    # --- the process ----------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """Be closed in the child of a fork; see `Registry.after_fork`."""
+        self._closed = HandleForked
+        self._handle.hot.clear()
+        self._database.abandon()
+        self._world.abandon()
+
+    def at_exit(self) -> None:
+        """Give the claims back at the end of the process, though the loop has ended.
+
+        The verbs do not know who drives them; here it is the sync driver.
+        """
+        self._closed = HandleClosed
+        self._database.abandon()
+        database = Database(database_path(self._handle.cache))
+
+        def perform(effect: Effect[Any]) -> Any:
+            if type(effect) is effects.Run:
+                return database.run(effect.statement, effect.params)
+            return self._world.perform(effect)
+
+        drive(maintaining.close(self._handle), perform)
+        database.close()
+        self._world.close()
+
+    # --- driving --------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> Handle:
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoop(
+                "this AsyncRegistry was opened in another event loop; open one in each loop"
+            )
+        return self._handle
+
+    async def _drive(self, verb: Verb[T]) -> T:
+        stopped: BaseException | None = None
+        step: Callable[[Any], Effect[Any]] = verb.send
+        answer: Any = None
+        try:
+            while True:
+                effect = step(answer)
+                try:
+                    work = self._perform(effect)
+                    answer = await (work if stopped is None else to_its_end(work))
+                    step = verb.send
+                except Exception as error:  # noqa: BLE001 - the verb is told, and decides
+                    step, answer = verb.throw, error
+                except BaseException as stop:  # noqa: BLE001 - the verb compensates first
+                    stopped = stopped or stop
+                    step, answer = verb.throw, Interrupted()
+        except StopIteration as done:
+            if stopped is None:
+                value: T = done.value
+                return value
+        except Interrupted:
+            if stopped is None:
+                raise
+        raise stopped
+
+    async def _perform(self, effect: Effect[Any]) -> Any:
+        match effect:
+            case effects.Run(statement, params):
+                return await self._run(statement, params)
+            case effects.Sleep(seconds, until):
+                return await _sleep(seconds, until)
+            case effects.BackOff():
+                return await asyncio.sleep(back_off_seconds())
+            case effects.Call(function, scope):
+                return await _call(function, scope)
+            case _ if isinstance(effect, _QUICK):
+                return self._world.perform(effect)
+        return await self._in_thread(lambda: self._world.perform(effect))
+
+    async def _run(self, statement: Statement, params: Params) -> list[Any]:
+        rows = await self._database.run(statement, params)
+        checkpoint = self._database.checkpoint_due(statement)
+        if checkpoint is not None:
+            await self._in_thread(checkpoint)
+        return rows
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                await to_its_end(running)
+            raise
+
+
+async def _sleep(seconds: float, until: Any) -> None:
+    if until is None:
+        await asyncio.sleep(seconds)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await until.wait()
+
+
+async def _call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
+    """Call a user's `prepare`; an exception is an answer, a cancellation is not."""
+    if not inspect.iscoroutinefunction(function):
+        outcome = await asyncio.to_thread(_in_its_thread, function, scope)
+        if outcome.error is not None or not inspect.isawaitable(outcome.value):
+            return outcome
+        value = outcome.value  # a function that answers a coroutine: a lambda, a partial
+    else:
+        value = function()
+    try:
+        with mark_preparing(scope):
+            return Outcome(await value)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the user's and is recorded
+        return Outcome(None, error)
+
+
+def _in_its_thread(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
+    with mark_preparing(scope):
+        return outcome_of(function)
+
+
+class AsyncClaim:
+    """The right to prepare one artifact; see `Claim`."""
+
+    def __init__(self, registry: AsyncRegistry, lease: Lease) -> None:
+        self._registry = registry
+        self._lease = lease
+
+    @property
+    def id(self) -> ArtifactId:
+        """What is claimed."""
+        return self._lease.id
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        return self._handle.artifact(publishing.claimed_row(self._lease))
+
+    async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
+        """As `Claim.publish`."""
+        return await self._drive(publishing.publish(self._handle, self._lease, data))
+
+    async def fail(
+        self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
+    ) -> Artifact:
+        """As `Claim.fail`."""
+        return await self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
+
+    async def release(self) -> None:
+        """As `Claim.release`."""
+        await self._drive(publishing.release(self._handle, self._lease))
+
+    async def extend(self, timeout: timedelta) -> None:
+        """As `Claim.extend`."""
+        await self._drive(publishing.extend(self._handle, self._lease, timeout))
+
+    async def __aenter__(self) -> AsyncClaim:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if not self._lease.ended:
+            try:
+                if isinstance(error, Exception):
+                    await self.fail(error)
+                else:
+                    await self.release()
+            except ClaimLost:
+                if error is None:
+                    raise
+        return False
+
+    def __repr__(self) -> str:
+        return f"<AsyncClaim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
+
+    @property
+    def _handle(self) -> Handle:
+        return self._registry._opened  # noqa: SLF001
+
+    async def _drive(self, verb: Verb[T]) -> T:
+        return await self._registry._drive(verb)  # noqa: SLF001

@@ -1,0 +1,37 @@
+"""Drive a verb to its end, blocking; the rules of interruption are told in `registry.effects`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from registry.effects import Effect, Interrupted, Verb
+
+__all__ = ["drive"]
+
+T = TypeVar("T")
+
+
+def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
+    """Run a verb to its end; the rules of interruption are told in `registry.effects`."""
+    stopped: BaseException | None = None
+    step: Callable[[Any], Effect[Any]] = verb.send
+    answer: Any = None
+    try:
+        while True:
+            effect = step(answer)
+            try:
+                step, answer = verb.send, perform(effect)
+            except Exception as error:  # noqa: BLE001 - the verb is told, and decides
+                step, answer = verb.throw, error
+            except BaseException as stop:  # noqa: BLE001 - Ctrl-C: the verb compensates first
+                stopped = stopped or stop
+                step, answer = verb.throw, Interrupted()
+    except StopIteration as done:
+        if stopped is None:
+            value: T = done.value
+            return value
+    except Interrupted:
+        if stopped is None:
+            raise
+    raise stopped

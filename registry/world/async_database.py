@@ -1,0 +1,102 @@
+"""The database made real for an event loop: a statement is one hop to aiosqlite's thread and back.
+
+What holds for `registry.world.database` holds here: two connections, no explicit transaction, our
+own checkpoints. A statement that was handed over is run, whether its task is cancelled or not (a
+cancelled INSERT is committed all the same), so it is awaited to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from registry.effects import Params
+from registry.errors import HandleClosed
+from registry.statement import Statement
+from registry.world import fork
+from registry.world.database import Checkpointer, connect, translated
+
+__all__ = ["AsyncDatabase", "to_its_end"]
+
+T = TypeVar("T")
+
+
+class AsyncDatabase:
+    """The connections of an async handle, each with aiosqlite's thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._checkpointer = Checkpointer(path)
+        self._main: aiosqlite.Connection | None = None
+        self._durable: aiosqlite.Connection | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Open the connection for the verbs."""
+        self._main = await self._connected("NORMAL")
+
+    async def run(self, statement: Statement, params: Params) -> list[Any]:
+        """Run a statement and fetch all that it returns; once begun, it is awaited to its end."""
+        connection = await self._for(statement)
+        try:
+            return list(await connection.execute_fetchall(statement.sql, dict(params)))
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+        except ValueError as error:  # aiosqlite's word for a closed connection
+            raise HandleClosed("the handle was closed meanwhile; open a new one") from error
+        except asyncio.CancelledError:
+            await to_its_end(_last(connection))
+            raise
+
+    def checkpoint_due(self, statement: Statement) -> Callable[[], None] | None:
+        """What is to be done after a statement, off the loop, if anything."""
+        return self._checkpointer.run if statement.writes and self._checkpointer.due() else None
+
+    def abandon(self) -> None:
+        """Never use, and never close, the connections any more."""
+        for connection in (self._main, self._durable):
+            if connection is not None:
+                fork.keep_for_ever(connection)
+
+    async def close(self) -> None:
+        """Close both connections."""
+        for connection in (self._main, self._durable):
+            if connection is not None:
+                await connection.close()
+
+    async def _for(self, statement: Statement) -> aiosqlite.Connection:
+        if statement.durable:
+            async with self._opening:
+                if self._durable is None:
+                    self._durable = await self._connected("FULL")
+            return self._durable
+        assert self._main is not None
+        return self._main
+
+    async def _connected(self, synchronous: str) -> aiosqlite.Connection:
+        opened = partial(connect, self._path, synchronous=synchronous)
+        connection = aiosqlite.Connection(opened, iter_chunk_size=64)
+        # A handle that nobody closed must not keep the process from ending.
+        connection._thread.daemon = True  # noqa: SLF001
+        return await connection
+
+
+async def _last(connection: aiosqlite.Connection) -> None:
+    """Wait for whatever the connection's thread was given before: it works in order."""
+    with suppress(ValueError):
+        await connection._execute(lambda: None)  # type: ignore[no-untyped-call]  # noqa: SLF001
+
+
+async def to_its_end(work: Awaitable[T]) -> T:
+    """Await something to its end, however often this task is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((task,))
+    return task.result()
