@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
 from registry.cli import artifacts, database, preparing, running, settings, upkeep
 from registry.cli.options import CacheOption, JsonOption, shared_options
+from registry.version import __version__
 
 __all__ = ["app"]
 
@@ -32,13 +32,9 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    try:
-        typer.echo(version("registry"))
-    except PackageNotFoundError:
-        typer.echo("unknown: run from its sources, not installed")
-    raise typer.Exit
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()

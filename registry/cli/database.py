@@ -7,12 +7,14 @@ import sqlite3
 
 import typer
 
+from registry.cli.options import shared_options
 from registry.cli.session import Session, in_session
 from registry.errors import RegistryBusy, RegistryError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The database itself: its place, its schema.")
+app = typer.Typer()
+app.callback(help="The database itself: its place, its schema.")(shared_options)
 
 
 @app.command()

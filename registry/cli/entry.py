@@ -10,6 +10,7 @@ import typer
 
 from registry.cli import exits
 from registry.cli.app import app
+from registry.cli.log import told
 from registry.cli.options import Options
 from registry.errors import RegistryError
 
@@ -20,13 +21,17 @@ def run(arguments: list[str]) -> int:
     """Run the command; what is foreseen becomes a sentence on stderr and an exit code."""
     _prepare_streams()
     options = Options()
+    with told(options):
+        return _answer(arguments, options)
+
+
+def _answer(arguments: list[str], options: Options) -> int:
     try:
-        _invoke(arguments, options)
+        code = _invoke(list(arguments), options)
         sys.stdout.flush()  # here, where a full disk is still an answer and no traceback
-    except typer.Exit as done:
-        return done.exit_code
+        return code
     except typer.TyperException as misuse:
-        # What could not be parsed may not have reached its --json.
+        # What could not be parsed may not have come as far as its --json.
         as_json = options.json or "--json" in arguments
         exits.complain_of("Misuse", _with_hint(misuse), as_json=as_json)
         return exits.MISUSE
@@ -35,14 +40,17 @@ def run(arguments: list[str]) -> int:
     except (RegistryError, OSError) as error:
         exits.complain(error, as_json=options.json)
         return exits.exit_code(error)
-    return exits.DONE
 
 
-def _invoke(arguments: list[str], options: Options) -> None:
+def _invoke(arguments: list[str], options: Options) -> int:
     # Not Typer's own `main`, which would answer interruptions and broken pipes in its way.
     command = typer.main.get_command(app)
-    with command.make_context("registry", arguments, obj=options) as context:
-        command.invoke(context)
+    try:
+        with command.make_context("registry", arguments, obj=options) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return exits.DONE
 
 
 def _prepare_streams() -> None:

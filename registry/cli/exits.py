@@ -24,6 +24,7 @@ from registry.errors import (
     SchemaTooNew,
     SchemaTooOld,
 )
+from registry.wasm.errors import InvalidRequest
 
 __all__ = [
     "DONE",
@@ -41,7 +42,7 @@ FAILED = 1
 MISUSE = 2
 UNUSABLE = 3
 
-_MISUSES = (InvalidId, InvalidSetting)
+_MISUSES = (InvalidId, InvalidSetting, InvalidRequest)
 _UNUSABLE = (
     CacheDirectoryRefused,
     DatabaseDamaged,

@@ -28,10 +28,10 @@ class Interruption:
     """Handle the signals that stop the command, from now on; one that is ignored stays ignored."""
 
     def __init__(self) -> None:
-        self._signal = signal.SIGINT
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._arrive)
+        self._arrived = signal.SIGINT
+        self._handled = [each for each in _SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+        for each in self._handled:
+            signal.signal(each, self._arrive)
 
     def leave(self) -> NoReturn:
         """Exit as one stopped by the signal that came.
@@ -42,11 +42,11 @@ class Interruption:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # nobody reads it any more
                 stream.flush()
-        os._exit(128 + self._signal)
+        os._exit(128 + self._arrived)
 
     def _arrive(self, number: int, _frame: FrameType | None) -> NoReturn:
-        self._signal = signal.Signals(number)
-        for each in _SIGNALS:
+        self._arrived = signal.Signals(number)
+        for each in self._handled:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
 

@@ -29,6 +29,7 @@ _COLOURS = {
     "miss": "yellow",
     "failed": "red",
     "error:": "red",
+    "warning:": "yellow",
 }
 
 
@@ -96,8 +97,8 @@ def _object(members: Mapping[str, Any]) -> dict[str, Any]:
     rest = dict(members)
     if "id" not in rest:
         return rest
-    named = rest.pop("id")
-    return {"code_hash": named.code_hash, "prep_hash": named.prep_hash, **rest}
+    named = rest.pop("id")  # None: what was to be compiled could not even be read
+    return {"code_hash": named and named.code_hash, "prep_hash": named and named.prep_hash, **rest}
 
 
 def _array(items: Iterable[object]) -> Iterator[str]:

@@ -73,10 +73,7 @@ def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
     request |= {"stdin": _input()} if session.json else {"ambient": True}
     with session.registry.open_file(found.artifact.id) as file:
         program = wasm.load(file)
-    try:
-        return program.run(request)
-    except wasm.InvalidRequest as error:
-        raise typer.BadParameter(str(error)) from None
+    return program.run(request)
 
 
 def _input() -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 from registry.cli import exits
 from registry.cli.artifacts import COLUMNS, row
 from registry.cli.options import reading
-from registry.cli.output import aligned
+from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
 
@@ -75,7 +75,8 @@ def check(
     """
     report = session.registry.check(repair=repair, checksums=checksums)
     problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in report.problems]
-    session.write({"ok": report.ok, "problems": problems}, _findings(report))
+    document = {"ok": report.ok, "repaired": report.repaired, "problems": problems}
+    session.write(document, _findings(report))
     if not report.ok:
         raise typer.Exit(exits.FAILED)
 
@@ -90,7 +91,9 @@ def _figures(figures: Stats) -> Iterator[str]:
         yield f"over the limit by {near_size(held - limit)}: the rest was needed too recently"
 
 
-def _findings(report: CheckReport) -> Iterable[str]:
-    if not report.problems:
-        return ["all is in order"]
-    return aligned([("PROBLEM", "<12"), ("OF", "<25"), ("", "")], report.problems)
+def _findings(report: CheckReport) -> Iterator[str]:
+    for kind, subject, message in report.problems:
+        yield visible(f"{kind}: {subject}")
+        yield visible(f"    {message}")
+    if report.ok:
+        yield "all is in order"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 
 from support.artifacts import failed, prepared
@@ -99,20 +98,6 @@ def test_a_flipped_bit_is_found_by_checksums_alone(command: Command, registry: R
     assert command("check").code == 0
     answer = command("check", "--checksums")
     assert answer.code == 1
-    title, line = answer.out.splitlines()
-    assert title.split() == ["PROBLEM", "OF"]
-    assert one.id.short in line
-
-
-def test_a_reader_that_goes_away_is_no_error(command: Command, registry: Registry) -> None:
-    # More than a pipe holds, so that the writer is still writing when the reader has gone.
-    for number in range(100):
-        failed(registry, str(number), error="x" * 2000)
-    with command.start("ls", "--json") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        first = json.loads(process.stdout.readline().removeprefix("["))
-        process.stdout.close()
-        assert process.wait() == 141
-        assert process.stderr.read() == ""
-    assert first["state"] == "failed"
+    problem, message = answer.out.splitlines()
+    assert problem == f"damaged_file: {one.id}"
+    assert one.path.name in message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry import Artifact, ArtifactId, PreparationFailed, PrepareError, Registry
+from registry import Artifact, ArtifactId, Claim, Registry
 
 __all__ = ["failed", "prepared"]
 
@@ -16,13 +16,6 @@ def prepared(
 
 def failed(registry: Registry, name: str, error: str = "no such luck") -> Artifact:
     """Fail to prepare the artifact of the code `name`, for good."""
-
-    def prepare() -> bytes:
-        raise PrepareError(error)
-
-    try:
-        registry.get_or_prepare(ArtifactId.of(name.encode()), prepare, label=name)
-    except PreparationFailed as failure:
-        assert failure.artifact is not None
-        return failure.artifact
-    raise AssertionError("it was prepared")
+    claim = registry.claim(ArtifactId.of(name.encode()), label=name)
+    assert isinstance(claim, Claim)
+    return claim.fail(error, retryable=False)
