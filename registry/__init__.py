@@ -1,6 +1,7 @@
 """Each artifact compiled once per machine: a persistent, shared, bounded registry over SQLite."""
 
-from registry.aio import AsyncClaim, AsyncRegistry
+from typing import TYPE_CHECKING, Any
+
 from registry.artifact import Artifact, ArtifactId, Holder, State
 from registry.config import CleanupConfig, RetryPolicy, Settings
 from registry.errors import (
@@ -35,6 +36,9 @@ from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
 from registry.verbs.reconciling import CheckReport
 from registry.version import __version__
+
+if TYPE_CHECKING:
+    from registry.aio import AsyncClaim, AsyncRegistry
 
 __all__ = [
     "AmbiguousPrefix",
@@ -78,3 +82,12 @@ __all__ = [
     "WrongLoop",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the async handle when it is first asked for: asyncio and aiosqlite take their time."""
+    if name in ("AsyncClaim", "AsyncRegistry"):
+        from registry import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,6 +33,7 @@ from registry.opening import database_path, open_cache
 from registry.statement import Statement
 from registry.verbs import (
     claiming,
+    diagnosing,
     hosting,
     looking,
     maintaining,
@@ -41,6 +42,7 @@ from registry.verbs import (
     publishing,
     waiting,
 )
+from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
@@ -212,6 +214,10 @@ class AsyncRegistry:
     async def hosts(self) -> list[HostInfo]:
         """As `Registry.hosts`."""
         return await self._drive(hosting.hosts(self._opened))
+
+    async def diagnose(self) -> Diagnosis:
+        """As `Registry.diagnose`."""
+        return await self._drive(diagnosing.diagnose(self._opened))
 
     async def settings(self) -> Settings:
         """As `Registry.settings`."""

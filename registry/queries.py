@@ -246,3 +246,26 @@ LONGEST_PREPARATION = compiled(
     "Read how long the same code took to prepare before, under whatever parameters.",
     select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
 )
+
+# --- what a doctor asks -------------------------------------------------------------------------
+
+JOURNAL_MODE = Statement("journal mode", "Ask how the database is written.", "PRAGMA journal_mode")
+REVISION = Statement(
+    "revision", "Read the revision of the schema.", "SELECT version_num FROM alembic_version"
+)
+WORKING_SET = compiled(
+    "working set",
+    "Sum up what was needed since a time: the bytes that the cache must hold.",
+    select(func.count(), func.coalesce(func.sum(_ROW.size), constant(0)))
+    .select_from(artifact)
+    .where(_PREPARED, _ROW.last_time_needed > given("since")),
+)
+FAILED_AS = compiled(
+    "failed as",
+    "Read some of the artifacts that failed in one way.",
+    select(*_ROW)
+    .where(_FAILED, _ROW.error_kind == given("kind"))
+    .order_by(_ROW.last_time_failed.desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)

@@ -21,6 +21,7 @@ from registry.errors import ClaimLost, HandleClosed, HandleForked
 from registry.opening import database_path, open_cache
 from registry.verbs import (
     claiming,
+    diagnosing,
     hosting,
     looking,
     maintaining,
@@ -29,6 +30,7 @@ from registry.verbs import (
     publishing,
     waiting,
 )
+from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
@@ -198,6 +200,10 @@ class Registry:
     def hosts(self) -> list[HostInfo]:
         """List the open handles on this cache, in whichever process, and what each prepares."""
         return self._drive(hosting.hosts(self._handle))
+
+    def diagnose(self) -> Diagnosis:
+        """Ask what `registry.doctor` judges; grows with the number of files."""
+        return self._drive(diagnosing.diagnose(self._handle))
 
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State
-from registry.effects import ListNames, StoredIdentity, Unlink, Verb
+from registry.effects import ListNames, Stat, StoredIdentity, Unlink, Verb
 from registry.errors import DatabaseDamaged
 from registry.queries import (
     CLAIMS_OF,
@@ -31,7 +31,7 @@ from registry.verbs.hosting import dead_hosts, orphan_locks
 from registry.verbs.leases import settle
 from registry.verbs.needing import discard, inspect
 
-__all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "sweep"]
+__all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "orphans", "stranger", "sweep"]
 
 _PAGE = 1000
 
@@ -60,9 +60,9 @@ class CheckReport:
 def sweep(handle: Handle) -> Verb[list[str]]:
     """Unlink the files that no row refers to; raises `DatabaseDamaged` if they are not ours."""
     yield from settle(handle)
-    stranger = yield from _stranger()
-    if stranger is not None:
-        raise DatabaseDamaged(stranger)
+    problem = yield from stranger()
+    if problem is not None:
+        raise DatabaseDamaged(problem)
     garbage = yield from orphans()
     for name in garbage:
         yield from Unlink(name)
@@ -92,7 +92,8 @@ def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckRepo
     found += yield from _check_hosts(handle)
     found += yield from _check_files(handle, repair, checksums)
     for name in (yield from orphans()):
-        found.append(Problem("orphan_file", name, "no row refers to this file"))
+        if (yield from Stat(name)) is not None:  # else somebody was about to unlink it
+            found.append(Problem("orphan_file", name, "no row refers to this file"))
     return CheckReport(found, repaired=repair)
 
 
@@ -102,13 +103,13 @@ def drop_fileless(handle: Handle) -> Verb[None]:
 
 
 def _check_identity(repair: bool) -> Verb[list[Problem]]:
-    stranger = yield from _stranger()
-    if stranger is not None and repair:
-        raise DatabaseDamaged(stranger)
-    return [] if stranger is None else [Problem("identity", "cache.id", stranger)]
+    problem = yield from stranger()
+    if problem is not None and repair:
+        raise DatabaseDamaged(problem)
+    return [] if problem is None else [Problem("identity", "cache.id", problem)]
 
 
-def _stranger() -> Verb[str | None]:
+def stranger() -> Verb[str | None]:
     """Say so if this database and these files do not belong together, else None."""
     identity = yield from run(IDENTITY, {})
     said = yield from StoredIdentity()

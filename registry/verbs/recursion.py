@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,8 @@ def refuse_recursion(scope: Scope) -> None:
 
 def _runner() -> object:
     # A context is copied to the tasks that a task starts; those may well wait for it.
+    asyncio = sys.modules.get("asyncio")  # who has not imported it has no tasks either
     try:
-        return asyncio.current_task() or threading.get_ident()
+        return (asyncio and asyncio.current_task()) or threading.get_ident()
     except RuntimeError:  # no running loop
         return threading.get_ident()

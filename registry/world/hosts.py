@@ -68,6 +68,12 @@ class Hosts:
             self._prove(lock)
             return lock
 
+    def register_and_leave(self) -> None:
+        """Test that locks work here; raises `CacheDirectoryRefused`."""
+        lock = self.register()
+        lock.close()
+        self.forget(lock.host_id)
+
     def is_alive(self, host_id: str) -> bool:
         """Ask the kernel whether a host lives; 4 µs."""
         if not _ID.fullmatch(host_id):

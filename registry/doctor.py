@@ -1,0 +1,134 @@
+"""What is well and what is not with a cache and the machine it is on, and what to do about it.
+
+Asks SQLite through the handle, and the file system about everything else; the database's own files
+are never opened here, for closing them would drop the locks that SQLite holds in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from registry.migrate import HEAD
+from registry.sync import Registry
+from registry.verbs.diagnosing import Diagnosis
+from registry.world.directory import NETWORK_FILE_SYSTEMS, file_system
+from registry.world.hosts import Hosts
+
+__all__ = ["Finding", "examine", "has_wal_reset_bug"]
+
+Verdict = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: what it is, what was found, whether that is well, and what to do."""
+
+    name: str
+    value: str
+    verdict: Verdict = "ok"
+    advice: str = ""
+
+
+def examine(registry: Registry) -> list[Finding]:
+    """Look at everything that a cache depends on."""
+    cache = registry.cache_dir
+    diagnosis = registry.diagnose()
+    return [*_machine(cache), *_database(diagnosis), *_contents(cache, diagnosis)]
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether a version of SQLite can corrupt a WAL database when a checkpoint meets a writer.
+
+    3.7.0 to 3.51.2, but for the releases that got the fix: 3.50.7 and 3.44.6.
+    """
+    if version < (3, 7, 0) or version >= (3, 51, 3):
+        return False
+    return not ((3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0))
+
+
+def _machine(cache: Path) -> Iterator[Finding]:
+    kind = file_system(cache)
+    if kind in NETWORK_FILE_SYSTEMS:
+        yield Finding("file system", kind, "problem", "move the cache to a local disk")
+    else:
+        yield Finding("file system", kind)
+    found = os.stat(cache)
+    mode = stat.S_IMODE(found.st_mode)
+    ours = found.st_uid == os.geteuid() and not mode & 0o022
+    where = f"{cache}: user {found.st_uid}, mode {mode:04o}"
+    yield Finding("directory", where, *(() if ours else ("problem", "chmod 0700 it")))
+    hosts = Hosts(cache / "hosts")
+    try:
+        hosts.register_and_leave()
+        yield Finding("file locks", "a held lock refuses others")
+    finally:
+        hosts.close()
+
+
+def _database(diagnosis: Diagnosis) -> Iterator[Finding]:
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        yield Finding(
+            "SQLite",
+            f"{sqlite3.sqlite_version}, WAL-reset bug: vulnerable, guarded",
+            "note",
+            "registry checkpoints under the write lock; let no other program checkpoint",
+        )
+    else:
+        yield Finding("SQLite", f"{sqlite3.sqlite_version}, WAL-reset bug: fixed")
+    mode = diagnosis.journal_mode
+    if mode == "wal":
+        yield Finding("journal", "WAL")
+    else:
+        yield Finding("journal", mode, "problem", "PRAGMA journal_mode = WAL in a sqlite3 shell")
+    revision = diagnosis.revision
+    if revision == HEAD:
+        yield Finding("schema", f"revision {revision}")
+    else:
+        yield Finding("schema", f"revision {revision}, we know {HEAD}", "note", "upgrade registry")
+    if diagnosis.identity_problem is None:
+        yield Finding("identity", "the database and cache.id agree")
+    else:
+        yield Finding("identity", "mismatch", "problem", diagnosis.identity_problem)
+
+
+def _contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
+    leftovers = f"{diagnosis.orphan_files} files, {diagnosis.dead_hosts} dead hosts"
+    if diagnosis.orphan_files or diagnosis.dead_hosts:
+        yield Finding("orphans", leftovers, "note", "`registry check --repair`, or wait an hour")
+    else:
+        yield Finding("orphans", "none")
+    yield _room(cache, diagnosis)
+    yield _limit(diagnosis)
+    killers = diagnosis.killed_their_host
+    if killers:
+        names = ", ".join(map(str, killers))
+        retries = " ".join(str(killer.id.short) for killer in killers)
+        advice = f"once you know why: `registry retry {retries}`"
+        yield Finding("killed their host", names, "problem", advice)
+    else:
+        yield Finding("killed their host", "none")
+
+
+def _room(cache: Path, diagnosis: Diagnosis) -> Finding:
+    disk = os.statvfs(cache)
+    free = disk.f_bavail * disk.f_frsize
+    wanted = max(0, diagnosis.usage.cache_limit - diagnosis.usage.bytes)
+    value = f"{free} bytes free, {wanted} more may be held"
+    if free < wanted:
+        return Finding("disk", value, "note", "lower cache_limit, or make room")
+    return Finding("disk", value)
+
+
+def _limit(diagnosis: Diagnosis) -> Finding:
+    usage, needed = diagnosis.usage, diagnosis.working_set_bytes
+    value = f"{usage.bytes} bytes held, {needed} of them needed lately, limit {usage.cache_limit}"
+    if needed > usage.cache_limit:
+        advice = "the limit is below the working set: raise it with `registry config set`"
+        return Finding("limit", value, "problem", advice)
+    return Finding("limit", value)
