@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from registry.errors import PreparationFailed, RegistryError
 if TYPE_CHECKING:
     from registry import Artifact, ArtifactId, Registry
 
-__all__ = ["Found", "app", "artifact_of"]
+__all__ = ["Found", "app", "artifact_of", "name_of"]
 
 app = typer.Typer()
 
@@ -61,6 +62,11 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
     return Found(artifact, "miss" if compiled else "hit", perf_counter() - started)
 
 
+def name_of(file: Path) -> str:
+    """Tell what a file is called, as text: its name itself may be any bytes."""
+    return os.fsencode(file.name).decode(errors="replace")
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """What became of one file; `seconds` is the time until its artifact was there."""
@@ -93,7 +99,7 @@ def prepare(
 def _prepare(session: Session, file: Path) -> _Row:
     started = perf_counter()
     try:
-        found = artifact_of(session.registry, file.read_bytes(), file.name)
+        found = artifact_of(session.registry, file.read_bytes(), name_of(file))
     except (RegistryError, OSError) as error:
         if exits.exit_code(error) == exits.UNUSABLE:
             raise  # the next file would fare no better

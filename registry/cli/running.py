@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from registry.cli.preparing import Found, artifact_of
+from registry.cli.preparing import Found, artifact_of, name_of
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_span
 
@@ -41,9 +41,9 @@ def run(
     --json its output is captured and becomes part of the document. The exit code is the module's.
     """
     invoke, args = _invocation(invoke, args or [])
-    found = artifact_of(session.registry, file.read_bytes(), file.name)
-    session.note(_report(found, file))
-    request = {"name": file.name, "invoke": invoke, "args": args}
+    found = artifact_of(session.registry, file.read_bytes(), name_of(file))
+    session.note(_report(found, name_of(file)))
+    request = {"name": name_of(file), "invoke": invoke, "args": args}
     result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
     raise typer.Exit(result["exit_code"])
@@ -61,9 +61,9 @@ def _invocation(invoke: str | None, args: list[str]) -> tuple[str | None, list[s
     return invoke, args[1:] if args[:1] == ["--"] else args
 
 
-def _report(found: Found, file: Path) -> str:
+def _report(found: Found, name: str) -> str:
     done = "compiled" if found.outcome == "miss" else "found"
-    return f"{found.outcome}: {file.name} {done} in {near_span(found.seconds)}"
+    return f"{found.outcome}: {name} {done} in {near_span(found.seconds)}"
 
 
 def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:

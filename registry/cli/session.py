@@ -59,7 +59,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell people something beside the result; programs asked for the result only."""
         if not self.json:
-            output.say(text)
+            output.say(output.visible(text))
 
     def complain(self, error: Exception, *, about: str = "") -> None:
         """Report an error, go on with the rest, and fail at the end."""
