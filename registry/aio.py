@@ -251,6 +251,11 @@ class AsyncRegistry:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def __del__(self) -> None:
+        with suppress(Exception):
+            if self._closed is None:
+                self.at_exit()
+
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"
         return f"<AsyncRegistry {str(self._cache_dir)!r} {state}>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -66,7 +67,7 @@ class Registry:
         retry: RetryPolicy | None = None,
         upgrade: bool = True,
     ) -> None:
-        self._closed: type[HandleClosed] | None = None
+        self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
         with fork.opening():
@@ -74,8 +75,10 @@ class Registry:
             try:
                 self._database = Database(database_path(cache))
                 self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+                self._closed = None
                 self._drive(hosting.enter(self._handle, this_process()))
             except BaseException:
+                self._closed = HandleClosed
                 self._world.close()
                 raise
             fork.track(self)
@@ -242,6 +245,11 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # A handle that was dropped must not look alive, nor its claims as if their host had died.
+        with suppress(Exception):
+            self.close()
 
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"
