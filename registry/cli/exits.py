@@ -24,7 +24,6 @@ from registry.errors import (
     SchemaTooNew,
     SchemaTooOld,
 )
-from registry.wasm.errors import InvalidRequest
 
 __all__ = [
     "DONE",
@@ -42,7 +41,7 @@ FAILED = 1
 MISUSE = 2
 UNUSABLE = 3
 
-_MISUSES = (InvalidId, InvalidSetting, InvalidRequest)
+_MISUSES = (InvalidId, InvalidSetting)
 _UNUSABLE = (
     CacheDirectoryRefused,
     DatabaseDamaged,
@@ -65,7 +64,7 @@ def exit_code(error: Exception) -> int:
 def complain(error: Exception, *, about: str = "", as_json: bool) -> None:
     """Write an error to stderr, as its sentence or as `{"error": {"type", "message"}}`."""
     message = sentence(error)
-    if about and about not in message:
+    if not message.startswith(about):
         message = f"{about}: {message}"
     complain_of(type(error).__name__, message, as_json=as_json)
 
@@ -75,7 +74,10 @@ def complain_of(kind: str, message: str, *, as_json: bool) -> None:
     if as_json:
         say(to_json({"error": {"type": kind, "message": message}}))
     else:
-        say("error:", "\n  ".join(visible(line) for line in message.splitlines()))
+        first, *rest = message.splitlines()
+        say(
+            "error:", "\n".join([visible(first), *(f"  {visible(line)}".rstrip() for line in rest)])
+        )
 
 
 def sentence(error: Exception) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import typer
 
-__all__ = ["Column", "aligned", "as_document", "say", "to_json", "visible", "write", "write_list"]
+__all__ = ["Column", "say", "to_json", "visible", "write", "write_list"]
 
 T = TypeVar("T")
 Column = tuple[str, str]  # its title, and how a cell is aligned: "<12", ">10"
@@ -47,7 +47,7 @@ def write_list(
     as_json: bool,
 ) -> None:
     """Write a list to stdout: a JSON array, or a table whose header appears with its first row."""
-    lines = _array(items) if as_json else aligned(columns, map(row, items))
+    lines = _array(items) if as_json else _aligned(columns, map(row, items))
     for line in lines:
         sys.stdout.write(line + "\n")
 
@@ -55,15 +55,6 @@ def write_list(
 def say(*words: str) -> None:
     """Tell people something that is no result, on stderr."""
     sys.stderr.write(" ".join(_painted(word, word, sys.stderr.isatty()) for word in words) + "\n")
-
-
-def aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lay rows out under their titles. No rows, no titles; a cell too wide shifts its own line."""
-    on_terminal = sys.stdout.isatty()
-    for number, row in enumerate(rows):
-        if number == 0:
-            yield _line([title for title, _ in columns], columns, on_terminal)
-        yield _line([visible(cell) for cell in row], columns, on_terminal)
 
 
 def visible(text: str) -> str:
@@ -75,10 +66,10 @@ def visible(text: str) -> str:
 
 def to_json(document: object) -> str:
     """Write a document as one line of JSON; ASCII, so that no terminal or encoding can object."""
-    return json.dumps(document, default=as_document, allow_nan=False)
+    return json.dumps(document, default=_as_document, allow_nan=False)
 
 
-def as_document(value: object) -> Any:
+def _as_document(value: object) -> Any:
     """Give a value of the library its JSON form: objects, UTC times ending in Z, seconds."""
     match value:
         case datetime():
@@ -107,6 +98,15 @@ def _array(items: Iterable[object]) -> Iterator[str]:
         yield before + to_json(item)
         before = ","
     yield "]" if before == "," else "[]"
+
+
+def _aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay rows out under their titles. No rows, no titles; a cell too wide shifts its own line."""
+    on_terminal = sys.stdout.isatty()
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield _line([title for title, _ in columns], columns, on_terminal)
+        yield _line([visible(cell) for cell in row], columns, on_terminal)
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], on_terminal: bool) -> str:

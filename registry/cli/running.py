@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.cli import exits
 from registry.cli.preparing import Found, artifact_of, name_of
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_span
@@ -73,7 +74,11 @@ def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
     request |= {"stdin": _input()} if session.json else {"ambient": True}
     with session.registry.open_file(found.artifact.id) as file:
         program = wasm.load(file)
-    return program.run(request)
+    try:
+        return program.run(request)
+    except wasm.InvalidRequest as error:
+        exits.complain(error, as_json=session.json)
+        raise typer.Exit(exits.MISUSE) from None
 
 
 def _input() -> bytes:

@@ -15,7 +15,7 @@ from registry.cli import exits, output
 from registry.cli.options import Options, shared_options
 
 if TYPE_CHECKING:
-    from registry import ArtifactId, Registry
+    from registry import Registry
 
 __all__ = ["Session", "in_session"]
 
@@ -38,10 +38,6 @@ class Session:
         from registry import Registry
 
         return self._open.enter_context(Registry(self.cache_dir))
-
-    def find(self, prefix: str) -> ArtifactId:
-        """Look an artifact up by the beginning of its id; exactly one must match."""
-        return self.registry.find(prefix)
 
     def write(self, document: object, lines: Iterable[str]) -> None:
         """Write the one result."""
