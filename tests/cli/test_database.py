@@ -9,24 +9,24 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.command import Command, Run
 
 from registry.migrate import HEAD
 from registry.schema import APPLICATION_ID
 
 
-def test_looking_at_the_database_does_not_make_one(command: Command) -> None:
-    assert command("db", "path").out == f"{command.cache / 'registry.db'}\n"
-    assert command("db", "current", "--json").document == {"revision": None, "head": HEAD}
+def test_looking_at_the_database_does_not_make_one(command: Command, run: Run) -> None:
+    assert run("db", "path").out == f"{command.cache / 'registry.db'}\n"
+    assert run("db", "current", "--json").document == {"revision": None, "head": HEAD}
     assert not command.cache.exists()
 
 
-def test_upgrading_makes_the_database_and_then_changes_nothing(command: Command) -> None:
-    first = command("db", "upgrade", "--json")
+def test_upgrading_makes_the_database_and_then_changes_nothing(run: Run) -> None:
+    first = run("db", "upgrade", "--json")
     assert first.document == {"before": None, "revision": HEAD}
-    again = command("db", "upgrade", "--json")
+    again = run("db", "upgrade", "--json")
     assert again.document == {"before": HEAD, "revision": HEAD}
-    assert command("db", "current").out == f"{HEAD} (the newest)\n"
+    assert run("db", "current").out == f"{HEAD} (the newest)\n"
 
 
 def test_the_path_is_for_the_sqlite3_shell(command: Command) -> None:
@@ -76,17 +76,17 @@ def _a_file(database: Path) -> None:
     ],
 )
 def test_a_cache_that_cannot_be_used_has_an_exit_code_of_its_own(
-    command: Command, spoil: Callable[[Path], None], error: str
+    command: Command, run: Run, spoil: Callable[[Path], None], error: str
 ) -> None:
     spoil(command.cache / "registry.db")
-    answer = command("ls", "--json")
+    answer = run("ls", "--json")
     assert (answer.code, answer.out, answer.error["type"]) == (3, "", error)
-    people = command("ls")
+    people = run("ls")
     assert people.code == 3
     assert people.err == f"error: {answer.error['message']}\n"
 
 
-def test_a_database_that_is_none_is_no_revision(command: Command) -> None:
+def test_a_database_that_is_none_is_no_revision(command: Command, run: Run) -> None:
     _write(command.cache / "registry.db", os.urandom(8192))
-    answer = command("db", "current", "--json")
+    answer = run("db", "current", "--json")
     assert (answer.code, answer.error["type"]) == (3, "DatabaseDamaged")

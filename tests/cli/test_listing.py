@@ -7,7 +7,7 @@ import os
 from datetime import datetime
 
 from support.artifacts import failed, prepared
-from support.command import Command
+from support.command import Command, Run
 
 from registry import Artifact, ArtifactId, Registry
 
@@ -34,27 +34,27 @@ def test_the_members_of_an_artifact_are_its_fields_with_the_id_split(
 
 
 def test_the_most_recently_needed_comes_first_and_the_failed_last(
-    command: Command, registry: Registry
+    run: Run, registry: Registry
 ) -> None:
     for name in ("first", "second", "third"):
         prepared(registry, name)
     failed(registry, "broken")
-    listed = command("ls", "--json").document
+    listed = run("ls", "--json").document
     assert [item["label"] for item in listed] == ["third", "second", "first", "broken"]
 
 
-def test_one_state_can_be_asked_for(command: Command, registry: Registry) -> None:
+def test_one_state_can_be_asked_for(run: Run, registry: Registry) -> None:
     prepared(registry, "one")
     failed(registry, "broken")
-    (listed,) = command("ls", "--state", "failed", "--json").document
+    (listed,) = run("ls", "--state", "failed", "--json").document
     assert listed["label"] == "broken"
-    assert command("ls", "--state", "preparing", "--json").document == []
+    assert run("ls", "--state", "preparing", "--json").document == []
 
 
-def test_people_get_a_line_for_each_artifact(command: Command, registry: Registry) -> None:
+def test_people_get_a_line_for_each_artifact(run: Run, registry: Registry) -> None:
     artifact = prepared(registry, "one", data=bytes(2048))
     failed(registry, "broken")
-    title, *lines = command("ls").out.splitlines()
+    title, *lines = run("ls").out.splitlines()
     assert title.split() == ["ID", "STATE", "SIZE", "NEEDED", "LABEL"]
     one, broken = (line.split() for line in lines)
     assert one[:4] == [artifact.id.short, "prepared", "2.0", "KiB"]
@@ -63,12 +63,12 @@ def test_people_get_a_line_for_each_artifact(command: Command, registry: Registr
 
 
 def test_a_label_can_neither_forge_a_line_nor_drive_the_terminal(
-    command: Command, registry: Registry
+    run: Run, registry: Registry
 ) -> None:
     artifact = prepared(registry, "one", label="\x1b[2Jharm\nless\N{RIGHT-TO-LEFT OVERRIDE}")
-    _, line = command("ls").out.splitlines()
+    _, line = run("ls").out.splitlines()
     assert line.endswith(r"\x1b[2Jharm\nless\u202e")
-    (listed,) = command("ls", "--json").document
+    (listed,) = run("ls", "--json").document
     assert listed["label"] == artifact.label
 
 
@@ -80,20 +80,16 @@ def test_a_terminal_without_the_letters_still_gets_its_list(
     assert answer.out.splitlines()[1].endswith(r"\u03a9mega")
 
 
-def test_an_artifact_is_shown_by_the_beginning_of_its_id(
-    command: Command, registry: Registry
-) -> None:
+def test_an_artifact_is_shown_by_the_beginning_of_its_id(run: Run, registry: Registry) -> None:
     artifact = prepared(registry, "one")
-    (listed,) = command("ls", "--json").document
+    (listed,) = run("ls", "--json").document
     for prefix in (str(artifact.id)[0], artifact.id.short, artifact.id.code_hash, str(artifact.id)):
-        assert command("show", prefix, "--json").document == listed
+        assert run("show", prefix, "--json").document == listed
 
 
-def test_people_are_shown_what_is_known_and_nothing_else(
-    command: Command, registry: Registry
-) -> None:
+def test_people_are_shown_what_is_known_and_nothing_else(run: Run, registry: Registry) -> None:
     artifact = prepared(registry, "one", data=bytes(3000))
-    out = command("show", artifact.id.short).out
+    out = run("show", artifact.id.short).out
     assert artifact.id.code_hash in out
     assert artifact.id.prep_hash in out
     assert f"path              {artifact.path}\n" in out
@@ -102,33 +98,31 @@ def test_people_are_shown_what_is_known_and_nothing_else(
     assert "None" not in out
 
 
-def test_people_are_shown_why_something_failed_and_what_to_do(
-    command: Command, registry: Registry
-) -> None:
+def test_people_are_shown_why_something_failed_and_what_to_do(run: Run, registry: Registry) -> None:
     artifact = failed(registry, "broken", error="line one\nline two")
-    out = command("show", artifact.id.short).out
+    out = run("show", artifact.id.short).out
     assert r"line one\nline two" in out
     assert "registry retry" in out
 
 
-def test_people_are_shown_who_prepares_something(command: Command, registry: Registry) -> None:
+def test_people_are_shown_who_prepares_something(run: Run, registry: Registry) -> None:
     slow = ArtifactId.of(b"slow")
     with registry.claim(slow):
-        holder = command("show", slow.short, "--json").document["holder"]
-        out = command("show", slow.short).out
+        holder = run("show", slow.short, "--json").document["holder"]
+        out = run("show", slow.short).out
     assert holder["since"].endswith("Z")
     assert f"prepared by       host {holder['host_id']}" in out
 
 
 def test_a_prefix_that_matches_nothing_or_too_much_is_a_failure(
-    command: Command, registry: Registry
+    run: Run, registry: Registry
 ) -> None:
-    unknown = command("show", "abcdef", "--json")
+    unknown = run("show", "abcdef", "--json")
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.error["type"] == "UnknownArtifact"
     ids = [prepared(registry, str(number)).id for number in range(17)]
     # There are 16 digits, so two of them start alike.
     firsts = [each.code_hash[0] for each in ids]
     twice = next(digit for digit in firsts if firsts.count(digit) > 1)
-    ambiguous = command("show", twice, "--json")
+    ambiguous = run("show", twice, "--json")
     assert (ambiguous.code, ambiguous.error["type"]) == (1, "AmbiguousPrefix")

@@ -1,17 +1,9 @@
-"""Misuse: a sentence or a JSON document on stderr, nothing on stdout, exit code 2, no traceback.
-
-The command is entered here behind its process, since each line starts all over; the other tests
-of the command start real processes.
-"""
+"""Misuse: a sentence or a JSON document on stderr, nothing on stdout, exit code 2, no traceback."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-
-from registry.cli import entry
+from support.command import Run
 
 MISUSES = [
     "",
@@ -70,29 +62,16 @@ MISUSES = [
 ]
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REGISTRY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
-
-
 @pytest.mark.parametrize("line", MISUSES)
-def test_misuse_is_answered_with_a_sentence(
-    line: str, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert entry.run(line.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert len(err) < 600
+def test_misuse_is_answered_with_a_sentence(line: str, run: Run) -> None:
+    answer = run(*line.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: ")
+    assert len(answer.err) < 600
 
 
 @pytest.mark.parametrize("line", [line for line in MISUSES if not line.startswith("run x.wat")])
-def test_misuse_is_answered_with_a_document_where_one_is_asked_for(
-    line: str, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert entry.run(["--json", *line.split()]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert set(json.loads(err)["error"]) == {"type", "message"}
+def test_misuse_is_answered_with_a_document_where_one_is_asked_for(line: str, run: Run) -> None:
+    answer = run("--json", *line.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert set(answer.error) == {"type", "message"}

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from support.artifacts import prepared
-from support.command import Command
+from support.command import Command, Run
 
 from registry import Registry
-from registry.cli import entry
 from registry.version import __version__
 
 
@@ -22,26 +21,26 @@ def other(command: Command) -> Path:
     return place
 
 
-def test_options_may_stand_before_the_verb_or_after_it(command: Command, other: Path) -> None:
+def test_options_may_stand_before_the_verb_or_after_it(
+    command: Command, run: Run, other: Path
+) -> None:
     for line in (
         ("--cache", other, "--json", "ls"),
         ("ls", "--cache", other, "--json"),
         ("--json", "ls", f"--cache={other}"),
         ("--cache", command.cache, "ls", "--json", "--cache", other),
     ):
-        (listed,) = command(*line).document
+        (listed,) = run(*line).document
         assert listed["label"] == "elsewhere"
 
 
-def test_options_may_stand_at_any_place_of_a_verb_of_two_words(
-    command: Command, other: Path
-) -> None:
+def test_options_may_stand_at_any_place_of_a_verb_of_two_words(run: Run, other: Path) -> None:
     for line in (
         ("--cache", other, "--json", "db", "path"),
         ("db", "--cache", other, "path", "--json"),
         ("db", "--json", "path", "--cache", other),
     ):
-        assert command(*line).document == {"path": str(other / "registry.db")}
+        assert run(*line).document == {"path": str(other / "registry.db")}
 
 
 def test_the_environment_names_the_cache_where_no_option_does(
@@ -57,20 +56,15 @@ def test_the_cache_is_the_users_own_where_nothing_names_it(command: Command) -> 
     assert answer.out == f"{caches / 'registry' / 'registry.db'}\n"
 
 
-def test_a_relative_name_is_taken_from_where_the_command_runs(
-    command: Command, other: Path
-) -> None:
-    assert "elsewhere" in command("--cache", "other", "ls").out
+def test_a_relative_name_is_taken_from_where_the_command_runs(run: Run, other: Path) -> None:
+    assert "elsewhere" in run("--cache", "other", "ls").out
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "ls --help", "db -h", "config set --help"])
-def test_help_goes_to_stdout_and_touches_nothing(
-    line: str, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert entry.run(line.split()) == 0
-    out, err = capsys.readouterr()
-    assert out.startswith("Usage: registry")
-    assert err == ""
+def test_help_goes_to_stdout(line: str, run: Run) -> None:
+    answer = run(*line.split())
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("Usage: registry")
 
 
 def test_the_help_tells_the_exit_codes(command: Command) -> None:

@@ -6,7 +6,7 @@ import os
 import pty
 import subprocess
 
-from support.command import Command
+from support.command import Command, Run
 
 from registry import Registry, wasm
 
@@ -37,9 +37,11 @@ def test_a_file_is_a_miss_once_and_a_hit_from_then_on(command: Command, registry
     assert hit == {**miss, "outcome": "hit", "seconds": hit["seconds"]}
 
 
-def test_files_with_the_same_content_are_one_artifact(command: Command, registry: Registry) -> None:
+def test_files_with_the_same_content_are_one_artifact(
+    command: Command, run: Run, registry: Registry
+) -> None:
     _write(command, one=ADD, two=ADD)
-    answer = command("prepare", "one.wat", "two.wat")
+    answer = run("prepare", "one.wat", "two.wat")
     title, one, two = answer.out.splitlines()
     assert title.split() == ["ID", "OUTCOME", "SIZE", "TIME", "FILE"]
     assert (one.split()[1], two.split()[1]) == ("miss", "hit")
@@ -51,11 +53,13 @@ def test_files_with_the_same_content_are_one_artifact(command: Command, registry
     assert len(list(registry.artifacts())) == 1
 
 
-def test_what_fails_does_not_stop_the_others(command: Command, registry: Registry) -> None:
+def test_what_fails_does_not_stop_the_others(
+    command: Command, run: Run, registry: Registry
+) -> None:
     _write(command, bad=b"(module (func", empty=b"", good=ADD)
     os.mkdir(command.home / "folder")
     files = ("bad.wat", "empty.wat", "gone.wat", "folder", "good.wat")
-    answer = command("prepare", "--json", *files)
+    answer = run("prepare", "--json", *files)
     assert answer.code == 1
     assert [row["file"] for row in answer.document] == list(files)
     assert [row["outcome"] for row in answer.document] == ["failed"] * 4 + ["miss"]
@@ -71,32 +75,36 @@ def test_what_fails_does_not_stop_the_others(command: Command, registry: Registr
     assert {artifact.label for artifact in registry.artifacts()} == {"bad.wat", "good.wat"}
 
 
-def test_a_failure_is_remembered_and_told_again_until_it_may_be_retried(command: Command) -> None:
+def test_a_failure_is_remembered_and_told_again_until_it_may_be_retried(
+    command: Command, run: Run
+) -> None:
     _write(command, bad=b"(module (func")
-    first, again = (command("prepare", "bad.wat", "--json") for _ in range(2))
+    first, again = (run("prepare", "bad.wat", "--json") for _ in range(2))
     assert first.error["type"] == again.error["type"] == "PreparationFailed"
     assert "expected `)`" in again.error["message"]
     (row,) = again.document
-    shown = command("show", row["code_hash"], "--json").document
+    shown = run("show", row["code_hash"], "--json").document
     assert shown["num_failures"] == 1
-    assert command("retry", row["code_hash"]).code == 0
-    command("prepare", "bad.wat")
-    assert command("show", row["code_hash"], "--json").document["num_failures"] == 1
+    assert run("retry", row["code_hash"]).code == 0
+    run("prepare", "bad.wat")
+    assert run("show", row["code_hash"], "--json").document["num_failures"] == 1
 
 
 def test_code_over_the_limit_is_refused_and_not_remembered(
-    command: Command, registry: Registry
+    command: Command, run: Run, registry: Registry
 ) -> None:
     _write(command, huge=ADD + b" " * wasm.CODE_LIMIT)
-    answer = command("prepare", "huge.wat", "--json")
+    answer = run("prepare", "huge.wat", "--json")
     assert (answer.code, answer.error["type"]) == (1, "CodeTooLarge")
     assert list(registry.artifacts()) == []
 
 
-def test_a_hostile_file_name_is_shown_harmless(command: Command, registry: Registry) -> None:
+def test_a_hostile_file_name_is_shown_harmless(
+    command: Command, run: Run, registry: Registry
+) -> None:
     name = "evil\n\x1b[2J.wat"
     (command.home / name).write_bytes(ADD)
-    answer = command("prepare", name)
+    answer = run("prepare", name)
     assert answer.out.splitlines()[1].endswith(r"evil\n\x1b[2J.wat")
     (artifact,) = registry.artifacts()
     assert artifact.label == name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.command import Command
+from support.command import Command, Run
 
 from registry import Registry, wasm
 
@@ -42,22 +42,22 @@ def modules(command: Command) -> None:
     (command.home / "echo.wat").write_bytes(ECHO)
 
 
-def test_a_function_is_called_and_its_value_is_the_result(command: Command) -> None:
-    first = command("run", "add.wat", "--invoke", "add", "2", "3")
+def test_a_function_is_called_and_its_value_is_the_result(run: Run) -> None:
+    first = run("run", "add.wat", "--invoke", "add", "2", "3")
     assert (first.code, first.out) == (0, "5\n")
     assert first.err.startswith("miss: add.wat compiled in ")
-    again = command("run", "add.wat", "--invoke", "add", "2", "-3")
+    again = run("run", "add.wat", "--invoke", "add", "2", "-3")
     assert (again.code, again.out) == (0, "-1\n")
     assert again.err.startswith("hit: add.wat found in ")
 
 
-def test_the_option_may_stand_before_the_file_too(command: Command) -> None:
+def test_the_option_may_stand_before_the_file_too(run: Run) -> None:
     for line in (
         ("run", "--invoke", "add", "add.wat", "2", "3"),
         ("run", "--invoke=add", "add.wat", "--", "2", "3"),
         ("run", "add.wat", "--invoke=add", "2", "3"),
     ):
-        assert command(*line).out == "5\n"
+        assert run(*line).out == "5\n"
 
 
 def test_a_command_has_our_input_output_and_exit_code(command: Command) -> None:
@@ -66,11 +66,11 @@ def test_a_command_has_our_input_output_and_exit_code(command: Command) -> None:
     assert answer.err.startswith("miss: echo.wat")
 
 
-def test_what_follows_the_file_is_the_modules(command: Command) -> None:
-    answer = command("run", "echo.wat", "-x", "--json", "--cache", "--help", "--invoke", "--")
+def test_what_follows_the_file_is_the_modules(run: Run) -> None:
+    answer = run("run", "echo.wat", "-x", "--json", "--cache", "--help", "--invoke", "--")
     assert answer.out == "echo.wat\0-x\0--json\0--cache\0--help\0--invoke\0--\0"
     assert answer.code == 7
-    answer = command("run", "echo.wat", "--", "--invoke", "it", "--")
+    answer = run("run", "echo.wat", "--", "--invoke", "it", "--")
     assert answer.out == "echo.wat\0--invoke\0it\0--\0"
 
 
@@ -92,14 +92,14 @@ def test_one_document_tells_all_of_a_run(command: Command, registry: Registry) -
     }
 
 
-def test_values_that_json_cannot_say_are_text(command: Command) -> None:
+def test_values_that_json_cannot_say_are_text(command: Command, run: Run) -> None:
     (command.home / "odd.wat").write_text(
         '(module (func (export "odd") (result f64 f64 i64) f64.const nan f64.const -inf'
         " i64.const 9007199254740993))"
     )
-    answer = command("run", "--json", "odd.wat", "--invoke", "odd")
+    answer = run("run", "--json", "odd.wat", "--invoke", "odd")
     assert answer.document["values"] == ["nan", "-inf", 9007199254740993]
-    assert command("run", "odd.wat", "--invoke", "odd").out == "nan\n-inf\n9007199254740993\n"
+    assert run("run", "odd.wat", "--invoke", "odd").out == "nan\n-inf\n9007199254740993\n"
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_values_that_json_cannot_say_are_text(command: Command) -> None:
     ],
 )
 def test_what_cannot_be_run_is_told(
-    command: Command, line: list[str], code: int, error: str
+    command: Command, run: Run, line: list[str], code: int, error: str
 ) -> None:
     (command.home / "trap.wat").write_text('(module (func (export "trap") unreachable))')
     (command.home / "bad.wat").write_text("(module (func")
-    answer = command("run", "--json", *line)
+    answer = run("run", "--json", *line)
     assert (answer.code, answer.out, answer.error["type"]) == (code, "", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.command import Command
+from support.command import Command, Run
 
 from registry import Registry
 
@@ -35,23 +35,23 @@ def test_all_settings_are_listed(command: Command) -> None:
     ],
 )
 def test_a_setting_is_changed_for_all_hosts(
-    command: Command, registry: Registry, name: str, text: str, value: object, number: float
+    run: Run, registry: Registry, name: str, text: str, value: object, number: float
 ) -> None:
-    assert command("config", "set", name, text).out == f"{text}\n"
+    assert run("config", "set", name, text).out == f"{text}\n"
     assert getattr(registry.settings(), name) == value
-    assert command("config", "get", name, "--json").document == {name: number}
+    assert run("config", "get", name, "--json").document == {name: number}
 
 
-def test_what_is_listed_can_be_set_again(command: Command, registry: Registry) -> None:
+def test_what_is_listed_can_be_set_again(run: Run, registry: Registry) -> None:
     before = registry.settings()
-    for line in command("config").out.splitlines():
-        assert command("config", "set", *line.split()).code == 0
+    for line in run("config").out.splitlines():
+        assert run("config", "set", *line.split()).code == 0
     assert registry.settings() == before
 
 
-def test_a_refused_setting_changes_nothing(command: Command, registry: Registry) -> None:
+def test_a_refused_setting_changes_nothing(run: Run, registry: Registry) -> None:
     before = registry.settings()
     for name, text in (("cache_limit", "lots"), ("prepare_timeout", "99999d"), ("colour", "5")):
-        answer = command("config", "set", name, text, "--json")
+        answer = run("config", "set", name, text, "--json")
         assert (answer.code, answer.error["type"]) == (2, "InvalidSetting")
     assert registry.settings() == before

@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from support.artifacts import failed, prepared
-from support.command import Command
+from support.command import Command, Run
 
 from registry import ArtifactId, Registry
 
@@ -18,13 +18,13 @@ def _fill(registry: Registry, *names: str) -> None:
         prepared(registry, name, data=bytes(KIB))
 
 
-def test_stats_are_those_of_the_library(command: Command, registry: Registry) -> None:
+def test_stats_are_those_of_the_library(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two")
     failed(registry, "broken")
     with registry.claim(ArtifactId.of(b"slow")):
-        answer = command("stats", "--json")
+        answer = run("stats", "--json")
         assert answer.document == dataclasses.asdict(registry.stats())
-        people = command("stats").out
+        people = run("stats").out
     assert people.splitlines() == [
         "prepared   2, 2.0 KiB of 10.0 GiB",
         "preparing  1",
@@ -32,12 +32,10 @@ def test_stats_are_those_of_the_library(command: Command, registry: Registry) ->
     ]
 
 
-def test_stats_tell_people_when_there_is_more_than_the_limit(
-    command: Command, registry: Registry
-) -> None:
+def test_stats_tell_people_when_there_is_more_than_the_limit(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two")
     registry.configure(cache_limit=KIB)
-    assert "over the limit by 1.0 KiB" in command("stats").out
+    assert "over the limit by 1.0 KiB" in run("stats").out
 
 
 def test_pruning_takes_the_least_recently_needed_and_says_which_in_order(
@@ -53,50 +51,50 @@ def test_pruning_takes_the_least_recently_needed_and_says_which_in_order(
         assert artifact.path.exists() == (label in ("three", "four"))
 
 
-def test_a_dry_run_names_the_same_and_takes_nothing(command: Command, registry: Registry) -> None:
+def test_a_dry_run_names_the_same_and_takes_nothing(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two", "three")
     kept = list(registry.artifacts())
-    answer = command("prune", "--limit", "1KiB", "--min-stale", "0", "--dry-run")
+    answer = run("prune", "--limit", "1KiB", "--min-stale", "0", "--dry-run")
     assert [line.split()[-1] for line in answer.out.splitlines()[1:]] == ["one", "two"]
     assert answer.err == "artifacts to prune: 2, 2.0 KiB\n"
     assert list(registry.artifacts()) == kept
 
 
-def test_what_was_needed_recently_is_kept_by_default(command: Command, registry: Registry) -> None:
+def test_what_was_needed_recently_is_kept_by_default(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two")
-    assert command("prune", "--limit", "0", "--json").document == []
+    assert run("prune", "--limit", "0", "--json").document == []
     assert len(list(registry.artifacts())) == 2
 
 
-def test_a_sound_cache_passes_its_check(command: Command, registry: Registry) -> None:
+def test_a_sound_cache_passes_its_check(run: Run, registry: Registry) -> None:
     _fill(registry, "one")
-    assert command("check").out == "all is in order\n"
-    answer = command("check", "--checksums", "--json")
+    assert run("check").out == "all is in order\n"
+    answer = run("check", "--checksums", "--json")
     assert (answer.code, answer.document["ok"], answer.document["problems"]) == (0, True, [])
 
 
-def test_a_missing_file_is_found_and_can_be_repaired(command: Command, registry: Registry) -> None:
+def test_a_missing_file_is_found_and_can_be_repaired(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two")
     one = registry.get(ArtifactId.of(b"one"))
     assert one is not None
     assert one.path is not None
     os.unlink(one.path)
-    found = command("check", "--json")
+    found = run("check", "--json")
     assert (found.code, found.document["ok"]) == (1, False)
     (problem,) = found.document["problems"]
     assert set(problem) == {"kind", "subject", "message"}
-    assert command("check", "--repair").code == 1
-    assert command("check").code == 0
+    assert run("check", "--repair").code == 1
+    assert run("check").code == 0
     assert [artifact.label for artifact in registry.artifacts()] == ["two"]
 
 
-def test_a_flipped_bit_is_found_by_checksums_alone(command: Command, registry: Registry) -> None:
+def test_a_flipped_bit_is_found_by_checksums_alone(run: Run, registry: Registry) -> None:
     one = prepared(registry, "one", data=b"true")
     assert one.path is not None
     one.path.chmod(0o600)
     one.path.write_bytes(b"tree")
-    assert command("check").code == 0
-    answer = command("check", "--checksums")
+    assert run("check").code == 0
+    answer = run("check", "--checksums")
     assert answer.code == 1
     problem, message = answer.out.splitlines()
     assert problem == f"damaged_file: {one.id}"

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Answer", "Command"]
+__all__ = ["Answer", "Command", "Run"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Answer:
         """The one error on stderr."""
         (error,) = self.errors
         return error
+
+
+Run = Callable[..., Answer]
 
 
 @dataclass(frozen=True)
