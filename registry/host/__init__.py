@@ -1,0 +1,1 @@
+"""Preparations and executions in worker processes that can be killed."""
