@@ -18,9 +18,12 @@ from typing import Any, Literal
 from registry.host.kinds import DETERMINISTIC, Kind
 from registry.host.limits import Limits
 
-__all__ = ["BROKEN", "READY", "REPLY_LIMIT", "TAKEN", "TASK_LIMIT", "UP", "Reply", "Task"]
+__all__ = ["BROKEN", "FATAL", "READY", "REPLY_LIMIT", "TAKEN", "TASK_LIMIT", "UP", "Reply", "Task"]
 
 UP, READY, BROKEN, TAKEN = "up", "ready", "broken", "taken"
+
+# After these the worker ends, for the next job would see what is left, or fail the same way.
+FATAL = frozenset({Kind.CLEAR_WORKER_DIR, Kind.KERNEL})
 
 # Bytes of a frame. A host trusts its own tasks, as far as msgpack goes; what comes out of a job may
 # be anything, and is held in memory twice. The artifact is no part of it, but a file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -87,7 +88,8 @@ class PreparePool:
         try:
             return await self._run(id, _Preparation(task, target), priority)
         except BaseException:
-            target.unlink(missing_ok=True)
+            with suppress(OSError):  # mostly there is none; it is there if we were cancelled late
+                target.unlink()
             raise
         finally:
             self._wanted.remove(id)

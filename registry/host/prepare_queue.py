@@ -113,11 +113,8 @@ class PrepareQueue:
             _log.warning("%s is queued for preparation already; dropped the second request", job.id)
             return []
         self._jobs[job.id] = job
-        for worker, busy_with in self._workers.items():
-            if busy_with is None:
-                return [self._start(worker, job)]
         self._lines[job.priority].append(job)
-        return self._grow(job.priority)
+        return self._serve(job.priority)
 
     def _conclude(self, event: JobConcluded) -> list[Instruction]:
         job = self._workers.pop(event.worker)
@@ -152,6 +149,12 @@ class PrepareQueue:
         del self._workers[worker]
         return [KillWorker(worker), *self._replace()]
 
+    def _serve(self, priority: Priority) -> list[Instruction]:
+        for worker, job in self._workers.items():
+            if job is None:
+                return self._feed(worker)
+        return self._grow(priority)
+
     def _feed(self, worker: int) -> list[Instruction]:
         self._workers[worker] = None
         for line in self._lines.values():
@@ -165,7 +168,7 @@ class PrepareQueue:
         return StartJob(worker, job.id)
 
     def _replace(self) -> list[Instruction]:
-        return self._grow(Priority.NORMAL) if any(self._lines.values()) else []
+        return self._serve(Priority.NORMAL) if any(self._lines.values()) else []
 
     def _grow(self, priority: Priority) -> list[Instruction]:
         if self._size() >= self._limit[priority]:

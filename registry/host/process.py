@@ -6,9 +6,9 @@ together see to it that nothing of theirs keeps running:
 -   **A worker adopts orphans** (PR_SET_CHILD_SUBREAPER): whatever a job starts, however often it
     forks, stays a descendant of the worker. The worker kills them all after each job.
 -   **The death of the parent is a signal** (PR_SET_PDEATHSIG): SIGKILL for a job; SIGTERM for a
-    worker, which kills its descendants before it goes. The kernel sends it when the parent's
-    *thread* ends that made the process. For a job that is the worker's only one; for a worker it
-    is the thread of the event loop, which a worker must not outlive anyway.
+    worker, which takes it for a hang-up and kills its descendants before it goes. The kernel
+    sends it when the parent's *thread* ends that made the process. For a job that is the worker's
+    only one; for a worker it is the thread of the event loop, which no worker may outlive anyway.
 -   **Each worker is a session of its own**, so that what an untimely dead worker left behind can
     be found by its number. Only a process that left the session on purpose, under a worker killed
     from outside, is missed.

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import socket
-import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from registry.host import wire
 from registry.host.backend import Backend, load
+from registry.host.folder import remove
 from registry.host.job import ARTIFACT, PREPARED, SCRATCH
 from registry.host.kinds import Kind
-from registry.host.messages import BROKEN, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
+from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
 from registry.host.process import (
     adopt_orphans,
     die_with_parent,
@@ -41,10 +38,10 @@ __all__ = ["main"]
 
 def main(descriptor: int, host: int, backend: str) -> None:
     """Work for the process `host`, over the socket `descriptor`, in the current directory."""
-    signal.signal(signal.SIGTERM, _leave)
     die_with_parent(host, signal.SIGTERM)
     adopt_orphans()
     forgo_privileges()
+    os.umask(0o077)
     with socket.socket(fileno=descriptor) as peer, suppress(EOFError, OSError, HostGone):
         try:
             _work(peer, backend)
@@ -60,6 +57,8 @@ def _work(peer: socket.socket, name: str) -> None:
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
+    # The host's death is a hang-up, even if somebody else holds a copy of its end of the socket.
+    signal.signal(signal.SIGTERM, lambda *_: peer.shutdown(socket.SHUT_RDWR))
     _say(peer, READY)
     gc.freeze()  # what is here now is shared with every job, unless the collector touches it
     serving = True
@@ -67,7 +66,7 @@ def _work(peer: socket.socket, name: str) -> None:
         task = Task.from_wire(wire.receive(peer, TASK_LIMIT))
         _say(peer, TAKEN)
         reply = _do(task, backend, peer)
-        serving = reply.kind != Kind.CLEAR_WORKER_DIR
+        serving = reply.kind not in FATAL
         _say(peer, reply.to_wire())
 
 
@@ -76,6 +75,9 @@ def _do(task: Task, backend: Backend, peer: socket.socket) -> Reply:
     try:
         (folder / PREPARED).unlink(missing_ok=True)
         (folder / SCRATCH).mkdir(mode=0o700)
+    except OSError as error:
+        return Reply.failed(Kind.CREATE_TMP_FILE, f"there is no place for the job: {error}")
+    try:
         running = fork_job(task, backend, folder, peer)
     except OSError as error:
         reap_offspring()
@@ -83,7 +85,7 @@ def _do(task: Task, backend: Backend, peer: socket.socket) -> Reply:
     reply = verdict(running.watch(peer, task.limits), task.limits)
     try:
         (folder / ARTIFACT).unlink(missing_ok=True)
-        shutil.rmtree(folder / SCRATCH)
+        remove(folder / SCRATCH)
     except OSError as error:
         return Reply.failed(Kind.CLEAR_WORKER_DIR, f"the job's folder would not empty: {error}")
     return reply
@@ -100,7 +102,3 @@ def _go_quiet() -> None:
 
 def _say(peer: socket.socket, message: object) -> None:
     peer.sendall(wire.frame(message))
-
-
-def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(1)

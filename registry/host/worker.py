@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import sys
 from contextlib import suppress
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from registry.host import wire
+from registry.host.folder import remove
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
-from registry.host.messages import READY, REPLY_LIMIT, TAKEN, UP, Reply, Task
+from registry.host.messages import FATAL, READY, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
 
 __all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
@@ -80,7 +80,7 @@ class Worker:
         try:
             process, streams = await _start(backend, folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
             raise
         worker = cls(process, streams, folder)
         try:
@@ -114,7 +114,7 @@ class Worker:
             if not taken:
                 raise WorkerLost(f"worker {self._process.pid} died before its task") from error
             return Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
-        self.alive = reply.kind != Kind.CLEAR_WORKER_DIR
+        self.alive = reply.kind not in FATAL
         return reply
 
     def kill(self) -> None:
@@ -126,15 +126,27 @@ class Worker:
         kill_offspring(self._process.pid)
 
     async def bury(self) -> None:
-        """Kill the process, wait for its end and remove its folder; safe to repeat."""
+        """Kill the process, wait for its end and remove its folder; safe to repeat.
+
+        A cancellation meanwhile is raised once that is done.
+        """
         self.kill()
         self._listener.cancel()
         self._writer.close()
-        await asyncio.shield(self._clear())
+        clearing = asyncio.create_task(self._clear())
+        interruption = None
+        while not clearing.done():
+            try:
+                await asyncio.shield(clearing)
+            except asyncio.CancelledError as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
 
     async def _clear(self) -> None:
         await self._process.wait()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        with suppress(OSError):
+            await asyncio.to_thread(remove, self.folder)
 
     async def _come_up(self) -> None:
         try:
