@@ -9,9 +9,9 @@ together see to it that nothing of theirs keeps running:
     worker, which takes it for a hang-up and kills its descendants before it goes. The kernel
     sends it when the parent's *thread* ends that made the process. For a job that is the worker's
     only one; for a worker it is the thread of the event loop, which no worker may outlive anyway.
--   **Each worker is a session of its own**, so that what an untimely dead worker left behind can
-    be found by its number. Only a process that left the session on purpose, under a worker killed
-    from outside, is missed.
+-   **Each worker is a session of its own, and has an environment of its own**, so that what a
+    worker left behind that was killed from outside can still be told. Only a process that left
+    both on purpose is missed.
 
 Besides, the worker's socket reads end-of-file when the host is gone, whatever the kernel signals.
 """
@@ -83,10 +83,13 @@ def reap_offspring() -> float:
         used += usage.ru_utime + usage.ru_stime
 
 
-def kill_offspring(worker: int) -> None:
-    """Kill whatever a worker of ours, alive or not, and its jobs have started; not the worker."""
+def kill_offspring(worker: int, mark: str) -> None:
+    """Kill whatever a worker of ours, alive or not, and its jobs have started; not the worker.
+
+    `mark` is what only these have in their environment, "NAME=value".
+    """
     for _ in range(_ROUNDS):
-        victims = _offspring(worker)
+        victims = _offspring(worker, mark.encode())
         if not victims:
             return
         for victim in victims:
@@ -101,24 +104,32 @@ class _Entry:
     session: int
 
 
-def _offspring(worker: int) -> list[int]:
-    table = list(_table())
-    if any(entry.pid == worker and entry.parent != os.getpid() for entry in table):
-        # The number was given to somebody else, which happens only once its session is empty.
-        return []
-    family = {worker}
-    growing = True
-    while growing:
-        more = {entry.pid for entry in table if entry.parent in family} - family
-        family |= more
-        growing = bool(more)
+def _offspring(worker: int, mark: bytes) -> list[int]:
+    living = [entry for entry in _table() if entry.state not in "ZX"]
+    family = _family(worker, living)
     return [
         entry.pid
-        for entry in table
-        if (entry.pid in family or entry.session == worker)
-        and entry.pid != worker
-        and entry.state not in "ZX"
+        for entry in living
+        if entry.pid != worker and (entry.pid in family or _is_marked(entry.pid, mark))
     ]
+
+
+def _family(worker: int, living: list[_Entry]) -> set[int]:
+    if any(entry.pid == worker and entry.parent != os.getpid() for entry in living):
+        # The number is somebody else's by now, which can only be once its session was empty.
+        return set()
+    family = {worker} | {entry.pid for entry in living if entry.session == worker}
+    while more := {entry.pid for entry in living if entry.parent in family} - family:
+        family |= more
+    return family
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environment:
+            return mark in environment.read().split(b"\0")
+    except OSError:  # gone, or not ours
+        return False
 
 
 def _table() -> Iterator[_Entry]:

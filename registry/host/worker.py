@@ -120,10 +120,11 @@ class Worker:
     def kill(self) -> None:
         """End the process and whatever it started, at once."""
         self.alive = False
-        kill_offspring(self._process.pid)
+        mark = _mark(self.folder)
+        kill_offspring(self._process.pid, mark)
         with suppress(ProcessLookupError):
             self._process.kill()
-        kill_offspring(self._process.pid)
+        kill_offspring(self._process.pid, mark)
 
     async def bury(self) -> None:
         """Kill the process, wait for its end and remove its folder; safe to repeat.
@@ -200,7 +201,7 @@ async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 cwd=folder,
-                env={"TMPDIR": str(folder / SCRATCH)},
+                env=dict([_mark(folder).split("=", 1)]),
             )
         except BaseException:
             streams[1].close()
@@ -210,6 +211,11 @@ async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process
 
 def _last_words(folder: Path) -> IO[bytes]:
     return open(folder / _STDERR, "xb")
+
+
+def _mark(folder: Path) -> str:
+    # All the environment that a worker and its jobs have; no other process has it.
+    return f"TMPDIR={folder / SCRATCH}"
 
 
 def _import_path() -> list[str]:

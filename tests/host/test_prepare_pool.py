@@ -328,6 +328,22 @@ async def test_a_worker_that_died_idle_is_replaced(workers):
         assert await prepare_something(pool) == b"prepared"
 
 
+@story
+async def test_a_worker_killed_at_its_job_fails_it_and_leaves_nothing_running(workers):
+    async with meeting() as held, PreparePool(ROGUE, workers) as pool:
+        code = wish("fork and meet", at=held.at)
+        task = asyncio.create_task(pool.prepare(named(code), code, {}))
+        guest = await held.guest()
+        started = running_in(workers)
+        assert len(started) == 5, "the worker, the job, and three that it forked"
+        os.kill(guest.worker, signal.SIGKILL)
+        with pytest.raises(PrepareError) as caught:
+            await task
+        assert (caught.value.kind, caught.value.deterministic) == ("io_err", False)
+        await asyncio.to_thread(await_the_end_of, started)
+        assert await prepare_something(pool) == b"prepared"
+
+
 @pytest.mark.parametrize("turns", [0, 100], ids=["not yet sent", "sent"])
 @story
 async def test_a_worker_that_dies_before_it_has_its_job_costs_the_job_nothing(workers, turns):

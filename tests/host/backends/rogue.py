@@ -154,13 +154,15 @@ def shout_at_everything(wish: dict[str, Any]) -> None:
 
 
 def fork_and_answer(wish: dict[str, Any]) -> str:
-    """Leave three processes behind: a child, a grandchild, and one in a session of its own."""
+    """Leave three generations behind, of which the last two are in a session of their own."""
+    heard, said = os.pipe()
     if os.fork() == 0:
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                sleep_for_ever(wish)
+                os.write(said, b".")
         sleep_for_ever(wish)
+    os.read(heard, 1)
     return "forked"
 
 
