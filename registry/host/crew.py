@@ -88,6 +88,7 @@ class Crew(Generic[Enqueue]):
         """
         self.refuse_if_stopped()
         answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_take_note)
         self._jobs[id], self._answers[id] = job, answer
         try:
             self._tell(enqueue)
@@ -176,6 +177,12 @@ def _resolve(answer: asyncio.Future[object], outcome: object) -> None:
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
+
+
+def _take_note(answer: asyncio.Future[object]) -> None:
+    # If its requester is cancelled in the same moment, nobody asks for it, which is no mistake.
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _stopped() -> HandleClosed:

@@ -72,7 +72,17 @@ class Limits:
     @property
     def patience(self) -> float:
         """How long the worker lets the job run, in seconds; a little less."""
-        return self.wall - min(ANSWER_ROOM, self.cpu / 8)
+        return self.wall - self._answer_room
+
+    @property
+    def spans(self) -> tuple[float, float]:
+        """How long the host waits, in two parts, of which the second is short."""
+        short = self._answer_room / 2
+        return self.wall - short, short
+
+    @property
+    def _answer_room(self) -> float:
+        return min(ANSWER_ROOM, self.cpu / 8)
 
     def impose(self) -> None:
         """Hold this very process, and all that it starts, to the limits."""

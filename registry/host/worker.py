@@ -80,7 +80,8 @@ class Worker:
         try:
             process, streams = await _start(backend, folder)
         except BaseException:
-            remove(folder)
+            with suppress(OSError):
+                remove(folder)
             raise
         worker = cls(process, streams, folder)
         try:
@@ -99,23 +100,18 @@ class Worker:
         if self._broken is not None:
             self.alive = False
             return Reply.failed(Kind.RUNTIME_CONSTRUCTION, self._broken)
-        taken = False
+        exchange = asyncio.create_task(self._exchange(task))
         try:
-            async with asyncio.timeout(task.limits.wall):
-                self._writer.write(wire.frame(task.to_wire()))
-                await self._writer.drain()
-                taken = await self._hear() == TAKEN
-                reply = Reply.from_wire(await self._hear())
-        except TimeoutError:
+            # In two spans, for it may be our own event loop that is late: then the answer has
+            # come, and only wants a turn to be seen.
+            for span in task.limits.spans:
+                await asyncio.wait([exchange], timeout=span)
+            if exchange.done():
+                return exchange.result()
             self.kill()
             return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
-        except (EOFError, OSError, ValueError) as error:
-            self.kill()
-            if not taken:
-                raise WorkerLost(f"worker {self._process.pid} died before its task") from error
-            return Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
-        self.alive = reply.kind not in FATAL
-        return reply
+        finally:
+            exchange.cancel()
 
     def kill(self) -> None:
         """End the process and whatever it started, at once."""
@@ -143,6 +139,21 @@ class Worker:
                 interruption = error
         if interruption is not None:
             raise interruption
+
+    async def _exchange(self, task: Task) -> Reply:
+        taken = False
+        try:
+            self._writer.write(wire.frame(task.to_wire()))
+            await self._writer.drain()
+            taken = await self._hear() == TAKEN
+            reply = Reply.from_wire(await self._hear())
+        except (EOFError, OSError, ValueError) as error:
+            self.kill()
+            if not taken:
+                raise WorkerLost(f"worker {self._process.pid} died before its task") from error
+            return Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
+        self.alive = reply.kind not in FATAL
+        return reply
 
     async def _clear(self) -> None:
         await self._process.wait()
@@ -188,24 +199,25 @@ class Worker:
 
 
 async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process, _Streams]:
-    ours, theirs = socket.socketpair()
-    with theirs, _last_words(folder) as words:
-        streams = await asyncio.open_connection(sock=ours)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-c", _MAIN),
-                *(str(theirs.fileno()), str(os.getpid()), backend, *_import_path()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                cwd=folder,
-                env=dict([_mark(folder).split("=", 1)]),
-            )
-        except BaseException:
-            streams[1].close()
-            raise
+    with _last_words(folder) as words:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            streams = await asyncio.open_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-c", _MAIN),
+                    *(str(theirs.fileno()), str(os.getpid()), backend, *_import_path()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=words,
+                    stderr=words,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    cwd=folder,
+                    env=dict([_mark(folder).split("=", 1)]),
+                )
+            except BaseException:
+                streams[1].close()
+                raise
     return process, streams
 
 

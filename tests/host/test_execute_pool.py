@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -177,6 +178,19 @@ async def test_output_is_no_answer(workers, artifact):
 async def test_a_large_answer_arrives_whole(workers, artifact):
     async with ExecutePool(ROGUE, workers) as pool:
         assert await do(pool, artifact, "answer much", bytes=20 * 1024**2) == bytes(20 * 1024**2)
+
+
+@story
+async def test_an_answer_that_came_while_our_own_loop_was_busy_is_not_late(workers, artifact):
+    async with meeting() as held, ExecutePool(ROGUE, workers) as pool:
+        task = asyncio.create_task(
+            do(pool, artifact, "meet", at=held.at, read=True, cpu_limit=SHORT)
+        )
+        guest = await held.guest()
+        os.write(guest.writer.get_extra_info("socket").fileno(), b".")
+        await_the_end_of([guest.pid])
+        time.sleep(4.1 * SHORT.total_seconds())  # noqa: ASYNC251  # a stuck loop is the story
+        assert await task == b"native code"
 
 
 @story

@@ -13,7 +13,8 @@ from registry.host.limits import WALL_FACTOR, Limits
 def test_the_worker_gives_up_before_the_host_gives_up_the_worker():
     for seconds in (0.001, 1, 60, 360):
         limits = Limits.of(timedelta(seconds=seconds), None)
-        assert limits.cpu < limits.patience < limits.wall == WALL_FACTOR * seconds
+        assert limits.cpu < limits.patience < limits.spans[0] < limits.wall
+        assert sum(limits.spans) == pytest.approx(limits.wall) == WALL_FACTOR * seconds
 
 
 @pytest.mark.parametrize(
