@@ -6,9 +6,15 @@ invalid; perhaps, so try once more; nothing at all. `registry.host.kinds` has th
 
 from __future__ import annotations
 
-from registry.errors import RegistryError
+from registry.errors import PreparationFailed, RegistryError
 
-__all__ = ["ExecutionError", "InternalError", "InvalidCandidate", "PossiblyInvalid"]
+__all__ = [
+    "ExecutionError",
+    "InternalError",
+    "InvalidCandidate",
+    "NotPrepared",
+    "PossiblyInvalid",
+]
 
 
 class ExecutionError(RegistryError):
@@ -41,3 +47,13 @@ class InternalError(ExecutionError):
     """The host could not do its part; it says nothing about the candidate."""
 
     default_kind = "kernel"
+
+
+class NotPrepared(InternalError, PreparationFailed):
+    """The artifact could not be prepared, in a way that may pass; `artifact` tells when."""
+
+    def __init__(self, failure: PreparationFailed) -> None:
+        artifact = failure.artifact
+        kind = None if artifact is None else artifact.error_kind
+        InternalError.__init__(self, str(failure), kind=kind)
+        self.artifact = artifact
