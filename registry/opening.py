@@ -148,7 +148,7 @@ def _revision(cache: Path) -> str | None:
 @contextmanager
 def _opening(cache: Path) -> Iterator[None]:
     """Hold `open.lock`; raises `OpenTimeout`, naming who holds it."""
-    fd = os.open(cache / "open.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _lock_file(cache / "open.lock")
     try:
         until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
         while not _locked(fd):
@@ -164,6 +164,15 @@ def _opening(cache: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
+        ) from error
 
 
 def _locked(fd: int) -> bool:
