@@ -75,7 +75,8 @@ def _is_ready(cache: Path) -> bool:
 def _make_ready(cache: Path, upgrade: bool) -> None:
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
-        if _size(cache) == 0 and stored_identity(cache) is not None:
+        empty = _size(cache) == 0 or _revision(cache) is None
+        if empty and stored_identity(cache) is not None:
             raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
