@@ -108,8 +108,7 @@ class Crew(Generic[Enqueue]):
         """Kill the workers, and refuse what waits, what runs and what comes; safe to repeat."""
         self._stopped = True
         for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(_stopped())
+            _resolve(answer, _stopped())
         lives = list(self._lives.values())
         for life in lives:
             life.cancel()
@@ -148,9 +147,9 @@ class Crew(Generic[Enqueue]):
             await worker.bury()
 
     async def _hire(self) -> Worker:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 return await Worker.spawn(self._backend, self._folder / str(next(self._names)))
             except (OSError, SpawnFailed) as error:
                 _log.warning("cannot start a worker, trying again in %s s: %s", RETRY_DELAY, error)
@@ -159,8 +158,10 @@ class Crew(Generic[Enqueue]):
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:
         del self._lives[number], self._desks[number]
         if not life.cancelled() and (error := life.exception()) is not None:
-            _log.error("worker %d is given up", number, exc_info=error)
-            self._tell(WorkerDied(number, error))
+            # A mistake of ours, which another worker would only repeat: let everybody know.
+            self._stopped = True
+            for answer in self._answers.values():
+                _resolve(answer, error)
 
 
 async def _outcome(job: Job, worker: Worker) -> object:
@@ -173,7 +174,7 @@ async def _outcome(job: Job, worker: Worker) -> object:
 def _resolve(answer: asyncio.Future[object], outcome: object) -> None:
     if answer.done():
         return
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)

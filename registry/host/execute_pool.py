@@ -141,7 +141,11 @@ class _Execution:
         reply = await worker.do(self.task)
         if reply.kind is not None:
             raise _failure(reply)
-        return Executed(wire.unpack(reply.result), reply.cpu_seconds, reply.peak_memory)
+        try:
+            result = wire.unpack(reply.result)
+        except ValueError as error:
+            raise PossiblyInvalid(f"the job gave no result: {error}") from error
+        return Executed(result, reply.cpu_seconds, reply.peak_memory)
 
 
 def _pin(artifact: Path, pin: Path) -> None:

@@ -6,7 +6,16 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["remove"]
+__all__ = ["empty", "remove"]
+
+
+def empty(folder: Path, *, keep: str) -> None:
+    """Remove all that is in a folder but the one of this name; raises `OSError`."""
+    for entry in list(os.scandir(folder)):
+        if entry.name != keep and entry.is_dir(follow_symlinks=False):
+            remove(Path(entry))
+        elif entry.name != keep:
+            os.unlink(entry)
 
 
 def remove(folder: Path) -> None:

@@ -32,31 +32,29 @@ class HostGone(Exception):
 
 
 def fork_job(task: Task, backend: Backend, folder: Path, host: socket.socket) -> RunningJob:
-    """Start a process for the task; raises `OSError` if the kernel has none to give."""
+    """Start a process for the task.
+
+    Raises `OSError` if the kernel has none to give; then the worker should end, for descriptors
+    are left open.
+    """
     report, report_end = os.pipe()
     output, output_end = os.pipe()
     worker = os.getpid()
     # A signal to the worker must not run the worker's handler in the child.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                host.close()
-                os.close(report)
-                os.close(output)
-                job.run(task, backend, job.Room(folder, report_end, output_end), worker)
-                os._exit(0)
-            finally:
-                os._exit(1)
-    except OSError:
-        os.close(report)
-        os.close(output)
-        raise
-    finally:
-        os.close(report_end)
-        os.close(output_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    pid = os.fork()
+    if pid == 0:
+        try:
+            host.close()
+            os.close(report)
+            os.close(output)
+            job.run(task, backend, job.Room(folder, report_end, output_end), worker)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.close(report_end)
+    os.close(output_end)
     return RunningJob(pid, report, output)
 
 

@@ -17,11 +17,12 @@ import socket
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from registry.host import wire
 from registry.host.backend import Backend, load
-from registry.host.folder import remove
-from registry.host.job import ARTIFACT, PREPARED, SCRATCH
+from registry.host.folder import empty
+from registry.host.job import PREPARED, SCRATCH
 from registry.host.kinds import Kind
 from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
 from registry.host.process import (
@@ -57,21 +58,20 @@ def _work(peer: socket.socket, name: str) -> None:
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
-    # The host's death is a hang-up, even if somebody else holds a copy of its end of the socket.
-    signal.signal(signal.SIGTERM, lambda *_: peer.shutdown(socket.SHUT_RDWR))
+    _hang_up_with_the_host(peer)
     _say(peer, READY)
     gc.freeze()  # what is here now is shared with every job, unless the collector touches it
+    folder = Path.cwd()
     serving = True
     while serving:
         task = Task.from_wire(wire.receive(peer, TASK_LIMIT))
         _say(peer, TAKEN)
-        reply = _do(task, backend, peer)
+        reply = _do(task, backend, folder, peer)
         serving = reply.kind not in FATAL
         _say(peer, reply.to_wire())
 
 
-def _do(task: Task, backend: Backend, peer: socket.socket) -> Reply:
-    folder = Path.cwd()
+def _do(task: Task, backend: Backend, folder: Path, peer: socket.socket) -> Reply:
     try:
         (folder / PREPARED).unlink(missing_ok=True)
         (folder / SCRATCH).mkdir(mode=0o700)
@@ -84,8 +84,7 @@ def _do(task: Task, backend: Backend, peer: socket.socket) -> Reply:
         return Reply.failed(Kind.KERNEL, f"the job could not be started: {error}")
     reply = verdict(running.watch(peer, task.limits), task.limits)
     try:
-        (folder / ARTIFACT).unlink(missing_ok=True)
-        remove(folder / SCRATCH)
+        empty(folder, keep=PREPARED)
     except OSError as error:
         return Reply.failed(Kind.CLEAR_WORKER_DIR, f"the job's folder would not empty: {error}")
     return reply
@@ -98,6 +97,16 @@ def _go_quiet() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _hang_up_with_the_host(peer: socket.socket) -> None:
+    # Somebody else may hold a copy of the host's end of the socket, so that its death alone would
+    # not be heard. And nothing is raised here, where it could interrupt the clearing up.
+    def hang_up(_signum: int, _frame: FrameType | None) -> None:
+        with suppress(OSError):
+            peer.shutdown(socket.SHUT_RDWR)
+
+    signal.signal(signal.SIGTERM, hang_up)
 
 
 def _say(peer: socket.socket, message: object) -> None:

@@ -19,7 +19,7 @@ from registry.host import wire
 from registry.host.folder import remove
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
-from registry.host.messages import FATAL, READY, REPLY_LIMIT, TAKEN, UP, Reply, Task
+from registry.host.messages import BROKEN, FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
 
 __all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
@@ -106,12 +106,15 @@ class Worker:
             # come, and only wants a turn to be seen.
             for span in task.limits.spans:
                 await asyncio.wait([exchange], timeout=span)
-            if exchange.done():
-                return exchange.result()
-            self.kill()
-            return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
+            if not exchange.done():
+                self.kill()
+                return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
         finally:
             exchange.cancel()
+        reply = exchange.result()
+        if reply is None:
+            raise WorkerLost(f"worker {self._process.pid} died before it had its task")
+        return reply
 
     def kill(self) -> None:
         """End the process and whatever it started, at once."""
@@ -140,18 +143,17 @@ class Worker:
         if interruption is not None:
             raise interruption
 
-    async def _exchange(self, task: Task) -> Reply:
+    async def _exchange(self, task: Task) -> Reply | None:
         taken = False
         try:
             self._writer.write(wire.frame(task.to_wire()))
             await self._writer.drain()
             taken = await self._hear() == TAKEN
             reply = Reply.from_wire(await self._hear())
-        except (EOFError, OSError, ValueError) as error:
+        except (EOFError, OSError, ValueError):
             self.kill()
-            if not taken:
-                raise WorkerLost(f"worker {self._process.pid} died before its task") from error
-            return Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
+            died = Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
+            return died if taken else None
         self.alive = reply.kind not in FATAL
         return reply
 
@@ -177,10 +179,10 @@ class Worker:
             async with asyncio.timeout(LOAD_TIMEOUT):
                 said = await self._hear()
         except (EOFError, TimeoutError) as error:
-            self._broken = f"the backend could not be loaded: {type(error).__name__}"
-        else:
-            if said != READY:
-                self._broken = f"the backend could not be loaded: {said}"
+            said = [BROKEN, type(error).__name__]
+        match said:
+            case [_, reason]:
+                self._broken = f"the backend could not be loaded: {reason}"
 
     async def _hear(self) -> object:
         heard = await self._heard.get()

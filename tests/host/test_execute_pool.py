@@ -133,6 +133,7 @@ FAILURES = {
     "allocates": ("allocate", {"memory_limit": MEMORY}, PossiblyInvalid, "out_of_memory"),
     "answers a set": ("answer a set", {}, PossiblyInvalid, "job_error"),
     "answers too much": ("answer much", {"bytes": 65 * 1024**2}, PossiblyInvalid, "job_error"),
+    "forges a report": ("forge a report", {}, PossiblyInvalid, "job_error"),
     "exits": ("leave", {}, PossiblyInvalid, "job_died"),
     "kills itself": ("signal self", {"signal": signal.SIGKILL}, PossiblyInvalid, "job_died"),
     "crashes": ("crash", {}, PossiblyInvalid, "job_died"),
@@ -144,7 +145,7 @@ FAILURES = {
         "worker_died",
     ),
     "it is our fault": ("raise", {"error": "InternalError"}, InternalError, "mine"),
-    "cannot be cleared up after": ("swap the scratch", {}, InternalError, "clear_worker_dir"),
+    "cannot be cleared up after": ("remove the folder", {}, InternalError, "clear_worker_dir"),
 }
 
 
@@ -236,8 +237,8 @@ async def test_a_worker_imports_from_where_the_host_does(workers, artifact, monk
 @story
 async def test_the_next_job_finds_nothing_of_the_one_before(workers, artifact):
     async with ExecutePool(ROGUE, workers, workers=1) as pool:
-        assert await do(pool, artifact, "litter") == []
-        assert await do(pool, artifact, "litter") == []
+        assert await do(pool, artifact, "litter") == ["artifact", "scratch"]
+        assert await do(pool, artifact, "litter") == ["artifact", "scratch"]
         assert sorted(path.name for path in workers.rglob("*")) == ["1"]
 
 

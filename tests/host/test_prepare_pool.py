@@ -123,7 +123,7 @@ FAILURES = {
     "babbles": (wish("shout at everything"), {}, "job_died", False),
     "kills its worker": (wish("signal worker", signal=signal.SIGKILL), {}, "io_err", False),
     "leaves no place for the artifact": (wish("occupy the output"), {}, "create_tmp_file", False),
-    "cannot be cleared up after": (wish("swap the scratch"), {}, "clear_worker_dir", False),
+    "cannot be cleared up after": (wish("remove the folder"), {}, "clear_worker_dir", False),
 }
 
 

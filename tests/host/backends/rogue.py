@@ -7,6 +7,7 @@ import ctypes
 import json
 import mmap
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import PrepareError
+from registry.host import wire
 from registry.host.errors import InternalError, InvalidCandidate, PossiblyInvalid
+from registry.host.messages import Reply
 
 
 def identity(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,10 +176,12 @@ def fork_and_meet(wish: dict[str, Any]) -> None:
 
 def litter(wish: dict[str, Any]) -> list[str]:
     """Leave files wherever a job may, and say what was there before."""
-    found = [str(path) for path in Path.cwd().rglob("*")]
+    found = sorted(path.name for path in Path.cwd().parent.rglob("*"))
     Path("left").mkdir()
     Path("left/behind").write_text("x")
     Path("left").chmod(0o500)
+    Path("../outside").write_text("x")
+    Path("../link").symlink_to("/")
     tempfile.mkstemp()
     return found
 
@@ -216,10 +221,17 @@ def occupy_the_output(wish: dict[str, Any]) -> None:
     Path("../prepared").write_bytes(b"not this")
 
 
-def swap_the_scratch(wish: dict[str, Any]) -> None:
-    """Put a link where the folder was that is to be removed afterwards."""
-    Path("../scratch").rename("../elsewhere")
-    Path("../scratch").symlink_to("elsewhere")
+def remove_the_folder(wish: dict[str, Any]) -> None:
+    shutil.rmtree(Path.cwd().parent)
+
+
+def forge_a_report(wish: dict[str, Any]) -> None:
+    """Report in the job's place, with a result that is none."""
+    pipes = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+    for pipe in pipes:
+        with contextlib.suppress(OSError):
+            os.write(pipe, wire.frame(Reply(result=b"\xc1").to_wire()))
+    sleep_for_ever(wish)
 
 
 def introduce(wish: dict[str, Any]) -> list[int]:
@@ -253,6 +265,7 @@ DEEDS = {
     "answer a set": answer_a_set,
     "answer much": answer_much,
     "occupy the output": occupy_the_output,
-    "swap the scratch": swap_the_scratch,
+    "remove the folder": remove_the_folder,
+    "forge a report": forge_a_report,
     "introduce": introduce,
 }
