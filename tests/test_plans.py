@@ -29,6 +29,7 @@ WALKS: dict[str, dict[str, str]] = {
     "correct usage": {"artifact_by_last_use": "repair counts the prepared anew"},
     "counts": {"artifact_preparing": "as few as the hosts", "artifact_failed": "few among many"},
     "all preparing": {"artifact_preparing": "as few as the hosts"},
+    "failed as": {"artifact_failed": "few among many"},
     "claimants": {"artifact_preparing": "as few as the hosts"},
 }
 # Who may sort, and what.
@@ -47,6 +48,7 @@ def database() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in DDL:
             connection.execute(statement)
+        connection.execute("CREATE TABLE alembic_version (version_num)")  # made by Alembic itself
         yield connection
 
 
