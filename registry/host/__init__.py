@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from registry.host.errors import (
+from registry.errors import (
     ExecutionError,
     InternalError,
     InvalidCandidate,

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from registry.errors import UnknownArtifact
-from registry.host import wire
-from registry.host.crew import Crew
-from registry.host.errors import (
+from registry.errors import (
     ExecutionError,
     InternalError,
     InvalidCandidate,
     PossiblyInvalid,
+    UnknownArtifact,
 )
+from registry.host import wire
+from registry.host.crew import Crew
 from registry.host.execute_queue import EXECUTE_WORKERS, Enqueue, ExecuteQueue
 from registry.host.job import ARTIFACT
 from registry.host.kinds import EXECUTION_ERROR, Kind

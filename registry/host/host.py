@@ -31,9 +31,16 @@ from typing import Any, Self
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import as_amount, as_span
-from registry.errors import CodeTooLarge, PreparationFailed, RegistryError, UnknownArtifact
+from registry.errors import (
+    CodeTooLarge,
+    InternalError,
+    NotPrepared,
+    PossiblyInvalid,
+    PreparationFailed,
+    RegistryError,
+    UnknownArtifact,
+)
 from registry.host import backend as backends
-from registry.host.errors import InternalError, NotPrepared, PossiblyInvalid
 from registry.host.execute_pool import EXECUTION_TIMEOUT, ExecutePool
 from registry.host.execute_queue import EXECUTE_WORKERS
 from registry.host.kinds import Kind

@@ -15,15 +15,15 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import PrepareError
-from registry.host import wire
-from registry.host.backend import Backend
-from registry.host.errors import (
+from registry.errors import (
     ExecutionError,
     InternalError,
     InvalidCandidate,
     PossiblyInvalid,
+    PrepareError,
 )
+from registry.host import wire
+from registry.host.backend import Backend
 from registry.host.kinds import Kind
 from registry.host.messages import REPLY_LIMIT, Reply, Task, legible
 from registry.host.process import die_with_parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from registry.host.errors import ExecutionError, InternalError, InvalidCandidate, PossiblyInvalid
+from registry.errors import ExecutionError, InternalError, InvalidCandidate, PossiblyInvalid
 
 __all__ = ["DETERMINISTIC", "EXECUTION_ERROR", "Kind"]
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 from host.stories import AMPLE, ROGUE, Meeting, meeting, story
 
-from registry.host.errors import ExecutionError, InvalidCandidate, PossiblyInvalid
+from registry.errors import ExecutionError, InvalidCandidate, PossiblyInvalid
 from registry.host.execute_pool import ExecutePool
 from registry.host.policy import Shares
 from registry.host.priority import ExecutionKind

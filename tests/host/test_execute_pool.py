@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from host.stories import AMPLE, ECHO, ROGUE, await_the_end_of, meeting, running_in, story
 
-from registry.errors import HandleClosed, InvalidData, UnknownArtifact
-from registry.host.errors import (
+from registry.errors import (
     ExecutionError,
+    HandleClosed,
     InternalError,
     InvalidCandidate,
+    InvalidData,
     PossiblyInvalid,
+    UnknownArtifact,
 )
 from registry.host.execute_pool import ExecutePool
 from registry.host.policy import Shares

@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.errors import PrepareError
+from registry.errors import InternalError, InvalidCandidate, PossiblyInvalid, PrepareError
 from registry.host import wire
-from registry.host.errors import InternalError, InvalidCandidate, PossiblyInvalid
 from registry.host.messages import Reply
 
 
