@@ -260,6 +260,32 @@ class AsyncRegistry:
         state = "open" if self._closed is None else "closed"
         return f"<AsyncRegistry {str(self._cache_dir)!r} {state}>"
 
+    # --- for the host ---------------------------------------------------------------------------
+
+    @property
+    def workers_folder(self) -> Path:
+        """Where this handle's workers live; it goes with the handle, or with its reaper."""
+        return self._opened.cache / "workers" / self._opened.host_id
+
+    async def prepare_under_claim(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        held: timedelta,
+        claimed: Callable[[Lease], None],
+        label: str | None = None,
+    ) -> Artifact:
+        """As `get_or_prepare`, with a claim that is held for so long, and shown before its use."""
+        verb = preparing.get_or_prepare(
+            self._opened, id, prepare, label=label, held=held, on_claim=claimed
+        )
+        return await self._drive(verb)
+
+    async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
+        """Extend a claim that `prepare_under_claim` showed."""
+        await self._drive(publishing.extend(self._opened, lease, timeout))
+
     # --- the process ----------------------------------------------------------------------------
 
     def after_fork(self) -> None:

@@ -75,7 +75,8 @@ def _is_ready(cache: Path) -> bool:
 def _make_ready(cache: Path, upgrade: bool) -> None:
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
-        if _size(cache) == 0 and stored_identity(cache) is not None:
+        empty = _size(cache) == 0 or _revision(cache) is None
+        if empty and stored_identity(cache) is not None:
             raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
@@ -148,7 +149,7 @@ def _revision(cache: Path) -> str | None:
 @contextmanager
 def _opening(cache: Path) -> Iterator[None]:
     """Hold `open.lock`; raises `OpenTimeout`, naming who holds it."""
-    fd = os.open(cache / "open.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _lock_file(cache / "open.lock")
     try:
         until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
         while not _locked(fd):
@@ -164,6 +165,15 @@ def _opening(cache: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
+        ) from error
 
 
 def _locked(fd: int) -> bool:

@@ -34,8 +34,15 @@ def get_or_prepare(
     prepare: Callable[[], Any],
     timeout: timedelta | None = None,
     label: str | None = None,
+    *,
+    held: timedelta | None = None,
+    on_claim: Callable[[Lease], None] | None = None,
 ) -> Verb[Artifact]:
-    """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`."""
+    """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`.
+
+    A claim is `held` for so long (by default the setting `prepare_timeout`), and shown to
+    `on_claim` before `prepare` is called.
+    """
     require_id(id)
     if not callable(prepare):
         raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
@@ -45,8 +52,10 @@ def get_or_prepare(
         ready = yield from need(handle, id)
         if ready is not None:
             return ready
-        claimed = yield from claim(handle, id, label=label)
+        claimed = yield from claim(handle, id, held, label)
         if isinstance(claimed, Lease):
+            if on_claim is not None:
+                on_claim(claimed)
             work = _prepare(handle, claimed, prepare)
             made = yield from or_give_back(handle, claimed, work)
             if made is not None:

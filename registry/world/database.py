@@ -51,7 +51,7 @@ PRAGMAS = (
 def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> sqlite3.Connection:
     """Open a connection in autocommit; never creates the file."""
     connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw",
+        f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
         timeout=OPENING_TIMEOUT_SECONDS,
         isolation_level=None,  # else Python begins transactions behind one's back

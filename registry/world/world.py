@@ -99,8 +99,9 @@ class World:
 
 def this_process() -> Process:
     """Say who we are, for the people who ask which hosts are there."""
-    command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS]
-    return Process(os.getpid(), socket.gethostname(), command.replace("\0", " "), __version__)
+    command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS].replace("\0", " ")
+    command = os.fsencode(command).decode(errors="replace")  # a file name may be any bytes
+    return Process(os.getpid(), socket.gethostname(), command, __version__)
 
 
 def _sleep(effect: effects.Sleep) -> None:
