@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,6 @@ from support.making import claimed, failed, prepared
 from support.tables import change, files, fill, rows, snapshot, usage
 
 from registry import Artifact, ArtifactId, CleanupConfig, InvalidSetting, Registry
-from registry.world import clock as world_clock
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -123,7 +121,7 @@ def test_a_time_in_the_future_counts_as_recent(
     clock: FrozenDateTimeFactory, aged: list[ArtifactId], registry: Registry
 ) -> None:
     registry.need(aged[2])
-    clock.tick(-timedelta(seconds=7))  # now the second one, too, was needed in the future
+    clock.tick(-timedelta(seconds=7))  # the clock was set back
     assert ids_of(registry.prune(cache_limit=0, min_stale_time=NOW)) == aged[:2]
     assert held(registry) == aged[2:]
 
@@ -251,88 +249,3 @@ def test_limits_that_cannot_be_are_refused(
     with pytest.raises(error):
         CleanupConfig(**wrong)  # type: ignore[arg-type]
     assert snapshot(cache) == before
-
-
-# --- by publishing ------------------------------------------------------------------------------
-
-
-def test_publishing_over_the_limit_prunes_in_the_same_call(
-    clock: FrozenDateTimeFactory,
-    aged: list[ArtifactId],
-    registry: Registry,
-    cache: Path,
-    new_id: Callable[[], ArtifactId],
-) -> None:
-    registry.configure(cache_limit=3072, min_stale_time=5 * SECOND)
-    last = prepared(registry, new_id(), 1024)
-    assert held(registry) == [last.id, *reversed(aged[1:])]
-    assert len(files(cache)) == 3
-
-
-def test_publishing_never_prunes_what_it_has_just_published(
-    clock: FrozenDateTimeFactory, registry: Registry, new_id: Callable[[], ArtifactId]
-) -> None:
-    registry.configure(cache_limit=0, min_stale_time=NOW, hard_limit=0)
-    for _ in range(3):
-        clock.tick(SECOND)
-        last = prepared(registry, new_id(), 1024)
-        assert held(registry) == [last.id]
-        assert last.path is not None
-        assert last.path.exists()
-
-
-def test_publishing_does_not_prune_within_the_limit(
-    aged: list[ArtifactId], registry: Registry, new_id: Callable[[], ArtifactId]
-) -> None:
-    registry.configure(cache_limit=4096, min_stale_time=NOW)
-    prepared(registry, new_id(), 1024)
-    assert len(held(registry)) == 4
-
-
-def test_a_hard_limit_bounds_the_cache_even_where_all_is_recent(
-    registry: Registry, new_id: Callable[[], ArtifactId]
-) -> None:
-    registry.configure(cache_limit=1024, hard_limit=2048)
-    ids = [prepared(registry, new_id(), 1024).id for _ in range(4)]
-    assert held(registry) == [ids[3], ids[2]]
-    assert registry.stats().over_limit
-
-
-def test_without_a_hard_limit_what_is_recent_is_kept(
-    registry: Registry, new_id: Callable[[], ArtifactId]
-) -> None:
-    registry.configure(cache_limit=1024)
-    for _ in range(4):
-        prepared(registry, new_id(), 1024)
-    stats = registry.stats()
-    assert (stats.prepared_count, stats.over_limit) == (4, True)
-
-
-def test_being_over_the_limit_is_said_once_an_hour(
-    registry: Registry,
-    new_id: Callable[[], ArtifactId],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seconds = 1000.0
-    monkeypatch.setattr(world_clock, "elapsed", lambda: seconds)
-    registry.configure(cache_limit=1024)
-    with caplog.at_level(logging.WARNING, "registry"):
-        for warnings_so_far, later in ((0, 0), (1, 10), (1, 3590), (2, 10), (2, 3599)):
-            seconds += later
-            prepared(registry, new_id(), 1024)
-            assert len(caplog.records) == warnings_so_far
-    assert "over its limit" in caplog.text
-
-
-def test_over_limit_is_said_by_the_limits_of_the_handle(
-    aged: list[ArtifactId], registry: Registry, cache: Path
-) -> None:
-    with Registry(cache, cleanup=CleanupConfig(cache_limit=3071)) as small:
-        assert small.stats().over_limit
-        assert small.stats().cache_limit == 3071
-    assert not registry.stats().over_limit
-    registry.configure(cache_limit=3072)
-    assert not registry.stats().over_limit
-    registry.configure(cache_limit=3071)
-    assert registry.stats().over_limit

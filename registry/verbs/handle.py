@@ -110,6 +110,11 @@ class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
         while len(self) > HOT_LIMIT:
             self.popitem(last=False)
 
+    def expire(self) -> None:
+        """Have each next need written: what says how often may have changed."""
+        for hot in list(self.values()):
+            hot.resolution = 0
+
 
 @dataclass(eq=False)
 class Handle:

@@ -127,6 +127,7 @@ def configure(handle: Handle, changes: Mapping[str, Any]) -> Verb[Settings]:
     stored = as_stored(changes)
     if stored:
         yield from run(CONFIGURE, {"changes": json.dumps(stored)})
+        handle.hot.expire()
     return (yield from settings(handle))
 
 

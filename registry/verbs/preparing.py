@@ -84,16 +84,17 @@ def failure(artifact: Artifact) -> PreparationFailed:
 def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
     """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
     outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
+    error = outcome.error
     try:
-        if outcome.error is None:
+        if error is None:
             try:
                 return (yield from publish(handle, lease, outcome.value))
-            except (TypeError, InvalidData) as error:  # what `prepare` gave back is no artifact
-                outcome = Outcome(None, error)
-        failed = yield from fail(handle, lease, outcome.error or "")
+            except (TypeError, InvalidData) as refusal:  # what `prepare` gave back is no artifact
+                error = refusal
+        failed = yield from fail(handle, lease, error)
     except ClaimLost:
         return None
-    raise failure(failed) from outcome.error
+    raise failure(failed) from error
 
 
 def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:
