@@ -53,7 +53,8 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
             f"{str(cache)!r} cannot be used as a cache directory: "
             f"{getattr(error, 'strerror', None) or error}; choose another one"
         ) from error
-    return cache
+    # Its parents may be links: one cache has one name, by which its handles know each other.
+    return Path(os.path.realpath(cache))
 
 
 def file_system(path: Path) -> str:
