@@ -17,6 +17,7 @@ from support.between import name_of, recorded
 from support.making import claimed, failed, prepared
 from support.paths import SPOILED, path_of, spoil
 from support.tables import DEAD, change, files, row, rows
+from support.templates import copied_cache, made_cache  # noqa: F401
 
 from registry import ArtifactId, ClaimLost, Registry, State, UnknownArtifact
 from registry.effects import Checksum

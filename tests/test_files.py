@@ -15,6 +15,7 @@ from support.between import Perform, between, name_of, recorded
 from support.making import claimed, prepared
 from support.paths import path_of, spoil
 from support.tables import files, rows, snapshot
+from support.templates import copied_cache, made_cache  # noqa: F401
 
 from registry import ArtifactId, ClaimLost, InvalidData, Registry, State
 from registry.effects import Effect, Rename, Run, Unlink, Write

@@ -75,7 +75,8 @@ class Files:
             os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def sync_folder(self) -> None:
-        os.fsync(self._fd)
+        with _room_for("artifacts"):
+            os.fsync(self._fd)
 
     def unlink(self, name: str) -> bool:
         try:

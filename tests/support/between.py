@@ -23,7 +23,7 @@ def between(registry: Registry, act: Callable[[int, Effect[Any], Perform], Any])
     try:
         yield
     finally:
-        del registry._perform
+        registry._perform = perform  # type: ignore[method-assign]
 
 
 @contextmanager
