@@ -17,6 +17,7 @@ from support.threads import PATIENCE, crew, waiters
 from registry import (
     Artifact,
     ArtifactId,
+    CodeTooLarge,
     PreparationFailed,
     PrepareError,
     RecursivePreparation,
@@ -369,3 +370,14 @@ def test_the_time_out_bounds_no_preparation_of_ones_own(
 ) -> None:
     assert registry.get_or_prepare(id, compiled, timeout=NEVER).state is State.PREPARED
     assert row(cache, id) is not None
+
+
+def test_code_that_is_too_large_is_told_and_not_remembered(registry: Registry) -> None:
+    artifact_id = ArtifactId.of(b"large")
+
+    def prepare() -> bytes:
+        raise CodeTooLarge("12 MiB is the limit")
+
+    with pytest.raises(CodeTooLarge, match="12 MiB"):
+        registry.get_or_prepare(artifact_id, prepare)
+    assert registry.get(artifact_id) is None

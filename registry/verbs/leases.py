@@ -103,6 +103,9 @@ def drop_files(path: str | None) -> Verb[None]:
 def lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:
     """Explain what became of a claim, and drop its file unless the row refers to it."""
     was_ended = lease.ended
+    if found is not None and found.token == lease.token:  # only its file is gone
+        yield from give_back(handle, lease)
+        return ClaimLost(f"the file of {lease.id.short} vanished while it was written; claim again")
     handle.claims.end(lease)
     if found is None or found.path != lease.path:
         yield from drop_files(lease.path)

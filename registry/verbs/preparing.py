@@ -13,7 +13,7 @@ from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Call, Now, Outcome, Verb
-from registry.errors import ClaimLost, InvalidData, PreparationFailed
+from registry.errors import ClaimLost, CodeTooLarge, InvalidData, PreparationFailed
 from registry.queries import Row
 from registry.verbs.asking import read
 from registry.verbs.claiming import claim
@@ -85,6 +85,8 @@ def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[A
     """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
     outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
     error = outcome.error
+    if isinstance(error, CodeTooLarge):  # no failure of the code: the claim is given back
+        raise error
     try:
         if error is None:
             try:

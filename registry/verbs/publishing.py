@@ -40,8 +40,12 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
     write = _write(lease, data)
     yield from settle(handle)
     yield from _require_held(handle, lease)
-    written = yield from _store(handle, lease, write)
-    row = yield from _enter(handle, lease, written)
+    try:
+        written = yield from _store(handle, lease, write)
+        row = yield from _enter(handle, lease, written)
+    except DiskFull:
+        yield from give_back(handle, lease)
+        raise
     handle.claims.end(lease)
     yield from keep(handle, spared=row.id)
     return handle.artifact(row)
@@ -74,8 +78,7 @@ def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]
     except FileNotFoundError:  # whoever passed us over has unlinked it
         raise (yield from lost(handle, lease, (yield from read(lease.id)))) from None
     except DiskFull:
-        yield from drop_files(lease.path)
-        yield from give_back(handle, lease)
+        yield from drop_files(lease.path)  # no row says yet that it is published
         raise
     return written
 

@@ -50,9 +50,10 @@ class Files:
         return Written(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def take_in(self, name: str, source: Path) -> Written:
-        """Move a plain file in; copy it if it cannot be moved, or if somebody has a link to it."""
+        """Move a plain file in; copy it if it cannot be moved, or if others could write to it."""
         found = _plain(source)
-        if found.st_nlink > 1 or not self._moved(source, name):
+        shared = found.st_nlink > 1 or found.st_uid != os.geteuid()
+        if shared or not self._moved(source, name):
             with _room_for(name), open(source, "rb") as original, self._created(name) as file:
                 shutil.copyfileobj(original, file, CHUNK_BYTES)
         written = self.checksum(name)
@@ -74,7 +75,8 @@ class Files:
             os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def sync_folder(self) -> None:
-        os.fsync(self._fd)
+        with _room_for("artifacts"):
+            os.fsync(self._fd)
 
     def unlink(self, name: str) -> bool:
         try:
@@ -170,8 +172,9 @@ def _ours(name: str) -> str:
 def _plain(source: Path) -> os.stat_result:
     try:
         found = os.lstat(source)
-    except OSError as error:
-        raise InvalidData(f"{source} cannot be published: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+        why = getattr(error, "strerror", None) or error
+        raise InvalidData(f"{str(source)!r} cannot be published: {why}") from error
     if stat.S_ISLNK(found.st_mode):
         raise InvalidData(f"{source} is a symbolic link; publish the file that it points to")
     if not stat.S_ISREG(found.st_mode):
