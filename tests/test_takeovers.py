@@ -6,11 +6,9 @@ import gc
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
-from support.between import Perform, between
 from support.making import claimed, failed, prepared
 from support.tables import die, files, row, snapshot
 
@@ -23,7 +21,6 @@ from registry import (
     RetryPolicy,
     State,
 )
-from registry.effects import Effect
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -283,36 +280,3 @@ def test_a_handle_that_nobody_holds_gives_its_claims_back(
     del dropped, claim
     gc.collect()
     assert row(cache, id) is None
-
-
-@pytest.mark.parametrize("moment", range(10))
-def test_who_is_overtaken_at_any_moment_of_publishing_either_was_first_or_lost(
-    moment: int, registry: Registry, other: Registry, cache: Path, id: ArtifactId
-) -> None:
-    claim, told = claimed(registry, id), []
-
-    def act(number: int, effect: Effect[Any], perform: Perform) -> Any:
-        if number == moment:
-            if stored_state(cache, id) == "preparing":
-                die(cache, id)
-            told.append(other.claim(id))
-        return perform(effect)
-
-    wanted = b"compiled"
-    with between(registry, act):
-        try:
-            claim.publish(wanted)
-        except ClaimLost:
-            assert files(cache) == {}
-            (rival,) = told
-            wanted = b"compiled by another"
-            rival.publish(wanted)
-    assert list(files(cache).values()) == [wanted]
-    assert registry.check(checksums=True).ok
-
-
-def stored_state(cache: Path, id: ArtifactId) -> str:
-    stored = row(cache, id)
-    assert stored is not None
-    state: str = stored["state"]
-    return state
