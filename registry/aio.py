@@ -279,6 +279,10 @@ class AsyncRegistry:
         """Extend a claim that `prepare_under_claim` showed."""
         await self._drive(publishing.extend(self._opened, lease, timeout))
 
+    async def reject(self, artifact: Artifact) -> None:
+        """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+        await self._drive(needing.reject(self._opened, artifact))
+
     # --- the process ----------------------------------------------------------------------------
 
     def after_fork(self) -> None:
