@@ -107,22 +107,20 @@ class AsyncRegistry:
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         cache = await self._in_thread(partial(open_cache, self._cache_dir, upgrade=self._upgrade))
+        self._database = AsyncDatabase(database_path(cache))
         with fork.opening():
             self._world = World(cache)
-        try:
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
-            self._database = AsyncDatabase(database_path(cache))
-            await self._database.open()
             self._closed = None
+            fork.track(self)
+        try:
+            await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()))
         except BaseException:
-            self._closed = HandleClosed
-            await self._database.close()
-            self._world.close()
+            await to_its_end(self._let_go())
             raise
-        fork.track(self)
 
     # --- artifacts ------------------------------------------------------------------------------
 
@@ -238,12 +236,7 @@ class AsyncRegistry:
         try:
             await self._drive(maintaining.close(self._handle))
         finally:
-            self._closed = HandleClosed
-            fork.untrack(self)
-            self._handle.hot.clear()  # so that the hot path ends too
-            await to_its_end(self._database.close())
-            self._world.close()
-            self._threads.shutdown(wait=False)
+            await to_its_end(self._let_go())
 
     async def __aenter__(self) -> AsyncRegistry:
         return await self.open()
@@ -286,6 +279,10 @@ class AsyncRegistry:
         """Extend a claim that `prepare_under_claim` showed."""
         await self._drive(publishing.extend(self._opened, lease, timeout))
 
+    async def reject(self, artifact: Artifact) -> None:
+        """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+        await self._drive(needing.reject(self._opened, artifact))
+
     # --- the process ----------------------------------------------------------------------------
 
     def after_fork(self) -> None:
@@ -314,6 +311,17 @@ class AsyncRegistry:
         self._world.close()
 
     # --- driving --------------------------------------------------------------------------------
+
+    async def _let_go(self) -> None:
+        self._closed = HandleClosed
+        self._handle.hot.clear()  # so that the hot path ends too
+        try:
+            await self._database.close()
+        finally:
+            with fork.opening():
+                fork.untrack(self)
+                self._world.close()
+        self._threads.shutdown(wait=False)
 
     @property
     def _opened(self) -> Handle:

@@ -3,9 +3,9 @@
 A backend is a module, named by its import path, with three functions:
 
 `identity(params)`
-    runs in the host and says what an artifact depends on besides its code: the backend's name and
-    version, the target, and those parameters that alter the artifact. No others: a parameter
-    without meaning must not prepare anything again.
+    runs in threads of the host and says what an artifact depends on besides its code: the
+    backend's name and version, the target, and those parameters that alter the artifact. No
+    others: a parameter without meaning must not prepare anything again.
 `prepare(code, params)`
     runs in a worker and returns the artifact's bytes. `PrepareError(message, kind=...,
     deterministic=...)` says how it failed; any other exception is a "job_error", which is
@@ -16,11 +16,20 @@ A backend is a module, named by its import path, with three functions:
     whatever msgpack can say. `InvalidCandidate` says that the code refuses the request;
     `PossiblyInvalid(kind="corrupted_artifact")` that the artifact cannot be used.
 
-The last two run in a fresh process each time, forked from a worker that has imported the module:
-what the module loads at import is loaded once, and what a job changes is forgotten with it. So the
-module must start no thread at import, and need nothing of the environment: in a worker there is
-none but TMPDIR, the working directory, which is emptied after each job. Standard input is empty,
-and what is printed is kept only for the last words of a job that dies.
+And two more, if it wants them:
+
+`check_code(code, limit)`
+    runs in a thread of the host, before anything is claimed, and raises `CodeTooLarge` for code
+    that has, or decompresses to, more than `limit` bytes. A backend that has it is handed the
+    limit as the parameter "code_limit" too. Without it, the code is measured as it is.
+`preload()`
+    runs once in each worker, and imports what `prepare` and `execute` would import each time.
+
+`prepare` and `execute` run in a fresh process each time, forked from a worker that has imported
+the module: what is loaded then is loaded once, and what a job changes is forgotten with it. So
+importing must start no thread, and the functions need nothing of the environment: in a worker
+there is none but TMPDIR, the working directory, which is emptied after each job. Standard input is
+empty, and what is printed is kept only for the last words of a job that dies.
 """
 
 from __future__ import annotations

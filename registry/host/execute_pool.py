@@ -86,14 +86,27 @@ class ExecutePool:
         """Execute the artifact in that file, which may be pruned as soon as this has begun.
 
         `request` is whatever msgpack can say, else `TypeError` or `InvalidData`; `cpu_limit` is
-        by default `EXECUTION_TIMEOUT` of the kind, `memory_limit` is bytes. Raises
-        `InvalidCandidate`, `PossiblyInvalid`, `InternalError`; `UnknownArtifact` if there is no
-        such file; `HandleClosed` when stopped. Cancelled, it ends the job.
+        by default `EXECUTION_TIMEOUT` of the kind, `memory_limit` is bytes. Raises what `run`
+        raises, and `InvalidSetting`.
+        """
+        cpu_limit = EXECUTION_TIMEOUT[kind] if cpu_limit is None else cpu_limit
+        task = Task.execute(request, Limits.of(cpu_limit, memory_limit))
+        return await self.run(artifact, task, kind=kind, environment=environment)
+
+    async def run(
+        self,
+        artifact: Path,
+        task: Task,
+        *,
+        kind: ExecutionKind = ExecutionKind.BACKING,
+        environment: Hashable = None,
+    ) -> Executed:
+        """Do a task of executing; raises `InvalidCandidate`, `PossiblyInvalid`, `InternalError`.
+
+        `UnknownArtifact` if there is no such file, `HandleClosed` when stopped. Cancelled, it
+        ends the job.
         """
         self._crew.refuse_if_stopped()
-        cpu_limit = EXECUTION_TIMEOUT[kind] if cpu_limit is None else cpu_limit
-        limits = Limits.of(cpu_limit, memory_limit)
-        task = Task("execute", wire.pack(request, "request"), limits)
         number = next(self._names)
         pin = self._folder / f"{ARTIFACT}-{number}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

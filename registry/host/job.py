@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import (
+    CodeTooLarge,
     ExecutionError,
     InternalError,
     InvalidCandidate,
@@ -90,6 +91,8 @@ def _prepare(task: Task, backend: Backend, folder: Path) -> Reply:
         return Reply(
             legible(str(error.kind)), legible(str(error)), deterministic=bool(error.deterministic)
         )
+    except CodeTooLarge as error:
+        return Reply(Kind.CODE_TOO_LARGE, legible(str(error)), fault=CodeTooLarge.__name__)
     except OSError as error:
         kind = Kind.OUT_OF_MEMORY if error.errno == errno.ENOMEM else Kind.IO_ERR
         return Reply.failed(kind, _text(error))

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from registry.errors import ExecutionError, InternalError, InvalidCandidate, PossiblyInvalid
 
-__all__ = ["DETERMINISTIC", "EXECUTION_ERROR", "Kind"]
+__all__ = ["DETERMINISTIC", "EXECUTION_ERROR", "TRANSIENT", "Kind"]
 
 
 class Kind(StrEnum):
@@ -21,6 +21,7 @@ class Kind(StrEnum):
     PREVALIDATION = "prevalidation"
     PREPARATION = "preparation"
     COULD_NOT_DECOMPRESS_CODE_BLOB = "could_not_decompress_code_blob"
+    CODE_TOO_LARGE = "code_too_large"
     REJECTED = "rejected"
     COULD_NOT_DECOMPRESS_REQUEST = "could_not_decompress_request"
     CORRUPTED_ARTIFACT = "corrupted_artifact"
@@ -48,6 +49,21 @@ DETERMINISTIC = frozenset(
         Kind.COULD_NOT_DECOMPRESS_CODE_BLOB,
         Kind.JOB_ERROR,
         Kind.OUT_OF_MEMORY,
+    }
+)
+
+# And these say nothing about the code, however often they came: a preparation that was given up
+# after all its retries still does not mean that the code is bad.
+TRANSIENT = frozenset(
+    {
+        Kind.TIMED_OUT,
+        Kind.JOB_DIED,
+        Kind.RUNTIME_CONSTRUCTION,
+        Kind.IO_ERR,
+        Kind.CREATE_TMP_FILE,
+        Kind.RENAME_TMP_FILE,
+        Kind.CLEAR_WORKER_DIR,
+        Kind.KERNEL,
     }
 )
 

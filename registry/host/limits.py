@@ -7,7 +7,7 @@ multiple, bounds what uses no CPU: a job that sleeps, or is stopped.
 
 Memory is bounded by RLIMIT_DATA: all that the process may write to and shares with nobody.
 RLIMIT_AS would count reservations too, and a WebAssembly runtime reserves gigabytes of addresses
-that it never touches.
+that it never touches. Files, of which some are nothing but memory, can grow as large as that, each.
 
 NOT bounded: memory shared between processes, the number of processes, the disk, and the CPU time
 of a child while it runs, beyond RLIMIT_CPU for each.
@@ -90,6 +90,7 @@ class Limits:
         _bound(resource.RLIMIT_CORE, 0)
         if self.memory is not None:
             _bound(resource.RLIMIT_DATA, self.memory)
+            _bound(resource.RLIMIT_FSIZE, self.memory)
         # When the machine runs out of memory, it is this process that the kernel should take.
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")

@@ -12,9 +12,13 @@ a Reply without the measurements, which only the worker can make.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
+from registry.errors import InvalidParams
+from registry.host import wire
 from registry.host.kinds import DETERMINISTIC, Kind
 from registry.host.limits import Limits
 
@@ -42,6 +46,20 @@ class Task:
     limits: Limits
     params: str = "{}"
 
+    @classmethod
+    def prepare(cls, code: bytes, params: Mapping[str, Any], limits: Limits) -> Task:
+        """Ask for a preparation; params that JSON cannot say are `InvalidParams`."""
+        try:
+            said = json.dumps(dict(params))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidParams(f"params cannot be told to a worker: {error}") from None
+        return cls("prepare", code, limits, said)
+
+    @classmethod
+    def execute(cls, request: object, limits: Limits) -> Task:
+        """Ask for an execution; raises what `wire.pack` raises."""
+        return cls("execute", wire.pack(request, "request"), limits)
+
     def to_wire(self) -> list[Any]:
         """Say it in what msgpack can say."""
         return [self.verb, self.payload, self.limits.cpu, self.limits.memory, self.params]
@@ -57,7 +75,7 @@ class Task:
 class Reply:
     """How a job ended: well, with `kind` None and a result in msgpack, or not.
 
-    `fault` is the name of the execution error that the backend raised, else empty.
+    `fault` is the name of the error that the backend raised, if that says more than the kind.
     `cpu_seconds` and `peak_memory` (bytes) are of the job process and its children.
     """
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId
-from registry.errors import ClaimLost, HandleClosed, RegistryError
-from registry.host.limits import WALL_FACTOR
+from registry.errors import ClaimLost, RegistryError
+from registry.host.door import stopped
+from registry.host.messages import Task
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
 from registry.verbs.handle import Lease
@@ -35,25 +35,26 @@ ROOM = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An artifact that somebody wants: what it is made of, how urgently, at what cost."""
+    """An artifact that somebody wants: how it is made, how urgently, what people call it."""
 
     id: ArtifactId
-    code: bytes
-    params: Mapping[str, Any]
-    priority: Priority
-    cpu_limit: timedelta
+    task: Task
+    priority: Priority = Priority.NORMAL
     label: str | None = None
 
 
 class Preparations:
-    """What is being prepared for this host, by its own workers or by another's."""
+    """What is being prepared for this host, by its own workers or by another's.
+
+    `check_code` is called in a thread before anything is claimed, and raises what it refuses.
+    """
 
     def __init__(
-        self, registry: AsyncRegistry, pool: PreparePool, memory_limit: int | None
+        self, registry: AsyncRegistry, pool: PreparePool, check_code: Callable[[bytes], None]
     ) -> None:
         self._registry = registry
         self._pool = pool
-        self._memory_limit = memory_limit
+        self._check_code = check_code
         self._running: dict[ArtifactId, asyncio.Task[Artifact]] = {}
         self._stopped = False
 
@@ -61,13 +62,20 @@ class Preparations:
         return id in self._running
 
     async def join(self, wanted: Wanted) -> Artifact:
-        """Answer the prepared artifact; raises `PreparationFailed`, `HandleClosed`."""
-        return await asyncio.shield(self.start(wanted))
+        """Answer the prepared artifact; raises `PreparationFailed`, `CodeTooLarge`.
+
+        And `HandleClosed`, when this host is stopped.
+        """
+        running = self.start(wanted)
+        await asyncio.wait([running])
+        if running.cancelled():
+            raise stopped()
+        return running.result()
 
     def start(self, wanted: Wanted) -> asyncio.Task[Artifact]:
         """Begin a preparation, unless it runs already; nobody need await it."""
         if self._stopped:
-            raise HandleClosed("the host was stopped; start a new one")
+            raise stopped()
         running = self._running.get(wanted.id)
         if running is None:
             running = asyncio.create_task(self._prepare(wanted))
@@ -75,47 +83,59 @@ class Preparations:
             running.add_done_callback(lambda task: self._ended(wanted.id, task))
         return running
 
-    async def stop(self, *, drain: bool) -> None:
-        """End: wait for what runs, or cancel it, which releases its claims without a failure."""
+    async def drain(self) -> None:
+        """Wait until nothing is being prepared."""
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def stop(self) -> None:
+        """Cancel what runs, which releases its claims without a failure."""
         self._stopped = True
         running = list(self._running.values())
-        if not drain:
-            for task in running:
-                task.cancel()
+        for task in running:
+            task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _prepare(self, wanted: Wanted) -> Artifact:
-        held = WALL_FACTOR * wanted.cpu_limit + ROOM
+        await asyncio.to_thread(self._check_code, wanted.task.payload)
+        held = timedelta(seconds=wanted.task.limits.wall) + ROOM
         leases: list[Lease] = []
+        files: list[Path] = []
 
         async def in_a_worker() -> Path:
             extending = asyncio.create_task(self._extend(leases[-1], held))
             try:
-                prepared = await self._pool.prepare(
-                    wanted.id,
-                    wanted.code,
-                    wanted.params,
-                    priority=wanted.priority,
-                    cpu_limit=wanted.cpu_limit,
-                    memory_limit=self._memory_limit,
-                )
+                prepared = await self._pool.run(wanted.id, wanted.task, priority=wanted.priority)
             finally:
                 extending.cancel()
+                await asyncio.wait([extending])
+            files.append(prepared.path)
             return prepared.path
 
-        return await self._registry.prepare_under_claim(
-            wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
-        )
+        try:
+            return await self._registry.prepare_under_claim(
+                wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
+            )
+        finally:
+            for file in files:  # published by then, which took it away; or refused
+                file.unlink(missing_ok=True)
 
     async def _extend(self, lease: Lease, held: timedelta) -> None:
-        try:
-            while True:
-                await asyncio.sleep(held.total_seconds() / 3)
+        while True:
+            await asyncio.sleep(held.total_seconds() / 3)
+            try:
                 await self._registry.extend_lease(lease, held)
-        except ClaimLost:
-            _log.warning("the claim of %s was lost while it waited or ran", lease.id.short)
+            except ClaimLost:
+                _log.warning("the claim of %s was lost while it waited or ran", lease.id.short)
+                return
+            except RegistryError as error:  # there are two more times before the deadline
+                _log.warning("the claim of %s could not be extended: %s", lease.id.short, error)
 
     def _ended(self, id: ArtifactId, task: asyncio.Task[Artifact]) -> None:
         del self._running[id]
-        if not task.cancelled() and isinstance(task.exception(), RegistryError):
-            _log.info("%s", task.exception())  # nobody need have awaited it
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, RegistryError):
+            _log.info("%s", error)
+        else:  # a mistake; and nobody need have awaited it
+            _log.error("preparing %s: %r", id.short, error, exc_info=error)

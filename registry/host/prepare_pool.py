@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from registry.artifact import ArtifactId
-from registry.errors import ArtifactBusy, PrepareError
+from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
 from registry.host.crew import Crew
 from registry.host.job import PREPARED
 from registry.host.kinds import Kind
@@ -76,13 +75,23 @@ class PreparePool:
     ) -> Prepared:
         """Prepare code, or raise `PrepareError` with the kind and whether it is deterministic.
 
-        `memory_limit` is bytes. Raises `ArtifactBusy` while the same id is being prepared here,
-        `HandleClosed` when stopped. Cancelled, it ends the job.
+        `memory_limit` is bytes. Raises what `run` raises, and `InvalidParams` and `InvalidSetting`
+        for what cannot be asked for.
+        """
+        task = Task.prepare(code, params, Limits.of(cpu_limit, memory_limit))
+        return await self.run(id, task, priority=priority)
+
+    async def run(
+        self, id: ArtifactId, task: Task, *, priority: Priority = Priority.NORMAL
+    ) -> Prepared:
+        """Do a task of preparing; raises `PrepareError`, and `CodeTooLarge` where a backend does.
+
+        `ArtifactBusy` while the same id is being prepared here, `HandleClosed` when stopped.
+        Cancelled, it ends the job.
         """
         self._crew.refuse_if_stopped()
         if id in self._wanted:
             raise ArtifactBusy(f"{id.short} is being prepared by this pool already")
-        task = Task("prepare", code, Limits.of(cpu_limit, memory_limit), json.dumps(dict(params)))
         target = self._folder / f"{PREPARED}-{next(self._names)}"
         self._wanted.add(id)
         try:
@@ -142,6 +151,8 @@ class _Preparation:
         return Prepared(self.target, reply.cpu_seconds, reply.peak_memory)
 
 
-def _failure(reply: Reply) -> PrepareError:
+def _failure(reply: Reply) -> RegistryError:
+    if reply.fault == CodeTooLarge.__name__:
+        return CodeTooLarge(reply.message)
     kind = Kind.IO_ERR if reply.kind == Kind.WORKER_DIED else str(reply.kind)
     return PrepareError(reply.message, kind=kind, deterministic=reply.deterministic)

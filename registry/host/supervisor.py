@@ -55,6 +55,7 @@ def _work(peer: socket.socket, name: str) -> None:
     _go_quiet()
     try:
         backend = load(name)
+        getattr(backend, "preload", _nothing)()
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
@@ -107,6 +108,10 @@ def _hang_up_with_the_host(peer: socket.socket) -> None:
             peer.shutdown(socket.SHUT_RDWR)
 
     signal.signal(signal.SIGTERM, hang_up)
+
+
+def _nothing() -> None:
+    """Stand in for a function that a backend need not have."""
 
 
 def _say(peer: socket.socket, message: object) -> None:

@@ -26,7 +26,7 @@ from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import unlink_all
 
-__all__ = ["discard", "identity", "inspect", "need", "open_file"]
+__all__ = ["discard", "identity", "inspect", "need", "open_file", "reject"]
 
 _logger = logging.getLogger("registry")
 # Each try but the last means that another host replaced or pruned the artifact in between.
@@ -119,6 +119,13 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     handle.hot.pop(artifact, None)
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
     yield from unlink_all((yield from end(Event.DISCARD, named)))
+
+
+def reject(handle: Handle, artifact: Artifact) -> Verb[None]:
+    """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+    row = yield from read(artifact.id)
+    if row is not None and artifact.path is not None and row.path == artifact.path.name:
+        yield from discard(handle, row, "damaged")
 
 
 def resolution(min_stale_time: int) -> int:
