@@ -13,6 +13,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ class Crew:
         """End whoever is still there."""
         for child in self._children:
             if child.process.exitcode is None:
-                os.kill(child.pid, signal.SIGKILL)  # a stopped one too
+                with suppress(ProcessLookupError):  # the server has buried it already
+                    os.kill(child.pid, signal.SIGKILL)  # a stopped one too
             child.process.join(PATIENCE)
             child.process.close()
             child.pipe.close()
