@@ -1,0 +1,55 @@
+"""What the simulator found, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from registry.verbs import claiming, hosting, publishing
+from registry.verbs.handle import Lease
+from registry.world.hosts import Hosts
+
+from .content import prepared_bytes
+from .ending import finish
+from .faults import Fault
+from .host import Host
+from .machine import Machine
+from .schedule import ARTIFACTS
+from .surroundings import simulated
+
+ID = ARTIFACTS[0]
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with simulated() as machine:
+        yield machine
+
+
+def opened(machine: Machine) -> Host:
+    host = machine.open_host()
+    machine.drain()
+    return host
+
+
+def claimed(machine: Machine, host: Host, timeout: timedelta | None = None) -> Lease:
+    verb = claiming.claim(host.handle, ID, timeout)
+    lease = machine.finish(machine.begin("claim", host, verb)).value
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def test_a_host_enters_although_the_database_reports_an_error_after_the_commit(
+    machine: Machine,
+) -> None:
+    host = machine.open_host()
+    (task,) = machine.tasks
+    machine.step_to(task, "enter host")
+    machine.step(task, Fault.COMMITTED)
+    machine.drain()
+    assert host.usable
+    finish(machine)
