@@ -53,3 +53,18 @@ def test_a_host_enters_although_the_database_reports_an_error_after_the_commit(
     machine.drain()
     assert host.usable
     finish(machine)
+
+
+def test_a_claim_found_late_and_extended_meanwhile_is_not_taken_over(machine: Machine) -> None:
+    holder, rival = opened(machine), opened(machine)
+    lease = claimed(machine, holder, SECOND)
+    machine.clock.pass_by(2_000_000)
+    claim = machine.begin("claim", rival, claiming.claim(rival.handle, ID))
+    machine.step_to(claim, "take over")  # the rival has seen that the deadline has passed
+    extend = publishing.extend(holder.handle, lease, timedelta(hours=1))
+    assert machine.finish(machine.begin("extend", holder, extend)).error is None
+    found = machine.finish(claim).value
+    assert found.holder.host_id == holder.id
+    publish = publishing.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
+    assert machine.finish(machine.begin("publish", holder, publish)).error is None
+    finish(machine)
