@@ -68,3 +68,19 @@ def test_a_claim_found_late_and_extended_meanwhile_is_not_taken_over(machine: Ma
     publish = publishing.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
     assert machine.finish(machine.begin("publish", holder, publish)).error is None
     finish(machine)
+
+
+def test_a_host_that_only_looks_dead_keeps_what_it_publishes_while_it_is_reaped(
+    machine: Machine,
+) -> None:
+    holder, reaper = opened(machine), opened(machine)
+    lease = claimed(machine, holder)
+    reap = machine.begin("reap", reaper, hosting.reap_dead(reaper.handle))
+    machine.step_to(reap, "IsAlive")
+    machine.step(reap, Fault.LIE)
+    machine.step_to(reap, "reap host")  # it has read which claims it is going to end
+    publish = publishing.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
+    path = machine.finish(machine.begin("publish", holder, publish)).value.path
+    machine.finish(reap)
+    assert path.exists()
+    finish(machine)
