@@ -84,3 +84,15 @@ def test_a_host_that_only_looks_dead_keeps_what_it_publishes_while_it_is_reaped(
     machine.finish(reap)
     assert path.exists()
     finish(machine)
+
+
+def test_a_host_that_cannot_be_asked_counts_as_alive(machine: Machine) -> None:
+    host = opened(machine)
+    hosts = Hosts(machine.witness.cache / "hosts")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert hosts.is_alive(host.id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        hosts.close()
