@@ -56,7 +56,7 @@ def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
 def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
     """Do work under a claim; whatever cuts it short gives the claim back.
 
-    This is the one place where verbs catch BaseException. A verb that is thrown away unfinished
+    Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away unfinished
     (GeneratorExit) cannot yield any more; its lease is then an orphan.
     """
     try:

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
+from support.between import Perform, between
 from support.making import claimed, failed, prepared
 from support.paths import path_of, spoil
 from support.tables import DEAD, change, connected, row
 
-from registry import ArtifactId, PreparationFailed, Registry
+from registry import ArtifactId, Claim, PreparationFailed, Registry
+from registry.effects import Effect, Sleep
 
-__all__ = ["STORIES", "STORIES_OF_CLAIMS", "Act", "Scene", "Story"]
+__all__ = ["STORIES", "STORIES_OF_CLAIMS", "Act", "Scene", "Story", "make_maintenance_due"]
 
 NOW = timedelta(0)
 SOON = timedelta(seconds=30)
@@ -134,6 +137,38 @@ def preparing_what_is_damaged(scene: Scene) -> Act:
     return preparing(scene)
 
 
+def ending(scene: Scene, verb: Callable[[], object], end: Callable[[Claim], object]) -> Act:
+    """A verb that waits for the other's preparation, which ends once it has slept twice."""
+    claim, sleeps = claimed(scene.other, scene.id), count()
+
+    def wait_for_it(_number: int, effect: Effect[Any], perform: Perform) -> Any:
+        if isinstance(effect, Sleep) and next(sleeps) == 2:
+            end(claim)
+        return perform(effect)
+
+    def act() -> None:
+        with between(scene.registry, wait_for_it):
+            verb()
+
+    return act
+
+
+def waiting(scene: Scene) -> Act:
+    return ending(
+        scene,
+        lambda: scene.registry.wait(scene.id, timeout=SOON),
+        lambda claim: claim.publish(b"artifact"),
+    )
+
+
+def joining(scene: Scene) -> Act:
+    return ending(scene, preparing(scene), lambda claim: claim.publish(b"artifact"))
+
+
+def joining_what_is_given_back(scene: Scene) -> Act:
+    return ending(scene, preparing(scene), lambda claim: claim.release())
+
+
 def needing(scene: Scene) -> Act:
     prepared(scene.other, scene.id)
     return lambda: scene.registry.need(scene.id)
@@ -171,10 +206,15 @@ def mending(scene: Scene) -> Act:
     return lambda: scene.registry.check(repair=True)
 
 
+def make_maintenance_due(cache: Path) -> None:
+    with connected(cache) as connection:
+        connection.execute("UPDATE maintenance SET last_done = 0")
+
+
 def maintaining(scene: Scene) -> Act:
     mending(scene)
+    make_maintenance_due(scene.cache)
     with connected(scene.cache) as connection:
-        connection.execute("UPDATE maintenance SET last_done = 0")
         connection.execute(f"INSERT OR IGNORE INTO host VALUES ('{DEAD}', 1, 'h', 'c', 1, '0.1.0')")
     return lambda: scene.registry.maintain()
 
@@ -193,6 +233,8 @@ STORIES_OF_CLAIMS: list[Story] = [
     preparing,
     preparing_a_path,
     preparing_in_vain,
+    joining,
+    joining_what_is_given_back,
 ]
 STORIES: list[Story] = [
     *STORIES_OF_CLAIMS,
@@ -204,6 +246,7 @@ STORIES: list[Story] = [
     removing,
     pruning,
     retrying,
+    waiting,
     mending,
     maintaining,
 ]
