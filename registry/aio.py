@@ -107,22 +107,20 @@ class AsyncRegistry:
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         cache = await self._in_thread(partial(open_cache, self._cache_dir, upgrade=self._upgrade))
+        self._database = AsyncDatabase(database_path(cache))
         with fork.opening():
             self._world = World(cache)
-        try:
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
-            self._database = AsyncDatabase(database_path(cache))
-            await self._database.open()
             self._closed = None
+            fork.track(self)
+        try:
+            await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()))
         except BaseException:
-            self._closed = HandleClosed
-            await self._database.close()
-            self._world.close()
+            await to_its_end(self._let_go())
             raise
-        fork.track(self)
 
     # --- artifacts ------------------------------------------------------------------------------
 
@@ -238,12 +236,7 @@ class AsyncRegistry:
         try:
             await self._drive(maintaining.close(self._handle))
         finally:
-            self._closed = HandleClosed
-            fork.untrack(self)
-            self._handle.hot.clear()  # so that the hot path ends too
-            await to_its_end(self._database.close())
-            self._world.close()
-            self._threads.shutdown(wait=False)
+            await to_its_end(self._let_go())
 
     async def __aenter__(self) -> AsyncRegistry:
         return await self.open()
@@ -319,6 +312,17 @@ class AsyncRegistry:
 
     # --- driving --------------------------------------------------------------------------------
 
+    async def _let_go(self) -> None:
+        self._closed = HandleClosed
+        self._handle.hot.clear()  # so that the hot path ends too
+        try:
+            await self._database.close()
+        finally:
+            with fork.opening():
+                fork.untrack(self)
+                self._world.close()
+        self._threads.shutdown(wait=False)
+
     @property
     def _opened(self) -> Handle:
         if self._closed is not None:
@@ -352,7 +356,12 @@ class AsyncRegistry:
         except Interrupted:
             if stopped is None:
                 raise
-        raise stopped
+        finally:
+            answer = None  # see `registry.verbs.driving`
+        try:
+            raise stopped
+        finally:
+            stopped = None
 
     async def _perform(self, effect: Effect[Any]) -> Any:
         match effect:

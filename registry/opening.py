@@ -28,7 +28,7 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
-from registry.world import clock
+from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
 from registry.world.directory import prepared_directory, store_identity, stored_identity
@@ -55,9 +55,10 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     cache = prepared_directory(directory)
-    if not _is_ready(cache):
-        with _opening(cache):
-            _make_ready(cache, upgrade)
+    with fork.opening():
+        ready = _is_ready(cache)
+    if not ready:
+        _make_ready_in_turn(cache, upgrade)
     return cache
 
 
@@ -70,6 +71,25 @@ def _is_ready(cache: Path) -> bool:
         )
     except DatabaseDamaged:
         return False  # looked at again, and dealt with, under the lock
+
+
+def _make_ready_in_turn(cache: Path, upgrade: bool) -> None:
+    """Make ready under `open.lock`; raises `OpenTimeout`, naming who holds it."""
+    until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
+    while True:
+        with _lock(cache) as fd:
+            if _locked(fd):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                _make_ready(cache, upgrade)
+                return
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        if clock.elapsed() > until:
+            raise OpenTimeout(
+                f"process {holder} has been creating or migrating {cache} for more than "
+                f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
@@ -147,24 +167,14 @@ def _revision(cache: Path) -> str | None:
 
 
 @contextmanager
-def _opening(cache: Path) -> Iterator[None]:
-    """Hold `open.lock`; raises `OpenTimeout`, naming who holds it."""
-    fd = _lock_file(cache / "open.lock")
-    try:
-        until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
-        while not _locked(fd):
-            if clock.elapsed() > until:
-                holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise OpenTimeout(
-                    f"process {holder} has been creating or migrating {cache} for more than "
-                    f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
-                )
-            time.sleep(_POLL_SECONDS)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
+def _lock(cache: Path) -> Iterator[int]:
+    """Open `open.lock`, which closing it lets go of: so nobody may fork meanwhile."""
+    with fork.opening():
+        fd = _lock_file(cache / "open.lock")
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def _lock_file(path: Path) -> int:

@@ -5,11 +5,14 @@ After a refusal, what was there is as it was.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -216,13 +219,23 @@ def test_many_processes_may_open_a_new_cache_at_once(tmp_path: Path) -> None:
             assert registry.check(checksums=True).ok
 
 
+@contextmanager
+def somebody_opening(cache: Path) -> Iterator[None]:
+    """Hold `open.lock`, as one does who creates or migrates a cache."""
+    with open(cache / "open.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
 def test_an_opening_that_takes_too_long_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "OPEN_TIMEOUT_SECONDS", 0.0)
     cache = tmp_path / "cache"
     cache.mkdir(0o700)
-    with opening._opening(cache), pytest.raises(OpenTimeout, match=str(os.getpid())):
+    with somebody_opening(cache), pytest.raises(OpenTimeout, match=str(os.getpid())):
         Registry(cache)
     Registry(cache).close()
 
@@ -233,7 +246,7 @@ def test_a_cache_that_is_ready_is_opened_while_another_one_is_opening(
     monkeypatch.setattr(opening, "OPEN_TIMEOUT_SECONDS", 0.0)
     cache = tmp_path / "cache"
     prepared_cache(cache)
-    with opening._opening(cache):
+    with somebody_opening(cache):
         Registry(cache).close()
 
 

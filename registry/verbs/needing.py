@@ -106,8 +106,8 @@ def inspect(handle: Handle, row: Row, *, checksums: bool | None = None) -> Verb[
     if not checksums:
         return Finding(None, seen)
     summed = yield from Checksum(name)
-    if summed is None:
-        return Finding("missing")
+    if summed is None:  # it was there a moment ago, but cannot be read
+        return Finding("damaged", seen)
     same = (summed.size, summed.checksum) == (row.size, row.checksum)
     return Finding(None if same else "damaged", seen)
 

@@ -27,6 +27,9 @@ CHUNK_BYTES = 1024**2
 RESERVE_BYTES = 256 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# A link that somebody planted, a mode that somebody changed, a bad sector: not a file of ours (any
+# more). Nothing else counts: for want of descriptors or memory no artifact may be given up.
+_UNREADABLE = frozenset({errno.ELOOP, errno.EACCES, errno.EIO})
 
 
 class Files:
@@ -96,16 +99,16 @@ class Files:
             ]
 
     def checksum(self, name: str) -> Written | None:
-        """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
         file = self.open_file(name)
         if file is None:
             return None
-        total, digest = 0, xxhash.xxh3_128()
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                total += len(chunk)
-                digest.update(chunk)
-        return Written(total, digest.hexdigest())
+        try:
+            with file:
+                return _summed(file)
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                return None
+            raise
 
     def open_file(self, name: str) -> BinaryIO | None:
         try:
@@ -113,7 +116,7 @@ class Files:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno == errno.ELOOP:  # somebody planted a link: not a file of ours
+            if error.errno in _UNREADABLE:
                 return None
             raise
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -181,7 +184,18 @@ def _plain(source: Path) -> os.stat_result:
         raise InvalidData(f"{source} is no plain file; publish a file or bytes")
     if found.st_size == 0:
         raise InvalidData(f"{source} is empty; an artifact has at least one byte")
+    if not os.access(source, os.R_OK, effective_ids=True):
+        raise InvalidData(f"{source} cannot be read; give yourself the right to, then publish it")
     return found
+
+
+def _summed(file: BinaryIO) -> Written:
+    """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
+    total, digest = 0, xxhash.xxh3_128()
+    while chunk := file.read(CHUNK_BYTES):
+        total += len(chunk)
+        digest.update(chunk)
+    return Written(total, digest.hexdigest())
 
 
 @contextmanager
