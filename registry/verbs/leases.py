@@ -96,6 +96,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         ArtifactId(row.code_hash, row.prep_hash),
         now=(yield from Now()),
         seen_token=row.token,
+        seen_deadline=row.deadline,
         why=why.message,
         kind=why.kind,
         max_retries=handle.max_retries,
