@@ -118,7 +118,7 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
     handle.hot.pop(artifact, None)
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
-    yield from unlink_all((yield from end(Event.DISCARD, named)))
+    yield from unlink_all((yield from end(Event.DISCARD, named)).rows)
 
 
 def reject(handle: Handle, artifact: Artifact) -> Verb[None]:
