@@ -122,7 +122,8 @@ def _reap(handle: Handle, host_id: str) -> Verb[None]:
     if claims:
         failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
         limit = {"max_retries": handle.max_retries}
-        yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        for _ in (yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})):
+            handle.counters.failures.note(HOST_DIED.kind)
     for row in claims:
         yield from drop_files(Row(*row).path)
     yield from run(LEAVE_HOST, seen)
