@@ -102,6 +102,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         max_retries=handle.max_retries,
     )
     if reaped is not None:
+        handle.counters.failures.note(why.kind)
         yield from drop_files(row.path)
 
 

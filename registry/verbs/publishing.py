@@ -50,6 +50,8 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
         yield from give_back(handle, lease)
         raise
     handle.claims.end(lease)
+    handle.counters.prepared += 1
+    handle.counters.prepared_again += handle.evicted.take(lease.id)
     yield from _keep(handle, row)
     return handle.artifact(row)
 
@@ -145,6 +147,7 @@ def fail(
             raise (yield from lost(handle, lease, found))
         row = found
     handle.claims.end(lease)
+    handle.counters.failures.note(failure.kind)
     yield from drop_files(lease.path)
     return handle.artifact(row)
 
