@@ -130,7 +130,7 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     handle.hot.pop(artifact, None)
     handle.counters.discarded += 1
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
-    yield from unlink_all((yield from end(Event.DISCARD, named)))
+    yield from unlink_all((yield from end(Event.DISCARD, named)).rows)
 
 
 def reject(handle: Handle, artifact: Artifact) -> Verb[None]:

@@ -96,7 +96,7 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int) -> Verb[list[
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
-        batch = yield from end(Event.PRUNE, bound)
+        batch = (yield from end(Event.PRUNE, bound)).rows
         batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
         _count(handle, batch)
         yield from unlink_all(batch)
