@@ -31,7 +31,14 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             value: T = done.value
             return value
-    except Interrupted:
+    except BaseException:
         if stopped is None:
             raise
-    raise stopped
+    finally:
+        # An error holds the frames that it went through: one that they hold would live on, and
+        # with it the leases that they know.
+        del step, answer
+    try:
+        raise stopped
+    finally:
+        del stopped

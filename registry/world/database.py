@@ -137,7 +137,7 @@ class Database:
                 connection = self._syncing() if statement.durable else self._main
                 rows = connection.execute(statement.sql, params).fetchall()
         except sqlite3.Error as error:
-            raise translated(error, self._path) from error
+            raise translated(error, self._path)  # noqa: B904 - none may be its own cause
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows
