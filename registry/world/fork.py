@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import os
 import threading
 import weakref
@@ -30,6 +31,7 @@ class Tracked(Protocol):
     def at_exit(self) -> None: ...
 
 
+_logger = logging.getLogger("registry")
 _mutex = threading.RLock()
 _handles: weakref.WeakSet[Tracked] = weakref.WeakSet()
 
@@ -69,7 +71,10 @@ def _in_child() -> None:
 @atexit.register
 def _at_exit() -> None:
     for handle in list(_handles):
-        handle.at_exit()
+        try:
+            handle.at_exit()
+        except Exception as error:  # noqa: BLE001 - nobody is left to catch it; the others go on
+            _logger.warning("%r could not leave its cache: %s", handle, error)
 
 
 def _before() -> None:
