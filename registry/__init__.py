@@ -1,5 +1,6 @@
 """Each artifact compiled once per machine: a persistent, shared, bounded registry over SQLite."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from registry.artifact import Artifact, ArtifactId, Holder, State
@@ -12,14 +13,19 @@ from registry.errors import (
     CodeTooLarge,
     DatabaseDamaged,
     DiskFull,
+    ExecutionError,
     HandleClosed,
     HandleForked,
+    InternalError,
+    InvalidCandidate,
     InvalidData,
     InvalidId,
     InvalidParams,
     InvalidSetting,
     NotARegistry,
+    NotPrepared,
     OpenTimeout,
+    PossiblyInvalid,
     PreparationFailed,
     PrepareError,
     RecursivePreparation,
@@ -31,14 +37,14 @@ from registry.errors import (
     WaitTimeout,
     WrongLoop,
 )
-from registry.sync import Claim, Registry
-from registry.verbs.hosting import HostInfo
-from registry.verbs.looking import Stats
-from registry.verbs.reconciling import CheckReport
 from registry.version import __version__
 
 if TYPE_CHECKING:
     from registry.aio import AsyncClaim, AsyncRegistry
+    from registry.sync import Claim, Registry
+    from registry.verbs.hosting import HostInfo
+    from registry.verbs.looking import Stats
+    from registry.verbs.reconciling import CheckReport
 
 __all__ = [
     "AmbiguousPrefix",
@@ -55,16 +61,21 @@ __all__ = [
     "CodeTooLarge",
     "DatabaseDamaged",
     "DiskFull",
+    "ExecutionError",
     "HandleClosed",
     "HandleForked",
     "Holder",
     "HostInfo",
+    "InternalError",
+    "InvalidCandidate",
     "InvalidData",
     "InvalidId",
     "InvalidParams",
     "InvalidSetting",
     "NotARegistry",
+    "NotPrepared",
     "OpenTimeout",
+    "PossiblyInvalid",
     "PreparationFailed",
     "PrepareError",
     "RecursivePreparation",
@@ -84,10 +95,27 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the async handle when it is first asked for: asyncio and aiosqlite take their time."""
-    if name in ("AsyncClaim", "AsyncRegistry"):
-        from registry import aio
+# Imported when first asked for. SQLAlchemy, asyncio and aiosqlite take their time, and a worker
+# process, which imports this package too, needs none of them.
+_LATER = {
+    "AsyncClaim": "registry.aio",
+    "AsyncRegistry": "registry.aio",
+    "CheckReport": "registry.verbs.reconciling",
+    "Claim": "registry.sync",
+    "HostInfo": "registry.verbs.hosting",
+    "Registry": "registry.sync",
+    "Stats": "registry.verbs.looking",
+}
 
-        return getattr(aio, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `_LATER`, and keep it."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_LATER[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

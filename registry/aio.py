@@ -38,16 +38,19 @@ from registry.verbs import (
     hosting,
     looking,
     maintaining,
+    measuring,
     needing,
     preparing,
     publishing,
     waiting,
 )
+from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.verbs.recursion import Scope
 from registry.verbs.recursion import preparing as mark_preparing
@@ -239,6 +242,17 @@ class AsyncRegistry:
         """As `Registry.diagnose`."""
         return await self._drive(diagnosing.diagnose(self._opened))
 
+    async def measure(self) -> Measurement:
+        """As `Registry.measure`."""
+        return await self._drive(measuring.measure(self._opened))
+
+    @property
+    def counters(self) -> Counters:
+        """As `Registry.counters`; any thread may ask."""
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        return self._handle.counters.copy()
+
     async def settings(self) -> Settings:
         """As `Registry.settings`."""
         return await self._drive(looking.settings(self._opened))
@@ -278,6 +292,38 @@ class AsyncRegistry:
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"
         return f"<AsyncRegistry {str(self._cache_dir)!r} {state}>"
+
+    # --- for the host ---------------------------------------------------------------------------
+
+    @property
+    def workers_folder(self) -> Path:
+        """Where this handle's workers live; it goes with the handle, or with its reaper."""
+        return self._opened.cache / "workers" / self._opened.host_id
+
+    async def prepare_under_claim(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        held: timedelta,
+        claimed: Callable[[Lease], None],
+        label: str | None = None,
+    ) -> Artifact:
+        """As `get_or_prepare` for one who has needed it already; the claim is held for so long,
+        and shown before its use.
+        """
+        verb = preparing.prepare_or_join(
+            self._opened, id, prepare, label=label, held=held, on_claim=claimed
+        )
+        return await self._drive(verb)
+
+    async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
+        """Extend a claim that `prepare_under_claim` showed."""
+        await self._drive(publishing.extend(self._opened, lease, timeout))
+
+    async def reject(self, artifact: Artifact) -> None:
+        """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+        await self._drive(needing.reject(self._opened, artifact))
 
     # --- the process ----------------------------------------------------------------------------
 
@@ -351,11 +397,11 @@ class AsyncRegistry:
             if stopped is None:
                 raise
         finally:
-            del step, answer  # as in `registry.verbs.driving`
+            answer = None  # see `registry.verbs.driving`
         try:
             raise stopped
         finally:
-            del stopped
+            stopped = None
 
     async def _perform(self, effect: Effect[Any]) -> Any:
         match effect:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.errors import NotARegistry, SchemaTooNew
+from registry.errors import DatabaseDamaged, NotARegistry, SchemaTooNew
 from registry.schema import APPLICATION_ID
 from registry.version import __version__
 from registry.world.database import connect
@@ -32,16 +32,17 @@ LOCK_TIMEOUT_SECONDS = 30.0
 def current(connection: sqlite3.Connection) -> str | None:
     """The revision of a database of ours; None if it is empty.
 
-    Raises `NotARegistry` for a database of another application.
+    Raises `NotARegistry` for a database of another application, `DatabaseDamaged` for one of ours
+    that does not say its revision.
     """
     require_ours(connection)
-    try:
-        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    if not tables:
         return None
-    return rows[0][0] if rows else None
+    if "alembic_version" in tables:
+        for (revision,) in connection.execute("SELECT version_num FROM alembic_version").fetchall():
+            return str(revision)
+    raise DatabaseDamaged("registry.db does not say which schema it has")
 
 
 def require_ours(connection: sqlite3.Connection) -> None:

@@ -1,8 +1,10 @@
 """Open a cache: check its directory, create or migrate its database, and nothing more.
 
-Only when something is to be made or migrated is `open.lock` taken: any number of processes may open
-a brand-new directory at once. WAL is switched on once, at creation, and with retries, for several
-processes that open a new file at once do fail there, whatever their busy timeout.
+Any number of processes may open a brand-new directory, or a damaged one, at once: whoever looks
+whether all is ready shares `open.lock`, and whoever makes or migrates something has it alone, so
+that nobody looks at a database that is being made. (SQLite, looking at an empty database beside a
+journal, deletes the journal, and the one who is making the database fails.) WAL is switched on
+once, at creation, and with retries, for another program may look all the same.
 
 Nothing here grows with the cache. The database's own files are never opened but through SQLite:
 closing such a descriptor would drop the locks that SQLite holds in this process.
@@ -28,7 +30,7 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
-from registry.world import clock
+from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
 from registry.world.directory import prepared_directory, store_identity, stored_identity
@@ -37,6 +39,7 @@ from registry.world.files import Reserve
 __all__ = ["database_path", "open_cache"]
 
 OPEN_TIMEOUT_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
 _WAL_TRIES = 200
 
@@ -55,10 +58,23 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     cache = prepared_directory(directory)
-    if not _is_ready(cache):
-        with _opening(cache):
-            _make_ready(cache, upgrade)
+    if not _seems_ready(cache):
+        _make_ready_in_turn(cache, upgrade)
     return cache
+
+
+def _seems_ready(cache: Path) -> bool:
+    """Look whether there is anything to be made, while nobody is making it.
+
+    Who connects to a database in the middle of its making can spoil it. But one that is stuck, or
+    whose migration takes its time, need not keep others from a cache that is ready for them.
+    """
+    until = clock.elapsed() + LOOK_SECONDS
+    while True:
+        with _lock(cache) as fd:
+            if _locked(fd, fcntl.LOCK_SH) or clock.elapsed() > until:
+                return _is_ready(cache)
+        time.sleep(_POLL_SECONDS)
 
 
 def _is_ready(cache: Path) -> bool:
@@ -72,10 +88,30 @@ def _is_ready(cache: Path) -> bool:
         return False  # looked at again, and dealt with, under the lock
 
 
+def _make_ready_in_turn(cache: Path, upgrade: bool) -> None:
+    """Make ready under `open.lock`; raises `OpenTimeout`, naming who holds it."""
+    until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
+    while True:
+        with _lock(cache) as fd:
+            if _locked(fd, fcntl.LOCK_EX):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                _make_ready(cache, upgrade)
+                return
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        if clock.elapsed() > until:
+            raise OpenTimeout(
+                f"process {holder} has been creating or migrating {cache} for more than "
+                f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
 def _make_ready(cache: Path, upgrade: bool) -> None:
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
-        if _size(cache) == 0 and stored_identity(cache) is not None:
+        empty = _size(cache) == 0 or _revision(cache) is None
+        if empty and stored_identity(cache) is not None:
             raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
@@ -146,29 +182,28 @@ def _revision(cache: Path) -> str | None:
 
 
 @contextmanager
-def _opening(cache: Path) -> Iterator[None]:
-    """Hold `open.lock`; raises `OpenTimeout`, naming who holds it."""
-    fd = os.open(cache / "open.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
-        while not _locked(fd):
-            if clock.elapsed() > until:
-                holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise OpenTimeout(
-                    f"process {holder} has been creating or migrating {cache} for more than "
-                    f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
-                )
-            time.sleep(_POLL_SECONDS)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
+def _lock(cache: Path) -> Iterator[int]:
+    """Open `open.lock`, which closing it lets go of: so nobody may fork meanwhile."""
+    with fork.opening():
+        fd = _lock_file(cache / "open.lock")
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
-def _locked(fd: int) -> bool:
+def _lock_file(path: Path) -> int:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
+        ) from error
+
+
+def _locked(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

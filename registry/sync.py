@@ -26,16 +26,19 @@ from registry.verbs import (
     hosting,
     looking,
     maintaining,
+    measuring,
     needing,
     preparing,
     publishing,
     waiting,
 )
+from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.world import fork
 from registry.world.closed import closed_error
@@ -70,18 +73,17 @@ class Registry:
         self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
+        self._database = Database(database_path(cache))
         with fork.opening():
             self._world = World(cache)
-            try:
-                self._database = Database(database_path(cache))
-                self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
-                self._closed = None
-                self._drive(hosting.enter(self._handle, this_process()))
-            except BaseException:
-                self._closed = HandleClosed
-                self._world.close()
-                raise
+            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+            self._closed = None
             fork.track(self)
+        try:
+            self._drive(hosting.enter(self._handle, this_process()))
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def cache_dir(self) -> Path:
@@ -208,6 +210,17 @@ class Registry:
         """Ask what `registry.doctor` judges; grows with the number of files."""
         return self._drive(diagnosing.diagnose(self._handle))
 
+    def measure(self) -> Measurement:
+        """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
+        return self._drive(measuring.measure(self._handle))
+
+    @property
+    def counters(self) -> Counters:
+        """What this handle has done since it was opened: a copy, which costs no statement."""
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        return self._handle.counters.copy()
+
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""
         return self._drive(looking.settings(self._handle))
@@ -234,11 +247,7 @@ class Registry:
         try:
             self._drive(maintaining.close(self._handle))
         finally:
-            self._closed = HandleClosed
-            fork.untrack(self)
-            self._handle.hot.clear()  # so that the hot path ends too
-            self._database.close()
-            self._world.close()
+            self._let_go()
 
     def __enter__(self) -> Registry:
         return self
@@ -259,7 +268,6 @@ class Registry:
         """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
         self._handle.hot.clear()
-        fork.keep_for_ever(self._database)
         self._world.abandon()
 
     def at_exit(self) -> None:
@@ -267,6 +275,14 @@ class Registry:
         self.close()
 
     # --- driving --------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        self._closed = HandleClosed
+        self._handle.hot.clear()  # so that the hot path ends too
+        self._database.close()
+        with fork.opening():
+            fork.untrack(self)
+            self._world.close()
 
     def _drive(self, verb: Verb[T]) -> T:
         if self._closed is not None:

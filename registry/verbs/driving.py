@@ -35,10 +35,10 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             raise
     finally:
-        # An error holds the frames that it went through: one that they hold would live on, and
-        # with it the leases that they know.
-        del step, answer
+        # An exception that is kept here is in a cycle with its own traceback, which keeps the
+        # verb's frames: a lease in them would be no orphan until the garbage is collected.
+        answer = None
     try:
         raise stopped
     finally:
-        del stopped
+        stopped = None

@@ -13,19 +13,19 @@ from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Call, Now, Outcome, Verb
-from registry.errors import ClaimLost, InvalidData, PreparationFailed
+from registry.errors import ClaimLost, CodeTooLarge, InvalidData, PreparationFailed
 from registry.queries import Row
 from registry.verbs.asking import read
 from registry.verbs.claiming import claim
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import or_give_back, require_id
-from registry.verbs.needing import need
+from registry.verbs.needing import look_up, need
 from registry.verbs.publishing import fail, publish
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.waiting import time_limit, until_settled
 from registry.verbs.words import ABANDONED
 
-__all__ = ["get_or_prepare"]
+__all__ = ["failure", "get_or_prepare", "prepare_or_join"]
 
 
 def get_or_prepare(
@@ -41,12 +41,32 @@ def get_or_prepare(
         raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
     refuse_recursion((str(handle.cache), id))
     until = yield from time_limit(timeout)
+    ready = yield from need(handle, id)
+    if ready is not None:
+        return ready
+    return (yield from prepare_or_join(handle, id, prepare, until, label))
+
+
+def prepare_or_join(
+    handle: Handle,
+    id: ArtifactId,
+    prepare: Callable[[], Any],
+    until: float | None = None,
+    label: str | None = None,
+    *,
+    held: timedelta | None = None,
+    on_claim: Callable[[Lease], None] | None = None,
+) -> Verb[Artifact]:
+    """The same for one who needed the artifact just now, and did not get it.
+
+    A claim is `held` for so long (by default the setting `prepare_timeout`), and shown to
+    `on_claim` before `prepare` is called.
+    """
     while True:
-        ready = yield from need(handle, id)
-        if ready is not None:
-            return ready
-        claimed = yield from claim(handle, id, label=label)
+        claimed = yield from claim(handle, id, held, label)
         if isinstance(claimed, Lease):
+            if on_claim is not None:
+                on_claim(claimed)
             work = _prepare(handle, claimed, prepare)
             made = yield from or_give_back(handle, claimed, work)
             if made is not None:
@@ -55,6 +75,9 @@ def get_or_prepare(
             raise failure(claimed)
         elif claimed.state is State.PREPARING:
             yield from _join(handle, id, until)
+        ready = yield from look_up(handle, id)
+        if ready is not None:
+            return ready
 
 
 def failure(artifact: Artifact) -> PreparationFailed:
@@ -75,16 +98,19 @@ def failure(artifact: Artifact) -> PreparationFailed:
 def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
     """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
     outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
+    error = outcome.error
+    if isinstance(error, CodeTooLarge):  # no failure of the code: the claim is given back
+        raise error
     try:
-        if outcome.error is None:
+        if error is None:
             try:
                 return (yield from publish(handle, lease, outcome.value))
-            except (TypeError, InvalidData) as error:  # what `prepare` gave back is no artifact
-                outcome = Outcome(None, error)
-        failed = yield from fail(handle, lease, outcome.error or "")
+            except (TypeError, InvalidData) as refusal:  # what `prepare` gave back is no artifact
+                error = refusal
+        failed = yield from fail(handle, lease, error)
     except ClaimLost:
         return None
-    raise failure(failed) from outcome.error
+    raise failure(failed) from error
 
 
 def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:

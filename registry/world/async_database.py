@@ -11,8 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 
@@ -20,7 +19,7 @@ from registry.effects import Params
 from registry.errors import HandleClosed
 from registry.statement import Statement
 from registry.world import fork
-from registry.world.database import Checkpointer, connect, translated
+from registry.world.database import Checkpointer, Connection, translated
 
 __all__ = ["AsyncDatabase", "regardless", "to_its_end"]
 
@@ -93,8 +92,9 @@ class AsyncDatabase:
         self._durable = await self._connected("FULL")
 
     async def _connected(self, synchronous: str) -> aiosqlite.Connection:
-        opened = partial(connect, self._path, synchronous=synchronous)
-        connection = aiosqlite.Connection(opened, iter_chunk_size=64)
+        # aiosqlite uses no more of a connection than executing, fetching and closing.
+        opened = cast("sqlite3.Connection", Connection(self._path, synchronous=synchronous))
+        connection = aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
         # A handle that nobody closed must not keep the process from ending.
         connection._thread.daemon = True  # noqa: SLF001
         return await connection

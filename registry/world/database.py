@@ -27,9 +27,9 @@ from urllib.parse import quote
 from registry.effects import Locked, Params, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
 from registry.statement import Statement
-from registry.world import clock
+from registry.world import clock, fork
 
-__all__ = ["Checkpointer", "Database", "connect", "translated"]
+__all__ = ["Checkpointer", "Connection", "Database", "connect", "translated"]
 
 OPENING_TIMEOUT_SECONDS = 5.0
 WAL_TRIGGER_BYTES = 4 * 1024**2
@@ -51,7 +51,7 @@ PRAGMAS = (
 def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> sqlite3.Connection:
     """Open a connection in autocommit; never creates the file."""
     connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw",
+        f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
         timeout=OPENING_TIMEOUT_SECONDS,
         isolation_level=None,  # else Python begins transactions behind one's back
@@ -95,6 +95,8 @@ class Checkpointer:
         self._wal = f"{path}-wal"
         self._next_size = WAL_TRIGGER_BYTES
         self._next_time = 0.0
+        self.mutex = threading.Lock()
+        fork.hold_off(self)
 
     def due(self) -> bool:
         """Whether the file has grown enough since the last attempt; one stat."""
@@ -109,6 +111,16 @@ class Checkpointer:
 
     def run(self) -> None:
         """Checkpoint under the write lock; where that is held, leave it for another time."""
+        if self.mutex.acquire(blocking=False):
+            try:
+                self._run()
+            finally:
+                self.mutex.release()
+
+    def before_fork(self) -> None:
+        """Nothing is open: the mutex is held only while `run` is at it."""
+
+    def _run(self) -> None:
         self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
         try:
             self._next_size = os.stat(self._wal).st_size + WAL_GROWTH_BYTES
@@ -120,22 +132,69 @@ class Checkpointer:
             return  # busy, or in trouble that the verbs will meet and report themselves
 
 
+class Connection:
+    """A connection that threads may share and that no fork copies; see `registry.world.fork`.
+
+    It is opened when it is first used, and closed before a fork, to be opened again after.
+    """
+
+    def __init__(self, path: str, *, synchronous: str = "NORMAL") -> None:
+        self.mutex = threading.Lock()
+        self._path = path
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        fork.hold_off(self)
+
+    def execute(self, sql: str, params: Params) -> Rows:
+        """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
+        with self.mutex:
+            return Rows(self._opened().execute(sql, params))
+
+    def close(self) -> None:
+        """Close it for good."""
+        with self.mutex:
+            self._closed = True
+            self._let_go()
+
+    def before_fork(self) -> None:
+        """Close it for now; the mutex is held."""
+        self._let_go()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("the connection is closed")
+        if self._connection is None:
+            self._connection = connect(self._path, synchronous=self._synchronous)
+        return self._connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Rows(list[Any]):
+    """Rows that are fetched already; aiosqlite asks for them once more."""
+
+    def fetchall(self) -> Rows:
+        return self
+
+
 class Database:
     """The connections of a sync handle; many threads may share it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._mutex = threading.Lock()
         self._checkpointer = Checkpointer(path)
-        self._main = connect(path)
-        self._durable: sqlite3.Connection | None = None
+        self._main = Connection(path)
+        self._durable = Connection(path, synchronous="FULL")
 
     def run(self, statement: Statement, params: Params) -> list[Any]:
-        """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
+        """Run a statement in its own transaction."""
+        connection = self._durable if statement.durable else self._main
         try:
-            with self._mutex:
-                connection = self._syncing() if statement.durable else self._main
-                rows = connection.execute(statement.sql, params).fetchall()
+            rows = connection.execute(statement.sql, params)
         except sqlite3.Error as error:
             raise translated(error, self._path)  # noqa: B904 - none may be its own cause
         if statement.writes and self._checkpointer.due():
@@ -144,12 +203,5 @@ class Database:
 
     def close(self) -> None:
         """Close both connections."""
-        with self._mutex:
-            self._main.close()
-            if self._durable is not None:
-                self._durable.close()
-
-    def _syncing(self) -> sqlite3.Connection:
-        if self._durable is None:
-            self._durable = connect(self._path, synchronous="FULL")
-        return self._durable
+        self._main.close()
+        self._durable.close()

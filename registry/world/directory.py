@@ -48,12 +48,13 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
         for name in _FOLDERS:
             _make(cache / name)
             _require_safe(cache / name)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
         raise CacheDirectoryRefused(
-            f"{cache} cannot be used as a cache directory: {error.strerror or error}; "
-            "choose another one"
+            f"{str(cache)!r} cannot be used as a cache directory: "
+            f"{getattr(error, 'strerror', None) or error}; choose another one"
         ) from error
-    return cache
+    # Its parents may be links: one cache has one name, by which its handles know each other.
+    return Path(os.path.realpath(cache))
 
 
 def file_system(path: Path) -> str:
@@ -74,13 +75,11 @@ def file_system(path: Path) -> str:
 
 
 def _make(folder: Path) -> None:
+    """Make a folder and its parents, each for us alone, whatever the umask says."""
     if not os.path.lexists(folder):
-        os.makedirs(folder.parent, exist_ok=True)
-        # another process may be opening the same new cache
-        try:
+        _make(folder.parent)
+        with suppress(FileExistsError):  # another process may be opening the same new cache
             os.mkdir(folder, 0o700)
-        except FileExistsError:
-            return
 
 
 def _require_safe(folder: Path) -> None:

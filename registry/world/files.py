@@ -27,6 +27,9 @@ CHUNK_BYTES = 1024**2
 RESERVE_BYTES = 256 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# A link that somebody planted, a mode that somebody changed, a bad sector: not a file of ours (any
+# more). Nothing else counts: for want of descriptors or memory no artifact may be given up.
+_UNREADABLE = frozenset({errno.ELOOP, errno.EACCES, errno.EIO})
 
 
 class Files:
@@ -50,9 +53,10 @@ class Files:
         return Written(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def take_in(self, name: str, source: Path) -> Written:
-        """Move a plain file in; copy it if it cannot be moved, or if somebody has a link to it."""
+        """Move a plain file in; copy it if it cannot be moved, or if others could write to it."""
         found = _plain(source)
-        if found.st_nlink > 1 or not self._moved(source, name):
+        shared = found.st_nlink > 1 or found.st_uid != os.geteuid()
+        if shared or not self._moved(source, name):
             with _room_for(name), open(source, "rb") as original, self._created(name) as file:
                 shutil.copyfileobj(original, file, CHUNK_BYTES)
         written = self.checksum(name)
@@ -74,7 +78,8 @@ class Files:
             os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def sync_folder(self) -> None:
-        os.fsync(self._fd)
+        with _room_for("artifacts"):
+            os.fsync(self._fd)
 
     def unlink(self, name: str) -> bool:
         try:
@@ -94,16 +99,16 @@ class Files:
             ]
 
     def checksum(self, name: str) -> Written | None:
-        """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
         file = self.open_file(name)
         if file is None:
             return None
-        total, digest = 0, xxhash.xxh3_128()
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                total += len(chunk)
-                digest.update(chunk)
-        return Written(total, digest.hexdigest())
+        try:
+            with file:
+                return _summed(file)
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                return None
+            raise
 
     def open_file(self, name: str) -> BinaryIO | None:
         try:
@@ -111,7 +116,7 @@ class Files:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno == errno.ELOOP:  # somebody planted a link: not a file of ours
+            if error.errno in _UNREADABLE:
                 return None
             raise
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -170,15 +175,27 @@ def _ours(name: str) -> str:
 def _plain(source: Path) -> os.stat_result:
     try:
         found = os.lstat(source)
-    except OSError as error:
-        raise InvalidData(f"{source} cannot be published: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+        why = getattr(error, "strerror", None) or error
+        raise InvalidData(f"{str(source)!r} cannot be published: {why}") from error
     if stat.S_ISLNK(found.st_mode):
         raise InvalidData(f"{source} is a symbolic link; publish the file that it points to")
     if not stat.S_ISREG(found.st_mode):
         raise InvalidData(f"{source} is no plain file; publish a file or bytes")
     if found.st_size == 0:
         raise InvalidData(f"{source} is empty; an artifact has at least one byte")
+    if not os.access(source, os.R_OK, effective_ids=True):
+        raise InvalidData(f"{source} cannot be read; give yourself the right to, then publish it")
     return found
+
+
+def _summed(file: BinaryIO) -> Written:
+    """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
+    total, digest = 0, xxhash.xxh3_128()
+    while chunk := file.read(CHUNK_BYTES):
+        total += len(chunk)
+        digest.update(chunk)
+    return Written(total, digest.hexdigest())
 
 
 @contextmanager

@@ -1,27 +1,37 @@
 """Handles across a fork, and at the end of the process.
 
-The child of a fork has copies of the parent's descriptors. A copy of the host's lock would keep a
-dead parent alive; a copy of an SQLite connection must be neither used nor closed. So in the child
-every handle is marked closed, its descriptors are closed (never unlocked: the lock is shared), and
-its connections are kept for ever.
+The child of a fork has copies of all that its parent had open. Two kinds of copies do harm:
 
-Opening and closing handles takes a mutex, and forking takes it too, so that no handle is forked in
-the middle of either.
+*Of a host's lock*: it would keep a dead parent alive. The child closes it, and never unlocks it,
+for an unlocking is the parent's too.
+
+*Of a connection*: for each database, SQLite notes within the process which locks the process holds,
+and does not ask the kernel for those again. A child inherits the note, and none of the locks. So
+even a connection of its own, opened later, would hold none of those that say "in use": whoever else
+closes the database last would delete the WAL under the child, which would go on publishing into a
+file that nobody sees. So no connection ever crosses a fork: all are closed before it, and opened
+again when they are next used.
+
+A fork waits until nobody is in the middle of opening, closing or using any of them. It never waits
+while it keeps others waiting: what it cannot have at once it waits for with empty hands.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
-import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-__all__ = ["keep_for_ever", "opening", "track", "untrack"]
+__all__ = ["hold_off", "keep_for_ever", "opening", "track", "untrack"]
+
+# How long a fork waits for one thing, holding others, before it lets go of all and starts again.
+PATIENCE_SECONDS = 0.1
 
 
 class Tracked(Protocol):
@@ -31,22 +41,48 @@ class Tracked(Protocol):
     def at_exit(self) -> None: ...
 
 
-_logger = logging.getLogger("registry")
+class Busy(Protocol):
+    """What no fork may happen in the middle of: whoever uses it holds its mutex."""
+
+    @property
+    def mutex(self) -> threading.Lock: ...
+
+    def before_fork(self) -> None: ...
+
+
 _mutex = threading.RLock()
 _handles: weakref.WeakSet[Tracked] = weakref.WeakSet()
+_busy: weakref.WeakSet[Busy] = weakref.WeakSet()
+_held: list[threading.Lock] = []
 
 
 @contextmanager
 def opening() -> Iterator[None]:
-    """Hold off forks while descriptors are opened that no handle answers for yet."""
+    """Hold off forks while descriptors are opened, or closed, that no handle answers for."""
     with _mutex:
         yield
+
+
+def hold_off(thing: Busy) -> None:
+    """Hold off forks whenever a thing's mutex is held; before a fork, tell it."""
+    with _mutex:
+        _busy.add(thing)
 
 
 def track(handle: Tracked) -> None:
     """Remember an open handle."""
     with _mutex:
         _handles.add(handle)
+        _see_the_end_of_a_child_of_multiprocessing()
+
+
+def _see_the_end_of_a_child_of_multiprocessing() -> None:
+    """Such a child ends without running what `atexit` knows; it has a list of its own."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=0)
 
 
 def untrack(handle: Tracked) -> None:
@@ -60,9 +96,35 @@ def keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
+def _before() -> None:
+    while True:
+        _mutex.acquire()
+        things = list(_busy)
+        if all(_hold(thing.mutex) for thing in things):
+            break
+        _release()
+    for thing in things:
+        thing.before_fork()
+
+
+def _hold(mutex: threading.Lock) -> bool:
+    held = mutex.acquire(timeout=PATIENCE_SECONDS)
+    if held:
+        _held.append(mutex)
+    return held
+
+
+def _release() -> None:
+    while _held:
+        _held.pop().release()
+    _mutex.release()
+
+
 def _in_child() -> None:
     global _mutex
-    _mutex = threading.RLock()  # whoever held the old one does not exist here
+    _mutex = threading.RLock()  # no other thread exists here
+    while _held:
+        _held.pop().release()
     for handle in list(_handles):
         handle.after_fork()
     _handles.clear()
@@ -70,19 +132,9 @@ def _in_child() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    for handle in list(_handles):
-        try:
-            handle.at_exit()
-        except Exception as error:  # noqa: BLE001 - nobody is left to catch it; the others go on
-            _logger.warning("%r could not leave its cache: %s", handle, error)
+    with ExitStack() as stack:  # each is closed, whatever closing another raises
+        for handle in list(_handles):
+            stack.callback(handle.at_exit)
 
 
-def _before() -> None:
-    _mutex.acquire()
-
-
-def _in_parent() -> None:
-    _mutex.release()
-
-
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

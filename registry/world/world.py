@@ -91,16 +91,16 @@ class World:
 
     def close(self) -> None:
         """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
-        self.lock.close()
-        self.hosts.forget(self.lock.host_id)
+        self.hosts.leave(self.lock)
         self.hosts.close()
         self.files.close()
 
 
 def this_process() -> Process:
     """Say who we are, for the people who ask which hosts are there."""
-    command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS]
-    return Process(os.getpid(), socket.gethostname(), command.replace("\0", " "), __version__)
+    command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS].replace("\0", " ")
+    command = os.fsencode(command).decode(errors="replace")  # a file name may be any bytes
+    return Process(os.getpid(), socket.gethostname(), command, __version__)
 
 
 def _sleep(effect: effects.Sleep) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "failed",
     "files",
     "held",
+    "neglect",
     "prepare",
     "prepared",
     "until",
@@ -79,6 +80,13 @@ def change(cache: Path, id: ArtifactId, **values: Any) -> None:
             f"UPDATE artifact SET {columns} WHERE code_hash = :code AND prep_hash = :prep",
             values | this,
         )
+
+
+def neglect(cache: Path) -> None:
+    """Let maintenance be due."""
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("UPDATE maintenance SET last_done = 0")
 
 
 def files(cache: Path) -> set[str]:

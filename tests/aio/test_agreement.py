@@ -29,7 +29,7 @@ from registry import (
     State,
 )
 
-from .making import DEAD, change, claimed, failed, prepared
+from .making import DEAD, change, claimed, failed, neglect, prepared
 
 Clock: TypeAlias = FrozenDateTimeFactory
 Steps: TypeAlias = AsyncIterator[Awaitable[Any]]
@@ -295,7 +295,7 @@ async def maintenance_is_due(
     r: AsyncRegistry, id: ArtifactId, rival: Registry, clock: Clock
 ) -> Steps:
     yield r.maintain()
-    rival._database._main.execute("UPDATE maintenance SET last_done = 0")
+    neglect(rival.cache_dir)
     yield r.maintain()
     yield r.maintain()
 

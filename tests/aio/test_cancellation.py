@@ -34,7 +34,7 @@ from registry import (
 )
 
 from .blows import Blow, strike
-from .making import DATA, DEAD, change, claimed, failed, files, held, prepare, prepared
+from .making import DATA, DEAD, change, claimed, failed, files, held, neglect, prepare, prepared
 
 # Longer than any verb takes here, so that it ends by itself only if it waits for a living host.
 MOMENT = timedelta(milliseconds=20)
@@ -91,7 +91,7 @@ def claimed_by_the_dead(stage: Stage) -> None:
 
 def maintenance_due(stage: Stage) -> None:
     by_rival(stage)
-    stage.rival._database._main.execute("UPDATE maintenance SET last_done = 0")
+    neglect(stage.cache)
 
 
 # --- the verbs ----------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ STORIES = {
     "publish, claim dropped": Story(under_claim(publish), unhindered=is_prepared),
     "publish when maintenance is due": Story(
         within_claim(publish),
-        lambda s: s.rival._database._main.execute("UPDATE maintenance SET last_done = 0"),
+        lambda s: neglect(s.cache),
         is_prepared,
     ),
     "fail": Story(within_claim(fail), unhindered=is_failed),

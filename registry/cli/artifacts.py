@@ -1,0 +1,171 @@
+"""The artifacts themselves: list them, look at one, remove some, let failed ones be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.artifact import State
+from registry.cli.options import reading
+from registry.cli.output import visible
+from registry.cli.session import Session, in_session
+from registry.cli.units import exact_size, near_age, near_size, near_span
+from registry.errors import RegistryError, UnknownArtifact
+
+if TYPE_CHECKING:
+    from registry import Artifact
+
+__all__ = ["COLUMNS", "app", "row"]
+
+app = typer.Typer()
+
+COLUMNS = (("ID", "<25"), ("STATE", "<9"), ("SIZE", ">10"), ("NEEDED", ">8"), ("LABEL", ""))
+
+_PREFIX = "The first digits of the code hash, or of both: 62631e/0a4f."
+
+Prefixes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ID-PREFIX...",
+        help=_PREFIX,
+    ),
+]
+
+
+_STATES = f"Only those in this state: {', '.join(State)}."
+
+
+def _parse_state(text: str) -> State:
+    if text not in set(State):
+        raise ValueError(f"{text[:40]!r} is no state; the states are {', '.join(State)}")
+    return State(text)
+
+
+@app.command()
+@in_session
+def ls(
+    session: Session,
+    state: Annotated[
+        State | None,
+        typer.Option(parser=reading(_parse_state), metavar="STATE", help=_STATES),
+    ] = None,
+) -> None:
+    """List the artifacts, the most recently needed first."""
+    session.write_list(session.registry.artifacts(state=state), COLUMNS, row)
+
+
+@app.command()
+@in_session
+def show(
+    session: Session,
+    prefix: Annotated[str, typer.Argument(metavar="ID-PREFIX", help=_PREFIX)],
+) -> None:
+    """Show everything that is known about one artifact."""
+    artifact = _get(session, prefix)
+    session.write(artifact, details(artifact))
+
+
+@app.command()
+@in_session
+def rm(session: Session, prefixes: Prefixes) -> None:
+    """Remove artifacts and their files.
+
+    One that is being prepared is refused.
+    """
+    removed = session.registry.remove
+    _each(session, prefixes, lambda it: it if removed(it.id) else None, "is gone already")
+
+
+@app.command()
+@in_session
+def retry(session: Session, prefixes: Prefixes) -> None:
+    """Let failed artifacts be prepared again.
+
+    Nothing is prepared now: whoever needs one next does it.
+    """
+    registry = session.registry
+    _each(
+        session,
+        prefixes,
+        lambda it: registry.get(it.id) if registry.retry(it.id) else None,
+        "has not failed, so there is nothing to retry",
+    )
+
+
+def row(artifact: Artifact) -> tuple[str, ...]:
+    """One line about an artifact."""
+    size, needed = artifact.size, artifact.last_time_needed
+    return (
+        artifact.id.short,
+        artifact.state.value,
+        near_size(size) if size is not None else "-",
+        near_age(needed, datetime.now(UTC)) if needed else "-",
+        artifact.label or "-",
+    )
+
+
+def details(artifact: Artifact) -> Iterator[str]:
+    """All that is known about an artifact, a line each; what is not known is left out."""
+    for name, value in _known(artifact):
+        if value is not None:
+            yield f"{name:<17} {visible(value)}"
+
+
+def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:
+    size, seconds, holder = artifact.size, artifact.prepare_seconds, artifact.holder
+    yield "label", artifact.label
+    yield "code hash", artifact.id.code_hash
+    yield "preparation hash", artifact.id.prep_hash
+    yield "state", artifact.state.value
+    yield "path", str(artifact.path) if artifact.path else None
+    yield "size", f"{near_size(size)} ({exact_size(size)})" if size is not None else None
+    yield "checksum", artifact.checksum
+    yield "last needed", _moment(artifact.last_time_needed)
+    yield "prepared in", near_span(seconds) if seconds is not None else None
+    yield "failures", str(artifact.num_failures) if artifact.num_failures else None
+    yield "last failure", _moment(artifact.last_time_failed)
+    yield "kind of failure", artifact.error_kind
+    yield "error", artifact.error
+    if artifact.state is State.FAILED:
+        yield "may be retried", _moment(artifact.retry_at) or "only after `registry retry`"
+    if holder:
+        process = f", process {holder.pid} on {holder.hostname}" if holder.pid else ""
+        yield "prepared by", f"host {holder.host_id}{process}"
+        yield "since", _moment(holder.since)
+
+
+def _moment(time: datetime | None) -> str | None:
+    if time is None:
+        return None
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC ({near_age(time, datetime.now(UTC))})"
+
+
+def _get(session: Session, prefix: str) -> Artifact:
+    found = session.registry.find(prefix)
+    artifact = session.registry.get(found)
+    if artifact is None:  # removed by another host between the two questions
+        raise UnknownArtifact(f"{found.short} is gone: it was removed just now")
+    return artifact
+
+
+def _each(
+    session: Session,
+    prefixes: list[str],
+    verb: Callable[[Artifact], Artifact | None],
+    otherwise: str,
+) -> None:
+    """Do it to each, report those that refuse, and list those that it was done to."""
+    done = []
+    for prefix in prefixes:
+        try:
+            artifact = _get(session, prefix)
+            outcome = verb(artifact)
+            if outcome is None:
+                raise UnknownArtifact(f"{artifact} {otherwise}")
+            done.append(outcome)
+        except RegistryError as error:
+            session.complain(error)
+    session.write_list(done, COLUMNS, row)

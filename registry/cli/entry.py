@@ -1,0 +1,75 @@
+"""Run the command once: from its arguments to its exit code, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+
+import typer
+
+from registry.cli import exits
+from registry.cli.app import app
+from registry.cli.log import told
+from registry.cli.options import Options
+from registry.errors import RegistryError
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; what is foreseen becomes a sentence on stderr and an exit code."""
+    _prepare_streams()
+    options = Options()
+    with told(options):
+        return _answer(arguments, options)
+
+
+def _answer(arguments: list[str], options: Options) -> int:
+    try:
+        code = _invoke(list(arguments), options)
+        sys.stdout.flush()  # here, where a full disk is still an answer and no traceback
+        return code
+    except typer.TyperException as misuse:
+        # What could not be parsed may not have come as far as its --json.
+        as_json = options.json or "--json" in arguments
+        exits.complain_of("Misuse", _with_hint(misuse), as_json=as_json)
+        return exits.MISUSE
+    except BrokenPipeError:
+        raise
+    except (RegistryError, OSError) as error:
+        exits.complain(error, as_json=options.json)
+        return exits.exit_code(error)
+
+
+def _invoke(arguments: list[str], options: Options) -> int:
+    # Not Typer's own `main`, which would answer interruptions and broken pipes in its way.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("registry", arguments, obj=options) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return exits.DONE
+
+
+def _prepare_streams() -> None:
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed by the caller. Left so, the next file that we open would get its number, and
+            # with it what is printed.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        # Names come from anywhere; one that cannot be shown must not be the end of a list.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _with_hint(misuse: typer.TyperException) -> str:
+    message = misuse.format_message()
+    context: typer.Context | None = getattr(misuse, "ctx", None)
+    return f"{message}\ntry '{context.command_path} --help'" if context else message

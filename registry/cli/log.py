@@ -1,0 +1,39 @@
+"""What the library logs, told to the people at the terminal: whom we wait for, what is unusual."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from registry.cli.options import Options
+from registry.cli.output import say, to_json, visible
+
+__all__ = ["told"]
+
+
+@contextmanager
+def told(options: Options) -> Iterator[None]:
+    """Write what the library logs to stderr meanwhile; programs are told of warnings only."""
+    logger, handler = logging.getLogger("registry"), _ToStderr(options)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _ToStderr(logging.Handler):
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self._options = options
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message, grave = record.getMessage(), record.levelno >= logging.WARNING
+        if not self._options.json:
+            say(*(["warning:"] if grave else []), visible(message))
+        elif grave:
+            say(to_json({"warning": {"message": message}}))

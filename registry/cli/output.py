@@ -1,0 +1,123 @@
+"""Results as people read them (aligned lines) and as programs do (one JSON document).
+
+Lists are written item by item, as they come: a cache may hold a million artifacts, and
+`registry ls | head` shall not read them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+__all__ = ["Column", "say", "to_json", "visible", "write", "write_list"]
+
+T = TypeVar("T")
+Column = tuple[str, str]  # its title, and how a cell is aligned: "<12", ">10"
+
+_COLOURS = {
+    "prepared": "green",
+    "hit": "green",
+    "preparing": "yellow",
+    "miss": "yellow",
+    "failed": "red",
+    "error:": "red",
+    "warning:": "yellow",
+}
+
+
+def write(document: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Write one result to stdout: the document, or its lines for people."""
+    for line in (to_json(document),) if as_json else lines:
+        sys.stdout.write(line + "\n")
+
+
+def write_list(
+    items: Iterable[T],
+    columns: Sequence[Column],
+    row: Callable[[T], Sequence[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Write a list to stdout: a JSON array, or a table whose header appears with its first row."""
+    lines = _array(items) if as_json else _aligned(columns, map(row, items))
+    for line in lines:
+        sys.stdout.write(line + "\n")
+
+
+def say(*words: str) -> None:
+    """Tell people something that is no result, on stderr."""
+    sys.stderr.write(" ".join(_painted(word, word, sys.stderr.isatty()) for word in words) + "\n")
+
+
+def visible(text: str) -> str:
+    """Escape what would move the cursor, ring or forge a line: names come from anywhere."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def to_json(document: object) -> str:
+    """Write a document as one line of JSON; ASCII, so that no terminal or encoding can object."""
+    return json.dumps(document, default=_as_document, allow_nan=False)
+
+
+def _as_document(value: object) -> Any:
+    """Give a value of the library its JSON form: objects, UTC times ending in Z, seconds."""
+    match value:
+        case datetime():
+            return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+        case timedelta():
+            return value.total_seconds()
+        case Path():
+            return str(value)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _object({field.name: getattr(value, field.name) for field in fields(value)})
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _object(members: Mapping[str, Any]) -> dict[str, Any]:
+    """An artifact's `id` is two members of its own: programs filter and join by the hashes."""
+    rest = dict(members)
+    if isinstance(rest.get("id", ""), str):  # a host's, or none
+        return rest
+    named = rest.pop("id")  # None: what was to be compiled could not even be read
+    return {"code_hash": named and named.code_hash, "prep_hash": named and named.prep_hash, **rest}
+
+
+def _array(items: Iterable[object]) -> Iterator[str]:
+    before = "["
+    for item in items:
+        yield before + to_json(item)
+        before = ","
+    yield "]" if before == "," else "[]"
+
+
+def _aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay rows out under their titles. No rows, no titles; a cell too wide shifts its own line."""
+    on_terminal = sys.stdout.isatty()
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield _line([title for title, _ in columns], columns, on_terminal)
+        yield _line([visible(cell) for cell in row], columns, on_terminal)
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], on_terminal: bool) -> str:
+    padded = (
+        _painted(cell, format(cell, alignment), on_terminal)
+        for cell, (_, alignment) in zip(cells, columns, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _painted(word: str, text: str, on_terminal: bool) -> str:
+    if on_terminal and word in _COLOURS and not os.environ.get("NO_COLOR"):
+        return typer.style(text, fg=_COLOURS[word])
+    return text

@@ -1,0 +1,149 @@
+"""Compile files of WebAssembly now, so that whoever needs them later need not wait."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli import exits
+from registry.cli.interruption import interruptibly
+from registry.cli.output import visible
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_size, near_span
+from registry.errors import PreparationFailed, RegistryError
+
+if TYPE_CHECKING:
+    from registry import Artifact, ArtifactId, Registry
+
+__all__ = ["Found", "app", "artifact_of", "name_of"]
+
+app = typer.Typer()
+
+COLUMNS = (("ID", "<25"), ("OUTCOME", "<7"), ("SIZE", ">10"), ("TIME", ">7"), ("FILE", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The artifact of some code, and whether it was there (hit) or had to be made (miss)."""
+
+    artifact: Artifact
+    outcome: str
+    seconds: float
+
+
+def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
+    """Find the artifact of WebAssembly code, or compile it, where Ctrl-C need not wait for that.
+
+    Raises `CodeTooLarge` and `PreparationFailed`.
+    """
+    from registry import wasm
+
+    compiled = False
+
+    def compile_() -> bytes:
+        nonlocal compiled
+        compiled = True
+        return interruptibly(lambda: wasm.prepare(code))
+
+    name = wasm.artifact_id(code)
+    started = perf_counter()  # what came before is the same for a hit and a miss
+    artifact = registry.need(name)
+    if artifact is None:
+        wasm.check_code(code)
+        artifact = registry.get_or_prepare(name, compile_, label=label)
+    return Found(artifact, "miss" if compiled else "hit", perf_counter() - started)
+
+
+def name_of(file: Path) -> str:
+    """Tell what a file is called, as text: its name itself may be any bytes."""
+    return os.fsencode(file.name).decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What became of one file; `seconds` is the time until its artifact was there."""
+
+    file: str
+    id: ArtifactId | None
+    outcome: str
+    size: int | None
+    seconds: float
+    error: str | None = None
+
+
+@app.command()
+@in_session
+def prepare(
+    session: Session,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help=".wasm, .wat, or a compressed blob.")
+    ],
+) -> None:
+    """Compile files, each once, and keep the artifacts.
+
+    A file whose artifact is there already is a hit. One that fails does not stop the others.
+    """
+    with _progress(session, files) as going:
+        rows = [_prepare(session, file) for file in going]
+    session.write_list(rows, COLUMNS, _cells)
+
+
+def _prepare(session: Session, file: Path) -> _Row:
+    started = perf_counter()
+    try:
+        found = artifact_of(session.registry, file.read_bytes(), name_of(file))
+    except (RegistryError, OSError) as error:
+        if exits.exit_code(error) == exits.UNUSABLE:
+            raise  # the next file would fare no better
+        session.complain(error, about=str(file))
+        failed = error.artifact if isinstance(error, PreparationFailed) else None
+        name, seconds = failed.id if failed else None, perf_counter() - started
+        return _Row(str(file), name, "failed", None, seconds, exits.sentence(error))
+    artifact = found.artifact
+    return _Row(str(file), artifact.id, found.outcome, artifact.size, found.seconds)
+
+
+def _cells(row: _Row) -> tuple[str, ...]:
+    return (
+        row.id.short if row.id else "-",
+        row.outcome,
+        near_size(row.size) if row.size is not None else "-",
+        near_span(row.seconds),
+        row.file,
+    )
+
+
+@contextmanager
+def _progress(session: Session, files: list[Path]) -> Iterator[Iterable[Path]]:
+    """Go through the files; on a terminal, with a bar that tells how far we are."""
+    if session.json or not sys.stderr.isatty():
+        yield files
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("", total=len(files))
+
+        def going() -> Iterator[Path]:
+            for file in files:
+                progress.update(task, description=visible(file.name))
+                yield file
+                progress.advance(task)
+
+        yield going()

@@ -1,0 +1,123 @@
+"""Run WebAssembly: compile it if nobody has, then call a function or be a WASI command's shell."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from registry.cli import exits
+from registry.cli.preparing import Found, artifact_of, name_of
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_span
+
+if TYPE_CHECKING:
+    from registry.wasm import Result
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+@in_session
+def run(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".wasm, .wat, or compressed.")],
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[--invoke NAME] [ARGS]...", help="What the module is given."),
+    ] = None,
+    invoke: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Call this exported function, with ARGS.")
+    ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Compile and run in processes that can be killed.")
+    ] = False,
+) -> None:
+    """Run a module: a WASI command, or with --invoke one of its functions.
+
+    It has the terminal's input and output and sees no files. Everything after FILE is the
+    module's, but for an --invoke that follows at once, and a -- that ends our options. With
+    --json its output is captured and becomes part of the document. The exit code is the module's.
+
+    With --isolate nothing that the code does can harm this process, and its input and output are
+    handed over as a whole.
+    """
+    invoke, args = _invocation(invoke, args or [])
+    code, name = file.read_bytes(), name_of(file)
+    request = {"name": name, "invoke": invoke, "args": args}
+    if isolate:
+        found, result = _run_isolated(session, code, request, name)
+    else:
+        found = artifact_of(session.registry, code, name)
+        session.note(_report(found, name))
+        result = _run(session, found, request)
+    session.write(_document(found, result), map(str, result["values"]))
+    raise typer.Exit(result["exit_code"])
+
+
+def _invocation(invoke: str | None, args: list[str]) -> tuple[str | None, list[str]]:
+    """Take what is ours from the front of what follows FILE."""
+    match args:
+        case ["--invoke", name, *rest] if invoke is None:
+            invoke, args = name, rest
+        case ["--invoke"] if invoke is None:
+            raise typer.BadParameter("it needs the name of a function", param_hint="'--invoke'")
+        case [first, *rest] if invoke is None and first.startswith("--invoke="):
+            invoke, args = first.removeprefix("--invoke="), rest
+    return invoke, args[1:] if args[:1] == ["--"] else args
+
+
+def _report(found: Found, name: str) -> str:
+    done = "compiled" if found.outcome == "miss" else "found"
+    return f"{found.outcome}: {name} {done} in {near_span(found.seconds)}"
+
+
+def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
+    """Run it with our own input and output; captured, where they are to be part of a document."""
+    from registry import wasm
+
+    request |= {"stdin": _input()} if session.json else {"ambient": True}
+    with session.registry.open_file(found.artifact.id) as file:
+        program = wasm.load(file)
+    try:
+        return program.run(request)
+    except wasm.InvalidRequest as error:
+        exits.complain(error, as_json=session.json)
+        raise typer.Exit(exits.MISUSE) from None
+
+
+def _run_isolated(
+    session: Session, code: bytes, request: dict[str, Any], name: str
+) -> tuple[Found, Result]:
+    from registry.cli.isolating import run_isolated
+
+    found, result = run_isolated(session.cache_dir, code, {**request, "stdin": _input()}, name)
+    session.note(_report(found, name))
+    if not session.json:
+        sys.stdout.buffer.write(result["stdout"])
+        sys.stdout.flush()
+        sys.stderr.buffer.write(result["stderr"])
+    return found, result
+
+
+def _input() -> bytes:
+    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+
+
+def _document(found: Found, result: Result) -> dict[str, Any]:
+    return {
+        "code_hash": found.artifact.id.code_hash,
+        "prep_hash": found.artifact.id.prep_hash,
+        "outcome": found.outcome,
+        "seconds": found.seconds,
+        # JSON has no word for what is no number, or not finite
+        "values": [value if math.isfinite(value) else str(value) for value in result["values"]],
+        "exit_code": result["exit_code"],
+        "stdout": result["stdout"].decode(errors="surrogateescape"),
+        "stderr": result["stderr"].decode(errors="surrogateescape"),
+    }

@@ -1,0 +1,93 @@
+"""One verb at work: it reads the registry, writes its results, and leaves nothing open."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import cached_property, wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+import typer
+
+from registry.cli import exits, output
+from registry.cli.options import Options, shared_options
+
+if TYPE_CHECKING:
+    from registry import Registry
+
+__all__ = ["Session", "in_session"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Session:
+    """One verb at work. The registry is opened when first used, and closed whatever happens."""
+
+    def __init__(self, context: typer.Context, options: Options) -> None:
+        self.context = context
+        self.json = options.json
+        self.cache_dir = options.cache_dir
+        self.failed = False
+        self._open = ExitStack()
+
+    @cached_property
+    def registry(self) -> Registry:
+        from registry import Registry
+
+        return self._open.enter_context(Registry(self.cache_dir))
+
+    def write(self, document: object, lines: Iterable[str]) -> None:
+        """Write the one result."""
+        output.write(document, lines, as_json=self.json)
+
+    def write_list(
+        self,
+        items: Iterable[T],
+        columns: Sequence[output.Column],
+        row: Callable[[T], Sequence[str]],
+    ) -> None:
+        """Write the results, each as it comes."""
+        output.write_list(items, columns, row, as_json=self.json)
+
+    def note(self, text: str) -> None:
+        """Tell people something beside the result; programs asked for the result only."""
+        if not self.json:
+            output.say(output.visible(text))
+
+    def complain(self, error: Exception, *, about: str = "") -> None:
+        """Report an error, go on with the rest, and fail at the end."""
+        exits.complain(error, about=about, as_json=self.json)
+        self.failed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, traceback)
+        if self.failed and error is None:
+            raise typer.Exit(exits.FAILED)
+
+
+def in_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Make a verb a command: give it the shared options, and its `Session` in their place."""
+
+    @wraps(verb)
+    def command(context: typer.Context, *, cache: str | None, json: bool, **arguments: Any) -> None:
+        shared_options(context, cache=cache, json=json)
+        with Session(context, context.ensure_object(Options)) as session:
+            verb(session, **arguments)  # type: ignore[call-arg]
+
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+    context, *shared = inspect.signature(shared_options, eval_str=True).parameters.values()
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [context, *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own), *shared]
+    )
+    return command

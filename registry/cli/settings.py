@@ -1,0 +1,101 @@
+"""The settings stored with the cache, which all its hosts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.session import Session, in_session
+from registry.cli.units import exact_size, exact_span, parse_size, parse_span
+from registry.errors import InvalidSetting
+
+__all__ = ["app"]
+
+app = typer.Typer(invoke_without_command=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `registry config` lists it.")]
+
+
+def _parse_count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ValueError(f"{text[:40]!r} is no number; write it in digits, as in 5")
+    return int(text)
+
+
+def _parse_hard_limit(text: str) -> int | None:
+    return None if text == "none" else parse_size(text)
+
+
+# How each setting is read; those that are not here are durations.
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "cache_limit": parse_size,
+    "hard_limit": _parse_hard_limit,
+    "max_retries": _parse_count,
+}
+
+
+@app.callback()
+@in_session
+def config(session: Session) -> None:
+    """List, get or set what all hosts of this cache share."""
+    if session.context.invoked_subcommand is None:
+        settings = _settings(session)
+        session.write(settings, (f"{name:<16} {_text(name, settings)}" for name in settings))
+
+
+@app.command()
+@in_session
+def get(session: Session, name: Name) -> None:
+    """Print one setting."""
+    _write(session, name)
+
+
+@app.command("set")
+@in_session
+def set_(
+    session: Session,
+    name: Name,
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="As in 5GiB, 12h or 5; `none` for no hard_limit.")
+    ],
+) -> None:
+    """Change one setting, for all hosts of this cache."""
+    _known(name, _settings(session))
+    try:
+        parsed = _PARSERS.get(name, parse_span)(value)
+    except ValueError as error:
+        raise InvalidSetting(f"{name}: {error}") from None
+    session.registry.configure(**{name: parsed})
+    _write(session, name)
+
+
+def _write(session: Session, name: str) -> None:
+    settings = _settings(session)
+    session.write({name: _known(name, settings)}, [_text(name, settings)])
+
+
+def _settings(session: Session) -> dict[str, Any]:
+    return asdict(session.registry.settings())
+
+
+def _known(name: str, settings: dict[str, Any]) -> Any:
+    if name not in settings:
+        raise InvalidSetting(f"there is no setting {name[:40]!r}; there is {', '.join(settings)}")
+    return settings[name]
+
+
+def _text(name: str, settings: dict[str, Any]) -> str:
+    """Write a setting so that `config set` would take it back."""
+    match settings[name]:
+        case None:
+            return "none"
+        case timedelta() as span:
+            return exact_span(span)
+        case size if name.endswith("limit"):
+            return exact_size(size)
+        case number:
+            return str(number)

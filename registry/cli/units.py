@@ -1,0 +1,113 @@
+"""Sizes and durations as people write them, and as they like to read them.
+
+Two forms are written: the exact one ("10GiB", "1d12h"), which reads back as what it was, and the
+near one ("2.4 MiB", "3h ago"), for tables. Reading is exact: no float is involved.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+__all__ = [
+    "exact_size",
+    "exact_span",
+    "near_age",
+    "near_size",
+    "near_span",
+    "parse_size",
+    "parse_span",
+]
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_BYTES = {name.lower(): 1024**power for power, name in enumerate(_BINARY)} | {
+    name.lower(): 1000**power for power, name in enumerate(_DECIMAL)
+}
+# No single letters: whether 5G means 10^9 or 2^30 is a guess that deletes files.
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-z]*)", re.IGNORECASE)
+_SIZE_FORMS = "write it as 5GiB, 500MB, 1.5 GiB or a whole number of bytes"
+
+_UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "us": timedelta(microseconds=1),
+}
+_SPAN = re.compile(r"\s*".join(rf"(?:([0-9]{{1,15}}){unit})?" for unit in _UNITS), re.IGNORECASE)
+_SPAN_FORMS = "write it as 12h, 90m, 1d12h, 30s or 0"
+
+
+def parse_size(text: str) -> int:
+    """Read a size; bytes, a fraction of a byte dropped. Raises `ValueError` with the forms."""
+    match = _SIZE.fullmatch(text.strip())
+    unit = match and _BYTES.get(match[2].lower() or "b")
+    if not match or not unit:
+        raise ValueError(f"{text[:40]!r} is no size; {_SIZE_FORMS}")
+    return int(Fraction(match[1]) * unit)
+
+
+def parse_span(text: str) -> timedelta:
+    """Read a duration. Raises `ValueError` with the forms it may have."""
+    text = text.strip()
+    match = _SPAN.fullmatch("0s" if text == "0" else text)
+    if not text or not match:
+        raise ValueError(f"{text[:40]!r} is no duration; {_SPAN_FORMS}")
+    counts = zip(match.groups("0"), _UNITS.values(), strict=True)
+    try:
+        return sum((int(count) * unit for count, unit in counts), timedelta(0))
+    except OverflowError:
+        raise ValueError(f"{text[:40]!r} is longer than any clock can say; {_SPAN_FORMS}") from None
+
+
+def exact_size(size: int) -> str:
+    """Write a size so that `parse_size` reads back the same number of bytes."""
+    power = 0
+    while size and size % 1024 == 0 and power + 1 < len(_BINARY):
+        size //= 1024
+        power += 1
+    return f"{size}{_BINARY[power]}"
+
+
+def exact_span(span: timedelta) -> str:
+    """Write a duration so that `parse_span` reads back the same."""
+    parts = []
+    for name, unit in _UNITS.items():
+        count, span = divmod(span, unit)
+        if count:
+            parts.append(f"{count}{name}")
+    return "".join(parts) or "0"
+
+
+def near_size(size: int) -> str:
+    """Write a size in about three digits: "2.4 MiB"."""
+    if size < 1024:
+        return f"{size} B"
+    number, power = float(size), 0
+    while number >= 1023.95 and power + 1 < len(_BINARY):  # 1023.95 would be written 1024.0
+        number /= 1024
+        power += 1
+    return f"{number:.1f} {_BINARY[power]}"
+
+
+def near_span(seconds: float) -> str:
+    """Write how long something took: "0.3 ms", "12 ms", "3.4 s", "2m5s"."""
+    # Each bound is where the next number would be written with a digit too many.
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    return exact_span(timedelta(seconds=round(seconds)))
+
+
+def near_age(then: datetime, now: datetime) -> str:
+    """Write how long ago something was, or how long it is until then: "3h ago", "in 15m"."""
+    size = abs(now - then)
+    unit = next((name for name in "dhms" if size >= _UNITS[name]), "s")
+    span = f"{size // _UNITS[unit]}{unit}"
+    return f"in {span}" if then > now else f"{span} ago"

@@ -1,0 +1,99 @@
+"""The cache as a whole: how full it is, what pruning takes, whether all is in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli import exits
+from registry.cli.artifacts import COLUMNS, row
+from registry.cli.options import reading
+from registry.cli.output import visible
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_size, parse_size, parse_span
+
+if TYPE_CHECKING:
+    from registry import CheckReport, Stats
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+_PROBLEM = ("kind", "subject", "message")
+
+
+@app.command()
+@in_session
+def stats(session: Session) -> None:
+    """Tell how much the cache holds, and what its limit is."""
+    figures = session.registry.stats()
+    session.write(figures, _figures(figures))
+
+
+@app.command()
+@in_session
+def prune(
+    session: Session,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            parser=reading(parse_size), metavar="SIZE", help="Keep at most this, as in 5GiB."
+        ),
+    ] = None,
+    min_stale: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=reading(parse_span),
+            metavar="TIME",
+            help="Keep what was needed within this time, as in 12h, 1d12h or 0.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+) -> None:
+    """Delete what was needed longest ago, down to the limit."""
+    pruned = session.registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
+    session.write_list(pruned, COLUMNS, row)
+    freed = near_size(sum(artifact.size or 0 for artifact in pruned))
+    session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
+
+
+@app.command()
+@in_session
+def check(
+    session: Session,
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Also read every file and compare it.")
+    ] = False,
+) -> None:
+    """Compare the database and the files.
+
+    The exit code is 1 if something is wrong, repaired or not.
+    """
+    report = session.registry.check(repair=repair, checksums=checksums)
+    problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in report.problems]
+    document = {"ok": report.ok, "repaired": report.repaired, "problems": problems}
+    session.write(document, _findings(report))
+    if not report.ok:
+        raise typer.Exit(exits.FAILED)
+
+
+def _figures(figures: Stats) -> Iterator[str]:
+    held, limit = figures.prepared_bytes, figures.cache_limit
+    share = f"{near_size(held)} of {near_size(limit)}"
+    yield f"prepared   {figures.prepared_count}, {share}"
+    yield f"preparing  {figures.preparing_count}"
+    yield f"failed     {figures.failed_count}"
+    if figures.over_limit:
+        yield f"over the limit by {near_size(held - limit)}: the rest was needed too recently"
+
+
+def _findings(report: CheckReport) -> Iterator[str]:
+    for kind, subject, message in report.problems:
+        yield visible(f"{kind}: {subject}")
+        yield visible(f"    {message}")
+    if report.ok:
+        yield "all is in order"

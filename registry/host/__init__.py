@@ -1,0 +1,40 @@
+"""Preparations and executions in worker processes that can be killed."""
+
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import (
+    ExecutionError,
+    InternalError,
+    InvalidCandidate,
+    NotPrepared,
+    PossiblyInvalid,
+)
+from registry.host.policy import Fifo, Policy, Shares
+from registry.host.priority import ExecutionKind, Priority
+
+if TYPE_CHECKING:
+    from registry.host.host import Host
+
+# Every worker imports this module, so it imports nothing that a worker does without.
+__all__ = [
+    "ExecutionError",
+    "ExecutionKind",
+    "Fifo",
+    "Host",
+    "InternalError",
+    "InvalidCandidate",
+    "NotPrepared",
+    "Policy",
+    "PossiblyInvalid",
+    "Priority",
+    "Shares",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the host when it is first asked for; a worker never does."""
+    if name == "Host":
+        from registry.host.host import Host
+
+        return Host
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,80 @@
+"""A backend: the compiler and the runtime that a host works with.
+
+A backend is a module, named by its import path, with three functions:
+
+`identity(params)`
+    runs in threads of the host and says what an artifact depends on besides its code: the
+    backend's name and version, the target, and those parameters that alter the artifact. No
+    others: a parameter without meaning must not prepare anything again.
+`prepare(code, params)`
+    runs in a worker and returns the artifact's bytes. `PrepareError(message, kind=...,
+    deterministic=...)` says how it failed; any other exception is a "job_error", which is
+    remembered as deterministic, but for `MemoryError` ("out_of_memory") and `OSError` ("io_err",
+    which may be tried again).
+`execute(path, request)`
+    runs in a worker. `path` is the artifact's file, to be read and not to be changed. It returns
+    whatever msgpack can say. `InvalidCandidate` says that the code refuses the request;
+    `PossiblyInvalid(kind="corrupted_artifact")` that the artifact cannot be used.
+
+And two more, if it wants them:
+
+`check_code(code, limit)`
+    runs in a thread of the host, before anything is claimed, and raises `CodeTooLarge` for code
+    that has, or decompresses to, more than `limit` bytes. A backend that has it is handed the
+    limit as the parameter "code_limit" too. Without it, the code is measured as it is.
+`preload()`
+    runs once in each worker, and imports what `prepare` and `execute` would import each time.
+
+`prepare` and `execute` run in a fresh process each time, forked from a worker that has imported
+the module: what is loaded then is loaded once, and what a job changes is forgotten with it. So
+importing must start no thread, and the functions need nothing of the environment: in a worker
+there is none but TMPDIR, the working directory, which is emptied after each job. Standard input is
+empty, and what is printed is kept only for the last words of a job that dies.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+__all__ = ["Backend", "import_path", "load"]
+
+
+class Backend(Protocol):
+    """What a backend's module looks like."""
+
+    def identity(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Say what an artifact depends on besides its code."""
+
+    def prepare(self, code: bytes, params: Mapping[str, Any]) -> bytes:
+        """Compile the code."""
+
+    def execute(self, path: Path, request: Any) -> Any:
+        """Run the artifact."""
+
+
+def load(path: str) -> Backend:
+    """Import a backend by its path; raises `ImportError`, `TypeError`, or what the module does."""
+    module = importlib.import_module(path)
+    missing = [
+        name
+        for name in ("identity", "prepare", "execute")
+        if not callable(getattr(module, name, None))
+    ]
+    if missing:
+        raise TypeError(f"{path} is no backend: it has no function {' and no '.join(missing)}")
+    return cast(Backend, module)
+
+
+def import_path(backend: str | ModuleType) -> str:
+    """Name a backend so that a worker can import it."""
+    if isinstance(backend, str):
+        return backend
+    if not isinstance(backend, ModuleType):
+        raise TypeError(f"a backend is a module or its import path, not {type(backend).__name__}")
+    if backend.__name__ == "__main__":
+        raise TypeError("__main__ cannot be a backend: workers could not import it; use a module")
+    return backend.__name__

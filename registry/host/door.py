@@ -1,0 +1,47 @@
+"""The requests of a host: who came before it stopped, and has no answer yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from registry.errors import HandleClosed
+
+__all__ = ["Door", "stopped"]
+
+
+class Door:
+    """Let requests in until it is shut, and tell when the last of them has left."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._shut = False
+        self._left = asyncio.Event()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be inside for the length of a request; raises `HandleClosed` once shut."""
+        if self._shut:
+            raise stopped()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            self._left.set()
+
+    def shut(self) -> None:
+        """Let nobody in any more."""
+        self._shut = True
+
+    async def emptied(self) -> None:
+        """Wait until nobody is inside."""
+        while self._inside:
+            self._left.clear()
+            await self._left.wait()
+
+
+def stopped() -> HandleClosed:
+    """Tell somebody that this host answers no more."""
+    return HandleClosed("the host was stopped; start a new one")

@@ -1,0 +1,298 @@
+"""The host: precheck, heads-up, execute, over a shared registry and workers of its own.
+
+What each verb does, by the state that the artifact is in:
+
+            unknown              preparing        prepared           failed
+precheck    prepare (normal,     join             bump, answer       the stored error; never
+            strict time-out)                                         tried again
+heads_up    prepare (normal)     nothing          bump               prepare, if it may be retried
+execute     prepare (its own     park until it    file there: bump,  retried if it may be, else the
+            priority), park      is prepared      execute; gone:     stored error
+                                                  prepare, park
+
+"Preparing" means by anybody: another task, another host, another process; to join it is to wait
+for its row. An execution whose requester goes away is not begun, or is killed if it runs; the
+preparation that it parked on goes on, for others may want it.
+
+A damaged or missing artifact met at execution is removed first, then prepared again, once, before
+anything is raised: so whoever asks again does not meet it again.
+
+All that is wrong with what is asked for (a request that cannot be sent, parameters that cannot,
+limits of nothing) is raised before anything is claimed; it is the asker's failure, not the code's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from types import MappingProxyType, ModuleType, TracebackType
+from typing import Any, Self
+
+from registry.aio import AsyncRegistry
+from registry.artifact import Artifact, ArtifactId, State
+from registry.config import as_amount, as_span
+from registry.errors import (
+    CodeTooLarge,
+    InternalError,
+    InvalidSetting,
+    NotPrepared,
+    PossiblyInvalid,
+    PreparationFailed,
+    RegistryError,
+    UnknownArtifact,
+)
+from registry.host import backend as backends
+from registry.host.door import Door
+from registry.host.execute_pool import EXECUTION_TIMEOUT, ExecutePool
+from registry.host.execute_queue import EXECUTE_WORKERS
+from registry.host.folder import remove
+from registry.host.kinds import TRANSIENT, Kind
+from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
+from registry.host.messages import Task
+from registry.host.policy import Policy
+from registry.host.preparations import Preparations, Wanted
+from registry.host.prepare_pool import PreparePool
+from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
+from registry.host.priority import ExecutionKind, Priority
+from registry.host.unbroken import unbroken
+from registry.verbs.preparing import failure
+from registry.verbs.words import ABANDONED, as_label
+
+__all__ = ["Host"]
+
+_log = logging.getLogger(__name__)
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+CLEANUP_INTERVAL = timedelta(hours=1)
+# Bytes, decompressed: the original's limit for validation code.
+CODE_LIMIT = 12 * 1024**2
+# An artifact pruned between its need and its execution is prepared again; more often than this in
+# one execution, the cache is far too small.
+TRIES = 3
+
+
+class Host:
+    """Prepare and execute artifacts in worker processes, sharing what is prepared.
+
+    `backend` is a module or its import path. `precheck_timeout` and `prepare_timeout` are CPU
+    time; `memory_limit` (bytes) bounds each job, `code_limit` (bytes) code that is to be prepared,
+    once decompressed. Use it as an async context manager; it belongs to the loop of its registry,
+    and must be stopped before that is closed. Several hosts may share one registry.
+    """
+
+    def __init__(
+        self,
+        registry: AsyncRegistry,
+        backend: str | ModuleType,
+        *,
+        prepare_workers: int = PREPARE_WORKERS,
+        prepare_workers_hard: int = PREPARE_WORKERS_HARD,
+        execute_workers: int = EXECUTE_WORKERS,
+        policy: Policy | None = None,
+        cleanup_interval: timedelta = CLEANUP_INTERVAL,
+        precheck_timeout: timedelta = PRECHECK_TIMEOUT,
+        prepare_timeout: timedelta = LENIENT_TIMEOUT,
+        memory_limit: int | None = None,
+        code_limit: int = CODE_LIMIT,
+    ) -> None:
+        name = backends.import_path(backend)
+        self._backend = backends.load(name)
+        self._registry = registry
+        self._precheck_limits = Limits.of(precheck_timeout, memory_limit)
+        self._prepare_limits = Limits.of(prepare_timeout, memory_limit)
+        self._cleanup_interval = _as_interval(cleanup_interval)
+        self._memory_limit = memory_limit
+        self._code_limit = as_amount("code_limit", code_limit)
+        self._folder = registry.workers_folder / secrets.token_hex(4)
+        self._pool = PreparePool(
+            name,
+            self._folder / "prepare",
+            workers=prepare_workers,
+            workers_hard=prepare_workers_hard,
+        )
+        self._executions = ExecutePool(
+            name, self._folder / "execute", workers=execute_workers, policy=policy
+        )
+        self._preparations = Preparations(registry, self._pool, self._check_code)
+        self._door = Door()
+        self._pulse: asyncio.Task[None] | None = None
+
+    async def precheck(
+        self, code: bytes, params: Mapping[str, Any] = _NO_PARAMS, *, label: str | None = None
+    ) -> Artifact:
+        """Answer the prepared artifact; raises `PreparationFailed`, `CodeTooLarge`.
+
+        A failure that is known is raised as it is stored, and never tried again by this verb.
+        """
+        with self._door.enter():
+            wanted = await self._wanted(code, params, self._precheck_limits, label=label)
+            if wanted.id not in self._preparations:
+                known = await self._registry.get(wanted.id)
+                if known is not None and known.state is State.FAILED:
+                    raise failure(known)
+            return await self._prepared(wanted)
+
+    async def heads_up(self, wanted: Iterable[tuple[bytes, Mapping[str, Any]]]) -> None:
+        """Say what will be needed soon: bump it, or begin to prepare it; answers at once.
+
+        What cannot be prepared is logged, and answered to whoever asks for it.
+        """
+        with self._door.enter():
+            for code, params in wanted:
+                soon = await self._wanted(code, params, self._prepare_limits)
+                if soon.id in self._preparations or await self._registry.need(soon.id):
+                    continue
+                self._preparations.start(soon).add_done_callback(_warn_if_too_large)
+
+    async def execute(
+        self,
+        code: bytes,
+        params: Mapping[str, Any],
+        request: Any,
+        *,
+        priority: Priority = Priority.NORMAL,
+        kind: ExecutionKind = ExecutionKind.BACKING,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+    ) -> Any:
+        """Answer what the backend's `execute` returns, preparing the artifact first if need be.
+
+        `timeout` is CPU time, by default what the kind allows (2 s or 12 s); `request` and result
+        are what msgpack can say. Raises `InvalidCandidate`, `PossiblyInvalid`, `InternalError`;
+        `PreparationFailed` for code that cannot be prepared (an `InternalError` too where that
+        may pass); `CodeTooLarge`; `HandleClosed` once stopped.
+        """
+        with self._door.enter():
+            cpu_limit = EXECUTION_TIMEOUT[kind] if timeout is None else timeout
+            task = Task.execute(request, Limits.of(cpu_limit, self._memory_limit))
+            wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
+            return await self._execute(wanted, task, kind)
+
+    async def stop(self, *, drain: bool = False) -> None:
+        """Stop: with `drain`, answer what was asked for first; then kill the workers.
+
+        What is not answered raises `HandleClosed`; its claims are released without a failure.
+        Cancelled, it stops all the same.
+        """
+        self._door.shut()
+        try:
+            if drain:
+                await self._door.emptied()
+                await self._preparations.drain()
+        finally:
+            await unbroken(self._end())
+
+    async def _end(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.wait([self._pulse])
+        await self._preparations.stop()
+        await self._pool.stop()
+        await self._executions.stop()
+        await self._door.emptied()
+        with suppress(OSError):  # then it goes with the registry's handle
+            await asyncio.to_thread(remove, self._folder)
+
+    async def __aenter__(self) -> Self:
+        self._pulse = asyncio.create_task(self._clean_up())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _wanted(
+        self,
+        code: bytes,
+        params: Mapping[str, Any],
+        limits: Limits,
+        priority: Priority = Priority.NORMAL,
+        label: str | None = None,
+    ) -> Wanted:
+        if not isinstance(code, bytes):  # what can be changed has no hash that stays true
+            raise TypeError(f"code is bytes, not {type(code).__name__}")
+        artifact_id = await asyncio.to_thread(self._name, code, params)
+        if hasattr(self._backend, "check_code"):
+            params = {"code_limit": self._code_limit, **params}
+        task = Task.prepare(code, params, limits)
+        return Wanted(artifact_id, task, priority, as_label(label))
+
+    def _name(self, code: bytes, params: Mapping[str, Any]) -> ArtifactId:
+        return ArtifactId.of(code, self._backend.identity(params))
+
+    def _check_code(self, code: bytes) -> None:
+        check_code = getattr(self._backend, "check_code", _check_size)
+        check_code(code, self._code_limit)
+
+    async def _prepared(self, wanted: Wanted) -> Artifact:
+        if wanted.id not in self._preparations:
+            ready = await self._registry.need(wanted.id)
+            if ready is not None:
+                return ready
+        return await self._preparations.join(wanted)
+
+    async def _ready(self, wanted: Wanted) -> Artifact:
+        try:
+            return await self._prepared(wanted)
+        except PreparationFailed as error:
+            if error.artifact is None or not _may_pass(error.artifact):
+                raise
+            raise NotPrepared(error) from error
+
+    async def _execute(self, wanted: Wanted, task: Task, kind: ExecutionKind) -> Any:
+        mended = False
+        for _ in range(TRIES):
+            artifact = await self._ready(wanted)
+            assert artifact.path is not None
+            try:
+                executed = await self._executions.run(
+                    artifact.path, task, kind=kind, environment=wanted.id.prep_hash
+                )
+            except UnknownArtifact:  # pruned just now
+                continue
+            except PossiblyInvalid as error:
+                if error.kind != Kind.CORRUPTED_ARTIFACT:
+                    raise
+                await self._registry.reject(artifact)
+                if mended:
+                    raise
+                mended = True
+            else:
+                return executed.result
+        raise InternalError(f"{wanted.id.short} went {TRIES} times before it could be executed")
+
+    async def _clean_up(self) -> None:
+        while True:
+            await asyncio.sleep(self._cleanup_interval.total_seconds())
+            try:
+                await self._registry.prune()
+            except (RegistryError, OSError) as error:
+                _log.warning("could not clean up, trying again at the next pulse: %s", error)
+
+
+def _as_interval(value: timedelta) -> timedelta:
+    if not as_span("cleanup_interval", value):
+        raise InvalidSetting("cleanup_interval is 0, which would clean up all the time")
+    return value
+
+
+def _check_size(code: bytes, limit: int) -> None:
+    if len(code) > limit:
+        raise CodeTooLarge(f"the code has {len(code)} bytes; {limit} is the limit")
+
+
+def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:
+    if not preparation.cancelled() and isinstance(preparation.exception(), CodeTooLarge):
+        _log.warning("heads-up: %s", preparation.exception())
+
+
+def _may_pass(artifact: Artifact) -> bool:
+    # If so, the failure says nothing about the candidate.
+    return artifact.retry_at is not None or artifact.error_kind in TRANSIENT | ABANDONED

@@ -1,0 +1,103 @@
+"""What a job may use, and how a job process is held to it.
+
+Time is counted twice. **CPU time**, of all threads and finished children, is the limit proper: it
+hardly depends on how busy the machine is. The worker looks at it while the job runs and again at
+its end; the kernel's RLIMIT_CPU, in whole seconds, stands behind it. **Wall-clock time**, a
+multiple, bounds what uses no CPU: a job that sleeps, or is stopped.
+
+Memory is bounded by RLIMIT_DATA: all that the process may write to and shares with nobody.
+RLIMIT_AS would count reservations too, and a WebAssembly runtime reserves gigabytes of addresses
+that it never touches. Files, of which some are nothing but memory, can grow as large as that, each.
+
+NOT bounded: memory shared between processes, the number of processes, the disk, and the CPU time
+of a child while it runs, beyond RLIMIT_CPU for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+from dataclasses import dataclass
+from datetime import timedelta
+
+from registry.config import as_amount, as_span
+from registry.errors import InvalidSetting
+
+__all__ = [
+    "APPROVAL_TIMEOUT",
+    "BACKING_TIMEOUT",
+    "LENIENT_TIMEOUT",
+    "PRECHECK_TIMEOUT",
+    "WALL_FACTOR",
+    "Limits",
+]
+
+# CPU time. A precheck decides whether code is admitted, so it is strict; code once admitted must
+# be prepared even on a machine six times slower.
+PRECHECK_TIMEOUT = timedelta(seconds=60)
+LENIENT_TIMEOUT = timedelta(seconds=360)
+# Backing must be in time for the next block; whoever only checks it may take six times as long.
+BACKING_TIMEOUT = timedelta(seconds=2)
+APPROVAL_TIMEOUT = timedelta(seconds=12)
+# A fully loaded machine gives a process perhaps a quarter of a core.
+WALL_FACTOR = 4
+# The worker ends a job this much before the host would end the worker: an eighth of the CPU
+# limit, and never more than half a second. It is the time for killing, clearing up and answering.
+ANSWER_ROOM = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """CPU time in seconds, and memory in bytes or None for no limit."""
+
+    cpu: float
+    memory: int | None = None
+
+    @classmethod
+    def of(cls, cpu_limit: timedelta, memory_limit: int | None) -> Limits:
+        """Check the limits that a caller gave; zero is an `InvalidSetting`."""
+        cpu = as_span("cpu_limit", cpu_limit).total_seconds()
+        if memory_limit is not None:
+            as_amount("memory_limit", memory_limit)
+        if cpu == 0 or memory_limit == 0:
+            raise InvalidSetting("a job with no time or no memory cannot run; give it some")
+        return cls(cpu, memory_limit)
+
+    @property
+    def wall(self) -> float:
+        """How long the host waits for the worker's answer, in seconds."""
+        return WALL_FACTOR * self.cpu
+
+    @property
+    def patience(self) -> float:
+        """How long the worker lets the job run, in seconds; a little less."""
+        return self.wall - self._answer_room
+
+    @property
+    def spans(self) -> tuple[float, float]:
+        """How long the host waits, in two parts, of which the second is short."""
+        short = self._answer_room / 2
+        return self.wall - short, short
+
+    @property
+    def _answer_room(self) -> float:
+        return min(ANSWER_ROOM, self.cpu / 8)
+
+    def impose(self) -> None:
+        """Hold this very process, and all that it starts, to the limits."""
+        _bound(resource.RLIMIT_CPU, math.ceil(self.cpu) + 1)
+        _bound(resource.RLIMIT_CORE, 0)
+        if self.memory is not None:
+            _bound(resource.RLIMIT_DATA, self.memory)
+            _bound(resource.RLIMIT_FSIZE, self.memory)
+        # When the machine runs out of memory, it is this process that the kernel should take.
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+
+
+def _bound(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    if hard != resource.RLIM_INFINITY:  # a limit that we run under ourselves cannot be raised
+        most = min(most, hard)
+    resource.setrlimit(what, (most, most))

@@ -1,0 +1,141 @@
+"""The preparations of one host: at most one for each artifact, however many ask for it.
+
+A preparation is `get_or_prepare` with a worker for its `prepare`. So it joins whoever prepares the
+artifact already, in whichever process, and claims it where nobody does. Whoever asks here meanwhile
+awaits the same task; one who goes away takes nothing from the others.
+
+A claim is held for as long as the workers may take, and extended for as long as this host's loop
+runs, since a job may wait in the queue for longer than it may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from registry.aio import AsyncRegistry
+from registry.artifact import Artifact, ArtifactId
+from registry.errors import ClaimLost, RegistryError
+from registry.host.door import stopped
+from registry.host.messages import Task
+from registry.host.prepare_pool import PreparePool
+from registry.host.priority import Priority
+from registry.verbs.handle import Lease
+
+__all__ = ["Preparations", "Wanted"]
+
+_log = logging.getLogger(__name__)
+# What starting a worker, reading its answer and publishing may add to a job's own time.
+ROOM = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An artifact that somebody wants: how it is made, how urgently, what people call it."""
+
+    id: ArtifactId
+    task: Task
+    priority: Priority = Priority.NORMAL
+    label: str | None = None
+
+
+class Preparations:
+    """What is being prepared for this host, by its own workers or by another's.
+
+    `check_code` is called in a thread before anything is claimed, and raises what it refuses.
+    """
+
+    def __init__(
+        self, registry: AsyncRegistry, pool: PreparePool, check_code: Callable[[bytes], None]
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._check_code = check_code
+        self._running: dict[ArtifactId, asyncio.Task[Artifact]] = {}
+        self._stopped = False
+
+    def __contains__(self, id: ArtifactId) -> bool:
+        return id in self._running
+
+    async def join(self, wanted: Wanted) -> Artifact:
+        """Answer the prepared artifact; raises `PreparationFailed`, `CodeTooLarge`.
+
+        And `HandleClosed`, when this host is stopped.
+        """
+        running = self.start(wanted)
+        await asyncio.wait([running])
+        if running.cancelled():
+            raise stopped()
+        return running.result()
+
+    def start(self, wanted: Wanted) -> asyncio.Task[Artifact]:
+        """Begin a preparation, unless it runs already; nobody need await it."""
+        if self._stopped:
+            raise stopped()
+        running = self._running.get(wanted.id)
+        if running is None:
+            running = asyncio.create_task(self._prepare(wanted))
+            self._running[wanted.id] = running
+            running.add_done_callback(lambda task: self._ended(wanted.id, task))
+        return running
+
+    async def drain(self) -> None:
+        """Wait until nothing is being prepared."""
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def stop(self) -> None:
+        """Cancel what runs, which releases its claims without a failure."""
+        self._stopped = True
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _prepare(self, wanted: Wanted) -> Artifact:
+        await asyncio.to_thread(self._check_code, wanted.task.payload)
+        held = timedelta(seconds=wanted.task.limits.wall) + ROOM
+        leases: list[Lease] = []
+        files: list[Path] = []
+
+        async def in_a_worker() -> Path:
+            extending = asyncio.create_task(self._extend(leases[-1], held))
+            try:
+                prepared = await self._pool.run(wanted.id, wanted.task, priority=wanted.priority)
+            finally:
+                extending.cancel()
+                await asyncio.wait([extending])
+            files.append(prepared.path)
+            return prepared.path
+
+        try:
+            return await self._registry.prepare_under_claim(
+                wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
+            )
+        finally:
+            for file in files:  # published by then, which took it away; or refused
+                file.unlink(missing_ok=True)
+
+    async def _extend(self, lease: Lease, held: timedelta) -> None:
+        while True:
+            await asyncio.sleep(held.total_seconds() / 3)
+            try:
+                await self._registry.extend_lease(lease, held)
+            except ClaimLost:
+                _log.warning("the claim of %s was lost while it waited or ran", lease.id.short)
+                return
+            except RegistryError as error:  # there are two more times before the deadline
+                _log.warning("the claim of %s could not be extended: %s", lease.id.short, error)
+
+    def _ended(self, id: ArtifactId, task: asyncio.Task[Artifact]) -> None:
+        del self._running[id]
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, RegistryError):
+            _log.info("%s", error)
+        else:  # a mistake; and nobody need have awaited it
+            _log.error("preparing %s: %r", id.short, error, exc_info=error)

@@ -1,0 +1,158 @@
+"""Preparations: the prepare queue's decisions, carried out by workers that compile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from registry.artifact import ArtifactId
+from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
+from registry.host.crew import Crew
+from registry.host.job import PREPARED
+from registry.host.kinds import Kind
+from registry.host.limits import LENIENT_TIMEOUT, Limits
+from registry.host.messages import Reply, Task
+from registry.host.prepare_queue import (
+    PREPARE_WORKERS,
+    PREPARE_WORKERS_HARD,
+    Enqueue,
+    PrepareQueue,
+)
+from registry.host.priority import Priority
+from registry.host.worker import Worker, WorkerLost
+
+__all__ = ["PreparePool", "Prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An artifact's bytes in a file that is the caller's to move or remove.
+
+    `cpu_seconds` and `peak_memory` (bytes) are what the job used.
+    """
+
+    path: Path
+    cpu_seconds: float
+    peak_memory: int
+
+
+class PreparePool:
+    """Prepare code in worker processes that import `backend` and work within `folder`.
+
+    Up to `workers` at once, `workers_hard` when critical code waits. Workers are started when
+    first needed. It belongs to the event loop that it is first used in.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        folder: Path,
+        *,
+        workers: int = PREPARE_WORKERS,
+        workers_hard: int = PREPARE_WORKERS_HARD,
+    ) -> None:
+        queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
+        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder)
+        self._folder = folder
+        self._wanted: set[ArtifactId] = set()
+        self._names = count(1)
+
+    async def prepare(
+        self,
+        id: ArtifactId,
+        code: bytes,
+        params: Mapping[str, Any],
+        *,
+        priority: Priority = Priority.NORMAL,
+        cpu_limit: timedelta = LENIENT_TIMEOUT,
+        memory_limit: int | None = None,
+    ) -> Prepared:
+        """Prepare code, or raise `PrepareError` with the kind and whether it is deterministic.
+
+        `memory_limit` is bytes. Raises what `run` raises, and `InvalidParams` and `InvalidSetting`
+        for what cannot be asked for.
+        """
+        task = Task.prepare(code, params, Limits.of(cpu_limit, memory_limit))
+        return await self.run(id, task, priority=priority)
+
+    async def run(
+        self, id: ArtifactId, task: Task, *, priority: Priority = Priority.NORMAL
+    ) -> Prepared:
+        """Do a task of preparing; raises `PrepareError`, and `CodeTooLarge` where a backend does.
+
+        `ArtifactBusy` while the same id is being prepared here, `HandleClosed` when stopped.
+        Cancelled, it ends the job.
+        """
+        self._crew.refuse_if_stopped()
+        if id in self._wanted:
+            raise ArtifactBusy(f"{id.short} is being prepared by this pool already")
+        target = self._folder / f"{PREPARED}-{next(self._names)}"
+        self._wanted.add(id)
+        try:
+            return await self._run(id, _Preparation(task, target), priority)
+        except BaseException:
+            with suppress(OSError):  # mostly there is none; it is there if we were cancelled late
+                target.unlink()
+            raise
+        finally:
+            self._wanted.remove(id)
+
+    async def drain(self) -> None:
+        """Wait until everything asked for is answered."""
+        await self._crew.drain()
+
+    async def stop(self) -> None:
+        """Kill the workers; whatever is not answered yet raises `HandleClosed`."""
+        await self._crew.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _run(self, id: ArtifactId, job: _Preparation, priority: Priority) -> Prepared:
+        try:
+            prepared = await self._crew.run(id, job, Enqueue(id, priority))
+        except WorkerLost as error:
+            raise PrepareError(str(error), kind=Kind.IO_ERR, deterministic=False) from error
+        assert isinstance(prepared, Prepared)
+        return prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    task: Task
+    target: Path
+
+    async def perform(self, worker: Worker) -> Prepared:
+        reply = await worker.do(self.task)
+        if reply.kind is not None:
+            raise _failure(reply)
+        try:  # out of the worker's reach, before it is given something else to do
+            (worker.folder / PREPARED).rename(self.target)
+        except OSError as error:
+            raise PrepareError(
+                f"the artifact could not be taken from its worker: {error}",
+                kind=Kind.RENAME_TMP_FILE,
+                deterministic=False,
+            ) from error
+        return Prepared(self.target, reply.cpu_seconds, reply.peak_memory)
+
+
+def _failure(reply: Reply) -> RegistryError:
+    if reply.fault == CodeTooLarge.__name__:
+        return CodeTooLarge(reply.message)
+    kind = Kind.IO_ERR if reply.kind == Kind.WORKER_DIED else str(reply.kind)
+    return PrepareError(reply.message, kind=kind, deterministic=reply.deterministic)

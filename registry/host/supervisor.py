@@ -1,0 +1,118 @@
+"""The worker process: it imports the backend once, and then forks a job process for each task.
+
+It does nothing dangerous itself, so it survives what its jobs do, and after each job it kills
+whatever the job left running and empties its folder. It ends when the host hangs up, when the host
+dies, or when it could not clear up after a job, for the next one must not see what is there.
+
+Its state is plain: waiting for a task, or watching one job. See `messages` for what is said, and
+`process` for how nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from registry.host import wire
+from registry.host.backend import Backend, load
+from registry.host.folder import empty
+from registry.host.job import PREPARED, SCRATCH
+from registry.host.kinds import Kind
+from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
+from registry.host.process import (
+    adopt_orphans,
+    die_with_parent,
+    forgo_privileges,
+    reap_offspring,
+)
+from registry.host.running import HostGone, fork_job
+from registry.host.verdict import verdict
+
+__all__ = ["main"]
+
+
+def main(descriptor: int, host: int, backend: str) -> None:
+    """Work for the process `host`, over the socket `descriptor`, in the current directory."""
+    die_with_parent(host, signal.SIGTERM)
+    adopt_orphans()
+    forgo_privileges()
+    os.umask(0o077)
+    with socket.socket(fileno=descriptor) as peer, suppress(EOFError, OSError, HostGone):
+        try:
+            _work(peer, backend)
+        finally:
+            reap_offspring()
+
+
+def _work(peer: socket.socket, name: str) -> None:
+    _say(peer, UP)
+    _go_quiet()
+    try:
+        backend = load(name)
+        getattr(backend, "preload", _nothing)()
+    except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
+        _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
+        return
+    _hang_up_with_the_host(peer)
+    _say(peer, READY)
+    gc.freeze()  # what is here now is shared with every job, unless the collector touches it
+    folder = Path.cwd()
+    serving = True
+    while serving:
+        task = Task.from_wire(wire.receive(peer, TASK_LIMIT))
+        _say(peer, TAKEN)
+        reply = _do(task, backend, folder, peer)
+        serving = reply.kind not in FATAL
+        _say(peer, reply.to_wire())
+
+
+def _do(task: Task, backend: Backend, folder: Path, peer: socket.socket) -> Reply:
+    try:
+        (folder / PREPARED).unlink(missing_ok=True)
+        (folder / SCRATCH).mkdir(mode=0o700)
+    except OSError as error:
+        return Reply.failed(Kind.CREATE_TMP_FILE, f"there is no place for the job: {error}")
+    try:
+        running = fork_job(task, backend, folder, peer)
+    except OSError as error:
+        reap_offspring()
+        return Reply.failed(Kind.KERNEL, f"the job could not be started: {error}")
+    reply = verdict(running.watch(peer, task.limits), task.limits)
+    try:
+        empty(folder, keep=PREPARED)
+    except OSError as error:
+        return Reply.failed(Kind.CLEAR_WORKER_DIR, f"the job's folder would not empty: {error}")
+    return reply
+
+
+def _go_quiet() -> None:
+    # Until here an early death could explain itself in the file that stderr is; from here on it
+    # is said over the socket.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def _hang_up_with_the_host(peer: socket.socket) -> None:
+    # Somebody else may hold a copy of the host's end of the socket, so that its death alone would
+    # not be heard. And nothing is raised here, where it could interrupt the clearing up.
+    def hang_up(_signum: int, _frame: FrameType | None) -> None:
+        with suppress(OSError):
+            peer.shutdown(socket.SHUT_RDWR)
+
+    signal.signal(signal.SIGTERM, hang_up)
+
+
+def _nothing() -> None:
+    """Stand in for a function that a backend need not have."""
+
+
+def _say(peer: socket.socket, message: object) -> None:
+    peer.sendall(wire.frame(message))

@@ -1,0 +1,230 @@
+"""One worker process, seen from its host: spawned, given tasks one at a time, and buried.
+
+The process is told everything by its command line and its socket, and inherits nothing: no
+environment, no other descriptor, no standard stream, no terminal; only our import path, so that it
+finds what we found. It works in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from registry.host import wire
+from registry.host.folder import remove
+from registry.host.job import SCRATCH
+from registry.host.kinds import Kind
+from registry.host.messages import BROKEN, FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
+from registry.host.process import kill_offspring
+from registry.host.unbroken import unbroken
+
+__all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
+
+# Seconds. An interpreter starts in a tenth of one; a machine on which it takes three is better
+# left alone for a while.
+SPAWN_TIMEOUT = 3.0
+# Seconds. Importing a compiler can take its time on a cold disk, and would take it again.
+LOAD_TIMEOUT = 60.0
+
+_MAIN = """\
+import sys
+descriptor, host, backend, *sys.path = sys.argv[1:]
+from registry.host.supervisor import main
+main(int(descriptor), int(host), backend)
+"""
+# In the worker's folder until it is up: what it has to say if it does not come up.
+_STDERR = "stderr"
+_LAST_WORDS = 2000
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class SpawnFailed(Exception):
+    """The worker process did not come up; another one may."""
+
+
+class WorkerLost(Exception):
+    """The worker died before it received its task, which is as it was."""
+
+
+class Worker:
+    """A worker process; `alive` until it dies, cannot be trusted any more, or is buried.
+
+    `gone` is done as soon as the process is heard to have ended, be it idle.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, streams: _Streams, folder: Path
+    ) -> None:
+        self.folder = folder
+        self.alive = True
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._process = process
+        self._reader, self._writer = streams
+        self._heard: asyncio.Queue[object] = asyncio.Queue()
+        self._listener = asyncio.create_task(self._listen())
+        self._broken: str | None = None
+
+    @classmethod
+    async def spawn(cls, backend: str, folder: Path) -> Worker:
+        """Start a process that works in `folder`, which is made, and have it load the backend.
+
+        Raises `SpawnFailed` or `OSError`. A backend that cannot be loaded is no reason to: each
+        task will say so.
+        """
+        os.mkdir(folder, mode=0o700)
+        try:
+            process, streams = await _start(backend, folder)
+        except BaseException:
+            with suppress(OSError):
+                remove(folder)
+            raise
+        worker = cls(process, streams, folder)
+        try:
+            await worker._come_up()
+            await worker._load()
+        except BaseException:
+            await worker.bury()
+            raise
+        return worker
+
+    async def do(self, task: Task) -> Reply:
+        """Have a task done; raises `WorkerLost` if the worker died before it had all of it.
+
+        Answers within the wall-clock limit. Not to be called again before it has returned.
+        """
+        if self._broken is not None:
+            self.alive = False
+            return Reply.failed(Kind.RUNTIME_CONSTRUCTION, self._broken)
+        exchange = asyncio.create_task(self._exchange(task))
+        try:
+            # In two spans, for it may be our own event loop that is late: then the answer has
+            # come, and only wants a turn to be seen.
+            for span in task.limits.spans:
+                await asyncio.wait([exchange], timeout=span)
+            if not exchange.done():
+                self.kill()
+                return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
+        finally:
+            exchange.cancel()
+        reply = exchange.result()
+        if reply is None:
+            raise WorkerLost(f"worker {self._process.pid} died before it had its task")
+        return reply
+
+    def kill(self) -> None:
+        """End the process and whatever it started, at once."""
+        self.alive = False
+        mark = _mark(self.folder)
+        kill_offspring(self._process.pid, mark)
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        kill_offspring(self._process.pid, mark)
+
+    async def bury(self) -> None:
+        """Kill the process, wait for its end and remove its folder; safe to repeat.
+
+        A cancellation meanwhile is raised once that is done.
+        """
+        self.kill()
+        self._listener.cancel()
+        self._writer.close()
+        await unbroken(self._clear())
+
+    async def _exchange(self, task: Task) -> Reply | None:
+        taken = False
+        try:
+            self._writer.write(wire.frame(task.to_wire()))
+            await self._writer.drain()
+            taken = await self._hear() == TAKEN
+            reply = Reply.from_wire(await self._hear())
+        except (EOFError, OSError, ValueError):
+            self.kill()
+            died = Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
+            return died if taken else None
+        self.alive = reply.kind not in FATAL
+        return reply
+
+    async def _clear(self) -> None:
+        await self._process.wait()
+        with suppress(OSError):
+            await asyncio.to_thread(remove, self.folder)
+
+    async def _come_up(self) -> None:
+        try:
+            async with asyncio.timeout(SPAWN_TIMEOUT):
+                up = await self._hear() == UP
+        except (EOFError, TimeoutError):
+            up = False
+        words = self.folder / _STDERR
+        if not up:
+            said = words.read_text(errors="replace")[-_LAST_WORDS:].strip()
+            raise SpawnFailed(f"a worker did not come up; it said: {said or 'nothing'}")
+        words.unlink()
+
+    async def _load(self) -> None:
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT):
+                said = await self._hear()
+        except (EOFError, TimeoutError) as error:
+            said = [BROKEN, type(error).__name__]
+        match said:
+            case [_, reason]:
+                self._broken = f"the backend could not be loaded: {reason}"
+
+    async def _hear(self) -> object:
+        heard = await self._heard.get()
+        if isinstance(heard, Exception):
+            self._heard.put_nowait(heard)  # it will not say anything else
+            raise heard
+        return heard
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                self._heard.put_nowait(await wire.read(self._reader, REPLY_LIMIT))
+        except (EOFError, OSError, ValueError) as error:
+            self._heard.put_nowait(error)
+            self.gone.set_result(None)
+
+
+async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process, _Streams]:
+    with _last_words(folder) as words:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            streams = await asyncio.open_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-c", _MAIN),
+                    *(str(theirs.fileno()), str(os.getpid()), backend, *_import_path()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=words,
+                    stderr=words,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    cwd=folder,
+                    env=dict([_mark(folder).split("=", 1)]),
+                )
+            except BaseException:
+                streams[1].close()
+                raise
+    return process, streams
+
+
+def _last_words(folder: Path) -> IO[bytes]:
+    return open(folder / _STDERR, "xb")
+
+
+def _mark(folder: Path) -> str:
+    # All the environment that a worker and its jobs have; no other process has it.
+    return f"TMPDIR={folder / SCRATCH}"
+
+
+def _import_path() -> list[str]:
+    # The empty entry means the current directory: ours, not the worker's.
+    return [os.path.abspath(entry) for entry in sys.path]

@@ -1,0 +1,43 @@
+"""The WebAssembly backend: code compiled by wasmtime, kept as an artifact, loaded and run.
+
+A backend is three functions. `identity(params)` says what an artifact depends on besides its
+code, `prepare(code, params)` makes the artifact, and `execute(path, request)` runs it. None of
+them knows the registry:
+
+    id = wasm.artifact_id(code)
+    artifact = registry.get_or_prepare(id, lambda: wasm.prepare(code))
+    wasm.execute(artifact.path, {"invoke": "count_primes", "args": [1_000_000]})
+
+Parameters: `opt_level` ("none", "speed", "speed_and_size"; "speed" by default), and `code_limit`
+(bytes, 12 MiB by default), which is no part of the identity. What a request may ask for is said
+by `Request`. wasmtime and zstandard (the extra "wasm") are imported when they are first needed.
+
+What runs is confined by WebAssembly itself, and by a memory and a time limit if the request sets
+them. It is NOT confined against a fault in wasmtime, nor is compiling bounded in memory or time;
+and wasmtime's binding for Python ends the whole process where a function with v128 or garbage
+collected references in its type is invoked. Code of strangers belongs into a process of its own.
+"""
+
+from __future__ import annotations
+
+from registry.wasm.code import CODE_LIMIT, check_code
+from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
+from registry.wasm.preparing import artifact_id, identity, prepare
+from registry.wasm.program import Program, execute, load
+from registry.wasm.request import Request, Result
+
+__all__ = [
+    "CODE_LIMIT",
+    "ArtifactRejected",
+    "InvalidRequest",
+    "Program",
+    "Request",
+    "Result",
+    "Trap",
+    "artifact_id",
+    "check_code",
+    "execute",
+    "identity",
+    "load",
+    "prepare",
+]

@@ -1,0 +1,25 @@
+"""The packages of the extra "wasm", imported when they are first needed and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from registry.errors import RegistryError
+
+__all__ = ["extra"]
+
+_PACKAGES = frozenset({"wasmtime", "zstandard"})
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """Import inside this; raises `RegistryError` with what to install where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        raise RegistryError(
+            f"WebAssembly needs {error.name}, which is not installed; install registry[wasm]"
+        ) from None

@@ -1,0 +1,128 @@
+"""`ls` and `show`: what is there, for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from datetime import datetime
+
+from support.artifacts import failed, prepared
+from support.command import Command, Run
+
+from registry import Artifact, ArtifactId, Registry
+
+
+def test_a_new_cache_holds_nothing(command: Command) -> None:
+    assert command("ls", "--json").document == []
+    answer = command("ls")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+
+def test_the_members_of_an_artifact_are_its_fields_with_the_id_split(
+    command: Command, registry: Registry
+) -> None:
+    artifact = prepared(registry, "one")
+    (listed,) = command("ls", "--json").document
+    names = [field.name for field in dataclasses.fields(Artifact) if field.name != "id"]
+    assert list(listed) == ["code_hash", "prep_hash", *names]
+    assert ArtifactId(listed["code_hash"], listed["prep_hash"]) == artifact.id
+    assert (listed["state"], listed["path"]) == ("prepared", str(artifact.path))
+    assert listed["size"] == os.stat(listed["path"]).st_size == len(b"compiled")
+    assert listed["last_time_needed"].endswith("Z")
+    assert datetime.fromisoformat(listed["last_time_needed"]) == artifact.last_time_needed
+    assert listed["prepare_seconds"] == artifact.prepare_seconds
+
+
+def test_the_most_recently_needed_comes_first_and_the_failed_last(
+    run: Run, registry: Registry
+) -> None:
+    for name in ("first", "second", "third"):
+        prepared(registry, name)
+    failed(registry, "broken")
+    listed = run("ls", "--json").document
+    assert [item["label"] for item in listed] == ["third", "second", "first", "broken"]
+
+
+def test_one_state_can_be_asked_for(run: Run, registry: Registry) -> None:
+    prepared(registry, "one")
+    failed(registry, "broken")
+    (listed,) = run("ls", "--state", "failed", "--json").document
+    assert listed["label"] == "broken"
+    assert run("ls", "--state", "preparing", "--json").document == []
+
+
+def test_people_get_a_line_for_each_artifact(run: Run, registry: Registry) -> None:
+    artifact = prepared(registry, "one", data=bytes(2048))
+    failed(registry, "broken")
+    title, *lines = run("ls").out.splitlines()
+    assert title.split() == ["ID", "STATE", "SIZE", "NEEDED", "LABEL"]
+    one, broken = (line.split() for line in lines)
+    assert one[:4] == [artifact.id.short, "prepared", "2.0", "KiB"]
+    assert one[-1] == "one"
+    assert broken[1:] == ["failed", "-", "-", "broken"]
+
+
+def test_a_label_can_neither_forge_a_line_nor_drive_the_terminal(
+    run: Run, registry: Registry
+) -> None:
+    artifact = prepared(registry, "one", label="\x1b[2Jharm\nless\N{RIGHT-TO-LEFT OVERRIDE}")
+    _, line = run("ls").out.splitlines()
+    assert line.endswith(r"\x1b[2Jharm\nless\u202e")
+    (listed,) = run("ls", "--json").document
+    assert listed["label"] == artifact.label
+
+
+def test_a_terminal_without_the_letters_still_gets_its_list(
+    command: Command, registry: Registry
+) -> None:
+    prepared(registry, "one", label="Ωmega")
+    answer = command("ls", PYTHONIOENCODING="ascii")
+    assert answer.out.splitlines()[1].endswith(r"\u03a9mega")
+
+
+def test_an_artifact_is_shown_by_the_beginning_of_its_id(run: Run, registry: Registry) -> None:
+    artifact = prepared(registry, "one")
+    (listed,) = run("ls", "--json").document
+    for prefix in (str(artifact.id)[0], artifact.id.short, artifact.id.code_hash, str(artifact.id)):
+        assert run("show", prefix, "--json").document == listed
+
+
+def test_people_are_shown_what_is_known_and_nothing_else(run: Run, registry: Registry) -> None:
+    artifact = prepared(registry, "one", data=bytes(3000))
+    out = run("show", artifact.id.short).out
+    assert artifact.id.code_hash in out
+    assert artifact.id.prep_hash in out
+    assert f"path              {artifact.path}\n" in out
+    assert "2.9 KiB (3000B)" in out
+    assert "error" not in out
+    assert "None" not in out
+
+
+def test_people_are_shown_why_something_failed_and_what_to_do(run: Run, registry: Registry) -> None:
+    artifact = failed(registry, "broken", error="line one\nline two")
+    out = run("show", artifact.id.short).out
+    assert r"line one\nline two" in out
+    assert "registry retry" in out
+
+
+def test_people_are_shown_who_prepares_something(run: Run, registry: Registry) -> None:
+    slow = ArtifactId.of(b"slow")
+    with registry.claim(slow):
+        holder = run("show", slow.short, "--json").document["holder"]
+        out = run("show", slow.short).out
+    assert holder["since"].endswith("Z")
+    assert f"prepared by       host {holder['host_id']}" in out
+
+
+def test_a_prefix_that_matches_nothing_or_too_much_is_a_failure(
+    run: Run, registry: Registry
+) -> None:
+    unknown = run("show", "abcdef", "--json")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.error["type"] == "UnknownArtifact"
+    ids = [prepared(registry, str(number)).id for number in range(17)]
+    # There are 16 digits, so two of them start alike.
+    firsts = [each.code_hash[0] for each in ids]
+    twice = next(digit for digit in firsts if firsts.count(digit) > 1)
+    ambiguous = run("show", twice, "--json")
+    assert (ambiguous.code, ambiguous.error["type"]) == (1, "AmbiguousPrefix")

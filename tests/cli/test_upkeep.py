@@ -1,0 +1,101 @@
+"""`stats`, `prune` and `check`: the cache as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from support.artifacts import failed, prepared
+from support.command import Command, Run
+
+from registry import ArtifactId, Registry
+
+KIB = 1024
+
+
+def _fill(registry: Registry, *names: str) -> None:
+    for name in names:
+        prepared(registry, name, data=bytes(KIB))
+
+
+def test_stats_are_those_of_the_library(run: Run, registry: Registry) -> None:
+    _fill(registry, "one", "two")
+    failed(registry, "broken")
+    with registry.claim(ArtifactId.of(b"slow")):
+        answer = run("stats", "--json")
+        assert answer.document == dataclasses.asdict(registry.stats())
+        people = run("stats").out
+    assert people.splitlines() == [
+        "prepared   2, 2.0 KiB of 10.0 GiB",
+        "preparing  1",
+        "failed     1",
+    ]
+
+
+def test_stats_tell_people_when_there_is_more_than_the_limit(run: Run, registry: Registry) -> None:
+    _fill(registry, "one", "two")
+    registry.configure(cache_limit=KIB)
+    assert "over the limit by 1.0 KiB" in run("stats").out
+
+
+def test_pruning_takes_the_least_recently_needed_and_says_which_in_order(
+    command: Command, registry: Registry
+) -> None:
+    _fill(registry, "one", "two", "three", "four")
+    before = {artifact.label: artifact for artifact in registry.artifacts()}
+    answer = command("prune", "--limit", "2KiB", "--min-stale", "0", "--json")
+    assert [item["label"] for item in answer.document] == ["one", "two"]
+    assert [artifact.label for artifact in registry.artifacts()] == ["four", "three"]
+    for label, artifact in before.items():
+        assert artifact.path is not None
+        assert artifact.path.exists() == (label in ("three", "four"))
+
+
+def test_a_dry_run_names_the_same_and_takes_nothing(run: Run, registry: Registry) -> None:
+    _fill(registry, "one", "two", "three")
+    kept = list(registry.artifacts())
+    answer = run("prune", "--limit", "1KiB", "--min-stale", "0", "--dry-run")
+    assert [line.split()[-1] for line in answer.out.splitlines()[1:]] == ["one", "two"]
+    assert answer.err == "artifacts to prune: 2, 2.0 KiB\n"
+    assert list(registry.artifacts()) == kept
+
+
+def test_what_was_needed_recently_is_kept_by_default(run: Run, registry: Registry) -> None:
+    _fill(registry, "one", "two")
+    assert run("prune", "--limit", "0", "--json").document == []
+    assert len(list(registry.artifacts())) == 2
+
+
+def test_a_sound_cache_passes_its_check(run: Run, registry: Registry) -> None:
+    _fill(registry, "one")
+    assert run("check").out == "all is in order\n"
+    answer = run("check", "--checksums", "--json")
+    assert (answer.code, answer.document["ok"], answer.document["problems"]) == (0, True, [])
+
+
+def test_a_missing_file_is_found_and_can_be_repaired(run: Run, registry: Registry) -> None:
+    _fill(registry, "one", "two")
+    one = registry.get(ArtifactId.of(b"one"))
+    assert one is not None
+    assert one.path is not None
+    os.unlink(one.path)
+    found = run("check", "--json")
+    assert (found.code, found.document["ok"]) == (1, False)
+    (problem,) = found.document["problems"]
+    assert set(problem) == {"kind", "subject", "message"}
+    assert run("check", "--repair").code == 1
+    assert run("check").code == 0
+    assert [artifact.label for artifact in registry.artifacts()] == ["two"]
+
+
+def test_a_flipped_bit_is_found_by_checksums_alone(run: Run, registry: Registry) -> None:
+    one = prepared(registry, "one", data=b"true")
+    assert one.path is not None
+    one.path.chmod(0o600)
+    one.path.write_bytes(b"tree")
+    assert run("check").code == 0
+    answer = run("check", "--checksums")
+    assert answer.code == 1
+    problem, message = answer.out.splitlines()
+    assert problem == f"damaged_file: {one.id}"
+    assert one.path.name in message

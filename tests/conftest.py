@@ -1,0 +1,53 @@
+"""What every test starts from: an empty cache directory, a handle on it, ids, a clock to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from freezegun import freeze_time
+from freezegun.api import FrozenDateTimeFactory
+
+from registry import ArtifactId, Registry
+
+
+@pytest.fixture
+def clock() -> Iterator[FrozenDateTimeFactory]:
+    """Stand the clock of the rows still; name it before `registry`, so that it opens under it."""
+    with freeze_time("2026-01-01 12:00:00") as frozen:
+        yield frozen
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Where the cache of this test is, or will be."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def registry(cache: Path) -> Iterator[Registry]:
+    """Open the cache."""
+    with Registry(cache) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(cache: Path, registry: Registry) -> Iterator[Registry]:
+    """Open the same cache a second time: another host."""
+    with Registry(cache) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_id() -> Callable[[], ArtifactId]:
+    """Make ids, each of other code."""
+    numbers = count()
+    return lambda: ArtifactId.of(b"code %d" % next(numbers))
+
+
+@pytest.fixture(name="id")
+def one_id(new_id: Callable[[], ArtifactId]) -> ArtifactId:
+    """The one id of a test that needs but one."""
+    return new_id()

@@ -1,0 +1,5 @@
+"""A backend whose import ends the process."""
+
+import os
+
+os._exit(5)

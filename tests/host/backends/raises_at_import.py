@@ -1,0 +1,3 @@
+"""A backend that is not there today."""
+
+raise RuntimeError("not here")

@@ -1,0 +1,31 @@
+"""What a job may use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from registry.errors import InvalidSetting
+from registry.host.limits import WALL_FACTOR, Limits
+
+
+def test_the_worker_gives_up_before_the_host_gives_up_the_worker():
+    for seconds in (0.001, 1, 60, 360):
+        limits = Limits.of(timedelta(seconds=seconds), None)
+        assert limits.cpu < limits.patience < limits.spans[0] < limits.wall
+        assert sum(limits.spans) == pytest.approx(limits.wall) == WALL_FACTOR * seconds
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory"), [(timedelta(0), None), (timedelta(seconds=1), 0), (-timedelta(1), None)]
+)
+def test_no_time_or_no_memory_is_refused(cpu, memory):
+    with pytest.raises(InvalidSetting):
+        Limits.of(cpu, memory)
+
+
+@pytest.mark.parametrize(("cpu", "memory"), [(1, None), (timedelta(seconds=1), 1.5)])
+def test_a_bare_number_is_no_time_and_a_fraction_no_memory(cpu, memory):
+    with pytest.raises(TypeError):
+        Limits.of(cpu, memory)

@@ -1,0 +1,178 @@
+"""The cache directory: which is made, which is taken, which is refused.
+
+After a refusal, what was there is as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.closed import CODE, prepared_cache, tree
+
+from registry import CacheDirectoryRefused, Registry
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077], ids=oct)
+def test_what_is_made_is_its_users_alone(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        cache = tmp_path / "a" / "b" / "cache"
+        with Registry(cache) as registry:
+            registry.get_or_prepare(CODE, lambda: b"artifact")
+            made = {"a": tmp_path / "a", "a/b": tmp_path / "a" / "b", "cache": cache}
+            made |= {str(path.relative_to(cache)): path for path in cache.rglob("*")}
+            modes = {name: path.lstat().st_mode for name, path in made.items()}
+    assert {"registry.db", "registry.db-wal", "registry.db-shm", "cache.id", "reserve"} <= set(made)
+    for name, mode in modes.items():
+        if stat.S_ISDIR(mode):
+            assert stat.S_IMODE(mode) == 0o700, name
+        else:
+            published = name.startswith("artifacts/")
+            assert stat.S_IMODE(mode) == (0o400 if published else 0o600), name
+
+
+def test_an_empty_directory_of_ours_is_taken_and_its_mode_left_as_it_is(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(0o755)
+    Registry(cache).close()
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o755
+
+
+def test_what_is_not_ours_in_the_directory_is_never_touched(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("notes.txt", "artifacts/README", "hosts/README", "workers/README"):
+        (cache / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (cache / name).write_text("mine")
+    before = tree(cache)
+    with Registry(cache) as registry:
+        registry.check(repair=True)
+    after = tree(cache)
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o702, 0o777, 0o1777], ids=oct)
+@pytest.mark.parametrize("name", [".", "artifacts", "hosts", "workers"])
+def test_a_directory_that_others_can_write_to_is_refused(
+    tmp_path: Path, name: str, mode: int
+) -> None:
+    cache = tmp_path / "cache"
+    prepared_cache(cache)
+    (cache / name).chmod(mode)
+    before = tree(tmp_path)
+    with pytest.raises(CacheDirectoryRefused, match="written by others"):
+        Registry(cache)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o600, 0o400, 0o000], ids=oct)
+def test_a_directory_that_we_cannot_use_is_refused(tmp_path: Path, mode: int) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    try:
+        with pytest.raises(CacheDirectoryRefused, match="chmod u\\+rwx"):
+            Registry(cache)
+    finally:
+        cache.chmod(0o700)
+    assert tree(cache) == {}
+
+
+def make_file(place: Path) -> None:
+    place.write_text("mine")
+
+
+def make_fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def make_socket(place: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as bound:
+        bound.bind(str(place))
+
+
+def make_dangling_link(place: Path) -> None:
+    place.symlink_to("nowhere")
+
+
+def make_link_to_a_directory(place: Path) -> None:
+    target = place.with_name("elsewhere")
+    target.mkdir(0o700)
+    place.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    "make", [make_file, make_fifo, make_socket, make_dangling_link, make_link_to_a_directory]
+)
+@pytest.mark.parametrize("name", ["cache", "cache/artifacts", "cache/hosts", "cache/workers"])
+def test_what_is_no_directory_is_refused(tmp_path: Path, name: str, make: Any) -> None:
+    place = tmp_path / name
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    make(place)
+    before = tree(tmp_path)
+    with pytest.raises(CacheDirectoryRefused):
+        Registry(tmp_path / "cache")
+    after = tree(tmp_path)
+    assert {path: after.get(path) for path in before} == before
+    assert not (tmp_path / "cache" / "registry.db").exists()
+
+
+def test_a_directory_beneath_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CacheDirectoryRefused):
+        Registry(tmp_path / "file" / "cache")
+
+
+def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    for impossible in ("nul\0", "x" * 300):
+        with pytest.raises(CacheDirectoryRefused):
+            Registry(tmp_path / impossible)
+
+
+def test_what_is_no_path_at_all_is_a_type_error() -> None:
+    for wrong in (None, 7, b"cache"):
+        with pytest.raises(TypeError):
+            Registry(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", [".", "artifacts", "hosts", "registry.db"])
+def test_what_belongs_to_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    cache = tmp_path / "cache"
+    prepared_cache(cache)
+    os.chown(cache / name, 12345, 12345)
+    with pytest.raises(CacheDirectoryRefused, match="12345"):
+        Registry(cache)
+
+
+@pytest.mark.parametrize("name", ["registry.db", "open.lock"])
+def test_a_link_in_the_place_of_a_file_of_ours_is_refused(tmp_path: Path, name: str) -> None:
+    cache, target = tmp_path / "cache", tmp_path / "target"
+    cache.mkdir(0o700)
+    (cache / name).symlink_to(target)
+    for content in (None, b"", b"mine"):
+        if content is not None:
+            target.write_bytes(content)
+        with pytest.raises(CacheDirectoryRefused):
+            Registry(cache)
+        assert (target.read_bytes() if target.exists() else None) == content
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.world.directory.file_system", lambda _: "nfs4")
+    with pytest.raises(CacheDirectoryRefused, match="nfs4"):
+        Registry(tmp_path / "cache")

@@ -1,0 +1,93 @@
+"""Each statement is asked for its plan: what it costs must not grow with what is held.
+
+Nothing may walk or sort all artifacts but what is named here, each with what bounds it.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from registry import queries
+from registry.schema import DDL
+from registry.statement import Statement
+from registry.transitions import TRANSITIONS
+
+STATEMENTS = [
+    *TRANSITIONS.values(),
+    *(value for value in vars(queries).values() if isinstance(value, Statement)),
+]
+# Who may walk what, and why that is bounded.
+WALKS: dict[str, dict[str, str]] = {
+    "prune": {"artifact_by_last_use": "LIMIT: one batch"},
+    "doomed": {"artifact_by_last_use": "a dry run reads the prepared"},
+    "sums": {"artifact_by_last_use": "check counts the prepared anew"},
+    "correct usage": {"artifact_by_last_use": "repair counts the prepared anew"},
+    "counts": {"artifact_preparing": "as few as the hosts", "artifact_failed": "few among many"},
+    "all preparing": {"artifact_preparing": "as few as the hosts"},
+    "failed as": {"artifact_failed": "few among many"},
+    "failures": {"artifact_failed": "few among many"},
+    "claimants": {"artifact_preparing": "as few as the hosts"},
+}
+# Who may sort, and what.
+SORTS = {
+    "prune": "one batch",
+    "doomed": "a dry run",
+    "all preparing": "as few as the hosts",
+    "hosts": "as few as the hosts",
+    "failed as": "few among many",
+    "failures": "few among many",
+}
+_WALK = re.compile(r"SCAN artifact(?: USING (?:COVERING )?INDEX (\w+))?")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[sqlite3.Connection]:
+    """An empty database of our schema, in memory."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in DDL:
+            connection.execute(statement)
+        connection.execute("CREATE TABLE alembic_version (version_num)")  # made by Alembic itself
+        yield connection
+
+
+class Anything(dict[str, None]):
+    """Parameters for a plan, which does not look at them."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def plan(database: sqlite3.Connection, statement: Statement) -> list[str]:
+    asked = database.execute(f"EXPLAIN QUERY PLAN {statement.sql}", Anything())
+    return [line for *_, line in asked]
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_no_statement_walks_the_artifacts_but_those_that_are_bounded(
+    database: sqlite3.Connection, statement: Statement
+) -> None:
+    walked = {found[1] for line in plan(database, statement) if (found := _WALK.match(line))}
+    assert walked == set(WALKS.get(statement.name, ()))
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_no_statement_sorts_but_those_that_are_bounded(
+    database: sqlite3.Connection, statement: Statement
+) -> None:
+    sorts = any("TEMP B-TREE" in line for line in plan(database, statement))
+    assert not sorts or statement.name in SORTS
+
+
+def test_the_plans_seen_are_those_of_all_statements() -> None:
+    names = [statement.name for statement in STATEMENTS]
+    assert len(names) == len(set(names))
+    assert set(WALKS) | set(SORTS) <= set(names)
+
+
+def test_each_statement_has_one_line_of_english() -> None:
+    assert [s.name for s in STATEMENTS if not re.fullmatch(r"[A-Z][^\n]*\.", s.says)] == []

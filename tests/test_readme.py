@@ -1,0 +1,61 @@
+"""What the README says is so: its commands and its Python run, and say what it says they do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who has never used the registry before."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
+    return {**kept, "PATH": path, "HOME": str(tmp_path)}
+
+
+def without_numbers(text: str) -> str:
+    """What is left when times, sizes and hashes, which differ from machine to machine, are not."""
+    return re.sub(r" +", " ", re.sub(r"\b[0-9a-f]{12}\b|\d+(\.\d+)?( [mu]?s)?", "N", text))
+
+
+def test_the_ten_lines_of_python_run(newcomer: dict[str, str]) -> None:
+    (code,) = blocks("python")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=newcomer, capture_output=True, text=True)
+    assert done.stdout == "[78498]\n", done.stderr
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
+def test_the_lines_of_shell_say_what_the_readme_says(newcomer: dict[str, str]) -> None:
+    (session,) = blocks("console")
+    for step in session.split("$ ")[1:]:
+        command, _, said = step.partition("\n")
+        done = subprocess.run(
+            ["sh", "-c", f"exec 2>&1; {command}"],
+            cwd=ROOT,
+            env=newcomer,
+            capture_output=True,
+            text=True,
+        )
+        assert without_numbers(done.stdout) == without_numbers(said), command
+
+
+def test_ci_runs_the_very_commands_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    for command in blocks("sh"):
+        assert command.strip() in script
