@@ -262,10 +262,10 @@ WORKING_SET = compiled(
 )
 FAILED_AS = compiled(
     "failed as",
-    "Read some of the artifacts that failed in one way.",
+    "Read some of the artifacts that failed in one way, those given up first.",
     select(*_ROW)
     .where(_FAILED, _ROW.error_kind == given("kind"))
-    .order_by(_ROW.last_time_failed.desc())
+    .order_by(_ROW.retry_at.is_not(None), _ROW.last_time_failed.desc())
     .limit(given("most"))
     .offset(constant(0)),
 )

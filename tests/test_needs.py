@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from support.making import claimed, failed, prepared
-from support.tables import change, files, row, rows
+from support.tables import files, row, rows
 
 from registry import ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
-from registry.world import files as world_files
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
@@ -26,21 +23,6 @@ def last_use(cache: Path, id: ArtifactId) -> int:
     assert stored is not None
     needed: int = stored["last_time_needed"]
     return needed
-
-
-@contextmanager
-def checksums_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Note each file that is read whole, while reading it all the same."""
-    summed: list[str] = []
-    checksum = world_files.Files.checksum
-
-    def noting(self: world_files.Files, name: str) -> Any:
-        summed.append(name)
-        return checksum(self, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(world_files.Files, "checksum", noting)
-        yield summed
 
 
 def overwrite(path: Path | None, data: bytes) -> None:
@@ -218,65 +200,6 @@ def test_a_file_that_is_not_what_was_published_is_a_miss_and_is_prepared_again(
     assert again.num_failures == 0
     assert again.path is not None
     assert again.path.read_bytes() == b"compiled again"
-
-
-def test_a_checksum_is_compared_once_per_handle_and_file(
-    registry: Registry, id: ArtifactId, monkeypatch: pytest.MonkeyPatch, clock: Any
-) -> None:
-    path = prepared(registry, id).path
-    assert path is not None
-    with checksums_counted(monkeypatch) as summed:
-        for _ in range(3):
-            clock.tick(2 * SECOND)
-            registry.need(id)
-            registry.open_file(id).close()
-        assert summed == [path.name]
-        path.chmod(0o600)
-        path.touch()  # another mtime: it may be another file
-        registry.need(id)
-        assert summed == [path.name] * 2
-
-
-def test_only_a_check_of_checksums_sees_a_bit_that_flipped_behind_our_back(
-    registry: Registry, id: ArtifactId
-) -> None:
-    path = prepared(registry, id).path
-    registry.need(id)
-    flip_a_bit(path, keep_time=True)
-    assert registry.need(id) is not None
-    assert registry.check().ok
-    assert [problem.kind for problem in registry.check(checksums=True).problems] == ["damaged_file"]
-    registry.check(checksums=True, repair=True)
-    assert registry.get(id) is None
-    assert registry.check(checksums=True).ok
-
-
-@pytest.mark.parametrize("verb", ["need", "open_file", "remove", "check", "get_or_prepare"])
-def test_a_hostile_path_is_neither_opened_nor_unlinked(
-    verb: str, registry: Registry, cache: Path, id: ArtifactId
-) -> None:
-    secret = cache / "secret"
-    secret.write_bytes(b"x" * 1024)
-    prepared(registry, id)
-    change(cache, id, path="../secret")
-    told = registry.get(id)
-    assert told is not None
-    assert told.path is None
-    match verb:
-        case "need":
-            assert registry.need(id) is None
-        case "open_file":
-            with pytest.raises(UnknownArtifact):
-                registry.open_file(id)
-        case "remove":
-            assert registry.remove(id)
-        case "check":
-            kinds = {problem.kind for problem in registry.check(repair=True).problems}
-            assert kinds == {"integrity", "hostile_file", "orphan_file"}
-        case "get_or_prepare":
-            assert registry.get_or_prepare(id, lambda: b"compiled").size == 8
-    assert secret.read_bytes() == b"x" * 1024
-    assert verb == "get_or_prepare" or rows(cache) == []
 
 
 # --- open_file ----------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ SORTS = {
     "doomed": "a dry run",
     "all preparing": "as few as the hosts",
     "hosts": "as few as the hosts",
+    "failed as": "few among many",
 }
 _WALK = re.compile(r"SCAN artifact(?: USING (?:COVERING )?INDEX (\w+))?")
 

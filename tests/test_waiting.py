@@ -14,7 +14,7 @@ from support.making import claimed, failed, prepared
 from support.tables import snapshot
 from support.threads import PATIENCE, crew, waiters
 
-from registry import Artifact, ArtifactId, Registry, State, WaitTimeout
+from registry import Artifact, ArtifactId, HandleClosed, Registry, State, WaitTimeout
 
 
 @pytest.mark.parametrize("end", ["published", "failed", "released", "removed"])
@@ -127,3 +127,21 @@ def test_who_waits_is_told_who_prepares_and_how_long_it_took_before(
     assert f"process {os.getpid()}" in caplog.text
     assert "it took 0." in caplog.text
     claim.release()
+
+
+def test_closing_a_handle_ends_its_waiting(registry: Registry, cache: Path, id: ArtifactId) -> None:
+    claim = claimed(registry, id)
+    closing = Registry(cache)
+    with waiters() as waiting, crew(3) as pool:
+        asked = [pool.submit(closing.wait, id) for _ in range(3)]
+        waiting.await_(3)
+        closing.close()
+        assert {type(one.exception(PATIENCE)) for one in asked} == {HandleClosed}
+    claim.publish(b"compiled")
+
+
+def test_a_claim_can_be_published_by_another_thread(registry: Registry, id: ArtifactId) -> None:
+    claim = claimed(registry, id)
+    with crew(1) as pool:
+        artifact = pool.submit(claim.publish, b"compiled").result(PATIENCE)
+    assert registry.get(id) == artifact

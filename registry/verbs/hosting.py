@@ -81,25 +81,31 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
 
 
 def dead_hosts(handle: Handle) -> Verb[list[str]]:
-    """List the hosts that are dead, whether they left a row, a claim, or a lock file."""
-    known = [row[0] for row in (yield from run(HOSTS, {}))]
-    known += [row[0] for row in (yield from run(CLAIMANTS, {}))]
-    dead = []
-    for host_id in sorted({*known} - {handle.host_id}):
-        if not (yield from IsAlive(host_id)):
-            dead.append(host_id)
-    return dead
+    """List the hosts that are dead and left a row or a claim."""
+    dead = yield from _without_lock((yield from _known()) - {handle.host_id})
+    # One that was closing took its row along before it let go of its lock.
+    return sorted(dead & (yield from _known())) if dead else []
 
 
 def orphan_locks(handle: Handle) -> Verb[list[str]]:
     """List the dead hosts that left nothing but a lock file."""
-    locked = set((yield from ListLocks())) - {handle.host_id}
-    known = {row[0] for row in (yield from run(HOSTS, {}))}
-    orphans = []
-    for host_id in sorted(locked - known):
+    locks = {*(yield from ListLocks())} - {handle.host_id}
+    orphans = yield from _without_lock(locks - (yield from _known()))
+    # One that was opening is locked by now; one that was closing is gone.
+    return sorted((yield from _without_lock(orphans & {*(yield from ListLocks())})))
+
+
+def _known() -> Verb[set[str]]:
+    rows = (yield from run(HOSTS, {})) + (yield from run(CLAIMANTS, {}))
+    return {row[0] for row in rows}
+
+
+def _without_lock(host_ids: set[str]) -> Verb[set[str]]:
+    dead = set()
+    for host_id in sorted(host_ids):
         if not (yield from IsAlive(host_id)):
-            orphans.append(host_id)
-    return orphans
+            dead.add(host_id)
+    return dead
 
 
 def reap_dead(handle: Handle) -> Verb[list[str]]:
