@@ -356,7 +356,12 @@ class AsyncRegistry:
         except Interrupted:
             if stopped is None:
                 raise
-        raise stopped
+        finally:
+            answer = None  # see `registry.verbs.driving`
+        try:
+            raise stopped
+        finally:
+            stopped = None
 
     async def _perform(self, effect: Effect[Any]) -> Any:
         match effect:

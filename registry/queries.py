@@ -203,15 +203,17 @@ INTEGRITY = Statement("integrity", "Let SQLite check its own file.", "PRAGMA int
 
 ENTER_HOST = compiled(
     "enter host",
-    "Say that a handle is open; its lock is held already.",
-    insert(host).values(
+    "Say that a handle is open; its lock is held already. Saying it twice does no harm.",
+    insert(host)
+    .values(
         id=given("my_host"),
         pid=given("my_pid"),
         hostname=given("my_hostname"),
         command=given("my_command"),
         opened_at=given("now"),
         version=given("my_version"),
-    ),
+    )
+    .on_conflict_do_nothing(),
     writes=True,
 )
 HOSTS = compiled("hosts", "Read the hosts.", select(*host.c).order_by(host.c.opened_at, host.c.id))

@@ -118,12 +118,15 @@ def reap_dead(handle: Handle) -> Verb[list[str]]:
 
 def _reap(handle: Handle, host_id: str) -> Verb[None]:
     seen = {"seen_host": host_id}
-    claims = yield from run(CLAIMS_OF, seen)
+    claims = [Row(*row) for row in (yield from run(CLAIMS_OF, seen))]
+    ended: set[int] = set()
     if claims:
         failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
         limit = {"max_retries": handle.max_retries}
-        yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        reaped = yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        ended = {row[0] for row in reaped}
     for row in claims:
-        yield from drop_files(Row(*row).path)
+        if row.id in ended:  # not published meanwhile by a host that only looked dead
+            yield from drop_files(row.path)
     yield from run(LEAVE_HOST, seen)
     yield from ForgetHost(host_id)

@@ -56,7 +56,7 @@ def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
 def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
     """Do work under a claim; whatever cuts it short gives the claim back.
 
-    This is the one place where verbs catch BaseException. A verb that is thrown away unfinished
+    Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away unfinished
     (GeneratorExit) cannot yield any more; its lease is then an orphan.
     """
     try:
@@ -85,6 +85,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         ArtifactId(row.code_hash, row.prep_hash),
         now=(yield from Now()),
         seen_token=row.token,
+        seen_deadline=row.deadline,
         why=why.message,
         kind=why.kind,
         max_retries=handle.max_retries,

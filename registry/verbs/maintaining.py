@@ -64,12 +64,16 @@ def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb
 
 
 def close(handle: Handle) -> Verb[None]:
-    """Give back all claims, maintain the cache if that is due, and leave."""
+    """Maintain the cache if that is due, give back all claims, and leave; whatever interrupts."""
     try:
         usage = yield from read_usage(handle)
         yield from maintain_if_due(handle, usage.maintained_at)
-    finally:
         yield from leave(handle)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from leave(handle)  # once more, if that was it
+        raise
 
 
 def pulse(handle: Handle) -> Verb[bool]:
