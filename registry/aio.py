@@ -37,16 +37,19 @@ from registry.verbs import (
     hosting,
     looking,
     maintaining,
+    measuring,
     needing,
     preparing,
     publishing,
     waiting,
 )
+from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.verbs.recursion import Scope
 from registry.verbs.recursion import preparing as mark_preparing
@@ -217,6 +220,17 @@ class AsyncRegistry:
         """As `Registry.diagnose`."""
         return await self._drive(diagnosing.diagnose(self._opened))
 
+    async def measure(self) -> Measurement:
+        """As `Registry.measure`."""
+        return await self._drive(measuring.measure(self._opened))
+
+    @property
+    def counters(self) -> Counters:
+        """As `Registry.counters`; any thread may ask."""
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        return self._handle.counters.copy()
+
     async def settings(self) -> Settings:
         """As `Registry.settings`."""
         return await self._drive(looking.settings(self._opened))
@@ -269,8 +283,10 @@ class AsyncRegistry:
         claimed: Callable[[Lease], None],
         label: str | None = None,
     ) -> Artifact:
-        """As `get_or_prepare`, with a claim that is held for so long, and shown before its use."""
-        verb = preparing.get_or_prepare(
+        """As `get_or_prepare` for one who has needed it already; the claim is held for so long,
+        and shown before its use.
+        """
+        verb = preparing.prepare_or_join(
             self._opened, id, prepare, label=label, held=held, on_claim=claimed
         )
         return await self._drive(verb)

@@ -26,16 +26,19 @@ from registry.verbs import (
     hosting,
     looking,
     maintaining,
+    measuring,
     needing,
     preparing,
     publishing,
     waiting,
 )
+from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.world import fork
 from registry.world.closed import closed_error
@@ -206,6 +209,17 @@ class Registry:
     def diagnose(self) -> Diagnosis:
         """Ask what `registry.doctor` judges; grows with the number of files."""
         return self._drive(diagnosing.diagnose(self._handle))
+
+    def measure(self) -> Measurement:
+        """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
+        return self._drive(measuring.measure(self._handle))
+
+    @property
+    def counters(self) -> Counters:
+        """What this handle has done since it was opened: a copy, which costs no statement."""
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        return self._handle.counters.copy()
 
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""

@@ -30,6 +30,7 @@ WALKS: dict[str, dict[str, str]] = {
     "counts": {"artifact_preparing": "as few as the hosts", "artifact_failed": "few among many"},
     "all preparing": {"artifact_preparing": "as few as the hosts"},
     "failed as": {"artifact_failed": "few among many"},
+    "failures": {"artifact_failed": "few among many"},
     "claimants": {"artifact_preparing": "as few as the hosts"},
 }
 # Who may sort, and what.
@@ -39,6 +40,7 @@ SORTS = {
     "all preparing": "as few as the hosts",
     "hosts": "as few as the hosts",
     "failed as": "few among many",
+    "failures": "few among many",
 }
 _WALK = re.compile(r"SCAN artifact(?: USING (?:COVERING )?INDEX (\w+))?")
 

@@ -58,6 +58,7 @@ from registry.host.preparations import Preparations, Wanted
 from registry.host.prepare_pool import PreparePool
 from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
+from registry.host.unbroken import unbroken
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
 
@@ -174,19 +175,23 @@ class Host:
         """Stop: with `drain`, answer what was asked for first; then kill the workers.
 
         What is not answered raises `HandleClosed`; its claims are released without a failure.
+        Cancelled, it stops all the same.
         """
         self._door.shut()
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait([self._pulse])
         try:
             if drain:
                 await self._door.emptied()
                 await self._preparations.drain()
         finally:
-            await self._preparations.stop()
-            await self._pool.stop()
-            await self._executions.stop()
+            await unbroken(self._end())
+
+    async def _end(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.wait([self._pulse])
+        await self._preparations.stop()
+        await self._pool.stop()
+        await self._executions.stop()
         await self._door.emptied()
         with suppress(OSError):  # then it goes with the registry's handle
             await asyncio.to_thread(remove, self._folder)

@@ -11,8 +11,8 @@ from registry.artifact import ArtifactId
 from registry.effects import IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost
 from registry.queries import Row
-from registry.transitions import Event
-from registry.verbs.asking import end, move
+from registry.transitions import MOVES, Event
+from registry.verbs.asking import end, move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.words import DEADLINE, HOST_DIED, Failure
 
@@ -45,19 +45,30 @@ def give_back_all(handle: Handle) -> Verb[None]:
 
 def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
     """Release a claim if it is still held: the row as it was before, the files gone."""
-    mine = {"code": lease.id.code_hash, "prep": lease.id.prep_hash, "my_token": lease.token}
-    released = (yield from end(Event.RELEASE, mine)) or (yield from end(Event.RESTORE, mine))
+    released = (yield from _end_claim(Event.RELEASE, lease)) or (
+        yield from _end_claim(Event.RESTORE, lease)
+    )
     handle.claims.end(lease)
     if released:
         yield from drop_files(lease.path)
-    return bool(released)
+    return released
+
+
+def _end_claim(event: Event, lease: Lease) -> Verb[bool]:
+    """Whether the claim was ended so; after an error, whether the row looks as if it was."""
+    mine = {"code": lease.id.code_hash, "prep": lease.id.prep_hash, "my_token": lease.token}
+    answer = yield from end(event, mine)
+    if answer.rows or not answer.unsure:
+        return bool(answer.rows)
+    found = yield from read(lease.id)
+    return (None if found is None else found.state) == MOVES[event].target
 
 
 def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
     """Do work under a claim; whatever cuts it short gives the claim back.
 
-    Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away unfinished
-    (GeneratorExit) cannot yield any more; its lease is then an orphan.
+    Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away
+    unfinished (GeneratorExit) cannot yield any more; its lease is then an orphan.
     """
     try:
         return (yield from work)
@@ -91,6 +102,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         max_retries=handle.max_retries,
     )
     if reaped is not None:
+        handle.counters.failures.note(why.kind)
         yield from drop_files(row.path)
 
 

@@ -135,13 +135,13 @@ def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
     """Delete an artifact: the row, then the file; raises `ArtifactBusy`."""
     require_id(id)
     yield from settle(handle)
-    rows = yield from end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
-    yield from unlink_all(rows)
+    removed = yield from end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
+    yield from unlink_all(removed.rows)
     handle.hot.pop(id, None)
-    if rows:
+    if removed.rows:
         return True
     if (yield from read(id)) is None:
-        return False
+        return removed.unsure  # its file, if any, is garbage then
     raise ArtifactBusy(f"{id.short} is being prepared; wait for it, then remove it")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 
-from registry.artifact import Artifact, to_micros
+from registry.artifact import Artifact, ArtifactId, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.queries import DOOMED, USAGE, Row
@@ -67,7 +67,7 @@ def prune(
     if dry_run:
         rows = yield from _doomed(limit, horizon)
     else:
-        rows = yield from _delete(limit, horizon, _NOBODY)
+        rows = yield from _delete(handle, limit, horizon, _NOBODY)
     return [handle.artifact(row) for row in rows]
 
 
@@ -76,9 +76,9 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
     held = usage.bytes
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time
-        held -= _freed((yield from _delete(usage.cache_limit, horizon, spared)))
+        held -= _freed((yield from _delete(handle, usage.cache_limit, horizon, spared)))
     if usage.hard_limit is not None and held > usage.hard_limit:
-        held -= _freed((yield from _delete(usage.hard_limit, _ALWAYS, spared)))
+        held -= _freed((yield from _delete(handle, usage.hard_limit, _ALWAYS, spared)))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
 
@@ -92,16 +92,24 @@ def unlink_all(rows: list[Row]) -> Verb[None]:
         yield from RebuildReserve()
 
 
-def _delete(limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
+def _delete(handle: Handle, limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
-        batch = yield from end(Event.PRUNE, bound)
+        batch = (yield from end(Event.PRUNE, bound)).rows
         batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
+        _count(handle, batch)
         yield from unlink_all(batch)
         gone += batch
         if len(batch) < PRUNE_BATCH:
             return gone
+
+
+def _count(handle: Handle, gone: list[Row]) -> None:
+    handle.counters.pruned += len(gone)
+    handle.counters.pruned_bytes += _freed(gone)
+    for row in gone:
+        handle.evicted.note(ArtifactId(row.code_hash, row.prep_hash))
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
