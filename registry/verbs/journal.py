@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -22,12 +22,22 @@ from registry.artifact import ArtifactId, from_micros
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.queries import Row
-from registry.schema import counter, history, host_history
+from registry.schema import counter, host_history
+from registry.schema import history as journal
 from registry.statement import Statement, compiled, constant, given
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
 
-__all__ = ["HistoryEvent", "Rebuilt", "counters", "events", "rebuilt_lately", "record"]
+__all__ = [
+    "Ended",
+    "HistoryEvent",
+    "Rebuilt",
+    "ended",
+    "history",
+    "rebuilt_lately",
+    "record",
+    "totals",
+]
 
 _logger = logging.getLogger("registry")
 _DAY_MICROS = 24 * 3600 * 1_000_000
@@ -44,36 +54,38 @@ SELECT :now, :event, :reason, :my_host,
 FROM json_each(:rows)""",
     writes=True,
 )
-_WITH_HOSTS = history.outerjoin(host_history, history.c.host_id == host_history.c.id)
+_WITH_HOSTS = journal.outerjoin(host_history, journal.c.host_id == host_history.c.id)
 HISTORY = compiled(
     "history",
     "Read what happened to an artifact, the eldest first; walks the journal, which is bounded.",
-    select(*history.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
+    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
     .select_from(_WITH_HOSTS)
-    .where(history.c.code_hash == given("code"), history.c.prep_hash == given("prep"))
-    .order_by(history.c.at, history.c.id),
+    .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
+    .order_by(journal.c.at, journal.c.id),
 )
 PAST_BY_PREFIX = compiled(
     "past by prefix",
     "Find artifacts that the journal knows by the first digits of their hashes.",
-    select(history.c.code_hash, history.c.prep_hash)
+    select(journal.c.code_hash, journal.c.prep_hash)
     .where(
-        history.c.code_hash >= given("code_start"),
-        history.c.code_hash < given("code_end"),
-        func.substr(history.c.prep_hash, constant(1), func.length(given("prep_start")))
+        journal.c.code_hash >= given("code_start"),
+        journal.c.code_hash < given("code_end"),
+        func.substr(journal.c.prep_hash, constant(1), func.length(given("prep_start")))
         == given("prep_start"),
     )
     .distinct()
     .limit(constant(2))
     .offset(constant(0)),
 )
-COUNTERS = compiled("counters", "Read the counters.", select(counter.c.name, counter.c.value))
+TOTALS = compiled(
+    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
+)
 REBUILT = compiled(
     "rebuilt",
     "Count and time what was prepared again soon after it was pruned, since a time.",
-    select(func.count(), func.coalesce(func.sum(history.c.prepare_seconds), constant(0.0)))
-    .select_from(history)
-    .where(history.c.evicted_for < given("soon"), history.c.at > given("since")),
+    select(func.count(), func.coalesce(func.sum(journal.c.prepare_seconds), constant(0.0)))
+    .select_from(journal)
+    .where(journal.c.evicted_for < given("soon"), journal.c.at > given("since")),
 )
 
 
@@ -104,39 +116,56 @@ class HistoryEvent:
     command: str | None
 
 
-class Rebuilt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
     """How many artifacts were prepared again soon after they were pruned, and what that took."""
 
     count: int
     seconds: float
 
 
+class Ended(NamedTuple):
+    """What is told of an artifact that ended, or of a claim that was given back."""
+
+    code_hash: str
+    prep_hash: str
+    label: str | None
+    size: int | None = None
+    prepare_seconds: float | None = None
+    last_time_needed: int | None = None
+
+
+def ended(row: Row) -> Ended:
+    """Take from a row that was deleted what is told of it."""
+    took, needed = row.prepare_seconds, row.last_time_needed
+    return Ended(row.code_hash, row.prep_hash, row.label, row.size, took, needed)
+
+
 def record(
-    handle: Handle, rows: Sequence[Row], event: str, now: int, reason: str | None = None
+    handle: Handle, what: Iterable[Ended], event: str, now: int, reason: str | None = None
 ) -> Verb[None]:
-    """Tell the journal how artifacts ended, or that a claim was given back; never fails."""
+    """Tell the journal what ended, and how; where it cannot be told, that is no failure."""
+    rows = list(what)
     if not rows:
         return
-    ended = [
-        (r.code_hash, r.prep_hash, r.label, r.size, r.prepare_seconds, r.last_time_needed)
-        for r in rows
-    ]
-    told = {"now": now, "event": event, "reason": reason, "my_host": handle.host_id}
+    how = {"now": now, "event": event, "reason": reason, "my_host": handle.host_id}
     try:
-        yield from run(RECORD, {**told, "rows": json.dumps(ended)})
+        yield from run(RECORD, {**how, "rows": json.dumps(rows)})
     except RegistryError as error:
         _logger.info("history will not tell that %d artifacts were %s: %s", len(rows), event, error)
 
 
-def events(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
+def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
     """Read what happened to an artifact, the eldest first."""
+    if not isinstance(id, ArtifactId):
+        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")
     rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
     return [_event(id, *row) for row in rows]
 
 
-def counters() -> Verb[dict[str, int]]:
+def totals() -> Verb[dict[str, int]]:
     """Read how often what happened, since the cache was made."""
-    return dict((yield from run(COUNTERS, {})))
+    return dict((yield from run(TOTALS, {})))
 
 
 def rebuilt_lately() -> Verb[Rebuilt]:
