@@ -53,6 +53,7 @@ from registry.host.folder import remove
 from registry.host.kinds import TRANSIENT, Kind
 from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
+from registry.host.metrics import HostMetrics
 from registry.host.policy import Policy
 from registry.host.preparations import Preparations, Wanted
 from registry.host.prepare_pool import PreparePool
@@ -170,6 +171,12 @@ class Host:
             task = Task.execute(request, Limits.of(cpu_limit, self._memory_limit))
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
             return await self._execute(wanted, task, kind)
+
+    @property
+    def metrics(self) -> HostMetrics:
+        """What this host did until now; any thread may ask, until the registry is closed."""
+        pools = self._pool.metrics.copy(), self._executions.metrics.copy()
+        return HostMetrics(self._registry.counters, self._preparations.coalesced, *pools)
 
     async def stop(self, *, drain: bool = False) -> None:
         """Stop: with `drain`, answer what was asked for first; then kill the workers.
