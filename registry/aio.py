@@ -36,6 +36,7 @@ from registry.verbs import (
     claiming,
     diagnosing,
     hosting,
+    journal,
     looking,
     maintaining,
     measuring,
@@ -49,6 +50,7 @@ from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
+from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
@@ -201,9 +203,13 @@ class AsyncRegistry:
                 yield artifact
             at = page.next
 
-    async def find(self, prefix: str) -> ArtifactId:
+    async def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """As `Registry.find`."""
-        return await self._drive(looking.find(self._opened, prefix))
+        return await self._drive(looking.find(self._opened, prefix, past))
+
+    async def history(self, id: ArtifactId) -> list[HistoryEvent]:
+        """As `Registry.history`."""
+        return await self._drive(journal.history(self._opened, id))
 
     async def remove(self, id: ArtifactId) -> bool:
         """As `Registry.remove`."""

@@ -15,6 +15,7 @@ from registry.queries import Row
 from registry.transitions import MOVES, Event
 from registry.verbs.asking import end, move, read
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.journal import Ended, record
 from registry.verbs.words import DEADLINE, HOST_DIED, Failure
 
 __all__ = [
@@ -53,6 +54,9 @@ def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
     handle.claims.end(lease)
     if released:
         yield from drop_files(lease.path)
+        label = None if lease.claimed is None else lease.claimed.label
+        given = Ended(lease.id.code_hash, lease.id.prep_hash, label)
+        yield from record(handle, [given], "released", (yield from Now()))
     return released
 
 
