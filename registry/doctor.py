@@ -7,13 +7,16 @@ are never opened here, for closing them would drop the locks that SQLite holds i
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from registry.artifact import Artifact
+from registry.errors import CacheDirectoryRefused
 from registry.migrate import HEAD
 from registry.sync import Registry
 from registry.verbs.diagnosing import Diagnosis
@@ -36,10 +39,10 @@ class Finding:
 
 
 def examine(registry: Registry) -> list[Finding]:
-    """Look at everything that a cache depends on."""
+    """Look at everything that a cache depends on; grows with the number of its files."""
     cache = registry.cache_dir
     diagnosis = registry.diagnose()
-    return [*_machine(cache), *_database(diagnosis), *_contents(cache, diagnosis)]
+    return [*_machine(cache), *_database(cache, diagnosis), *_contents(cache, diagnosis)]
 
 
 def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
@@ -58,20 +61,33 @@ def _machine(cache: Path) -> Iterator[Finding]:
         yield Finding("file system", kind, "problem", "move the cache to a local disk")
     else:
         yield Finding("file system", kind)
+    yield _directory(cache)
+    yield _locks(cache)
+
+
+def _directory(cache: Path) -> Finding:
     found = os.stat(cache)
     mode = stat.S_IMODE(found.st_mode)
-    ours = found.st_uid == os.geteuid() and not mode & 0o022
-    where = f"{cache}: user {found.st_uid}, mode {mode:04o}"
-    yield Finding("directory", where, *(() if ours else ("problem", "chmod 0700 it")))
+    value = f"{cache}: user {found.st_uid}, mode {mode:04o}"
+    if found.st_uid != os.geteuid():
+        return Finding("directory", value, "problem", "use a directory of your own")
+    if mode & 0o022:
+        return Finding("directory", value, "problem", f"`chmod go-w {_quoted(cache)}`")
+    return Finding("directory", value)
+
+
+def _locks(cache: Path) -> Finding:
     hosts = Hosts(cache / "hosts")
     try:
         hosts.register_and_leave()
-        yield Finding("file locks", "a held lock refuses others")
+    except CacheDirectoryRefused as refusal:
+        return Finding("file locks", "a held lock refuses nobody", "problem", str(refusal))
     finally:
         hosts.close()
+    return Finding("file locks", "a held lock refuses others")
 
 
-def _database(diagnosis: Diagnosis) -> Iterator[Finding]:
+def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         yield Finding(
             "SQLite",
@@ -85,7 +101,9 @@ def _database(diagnosis: Diagnosis) -> Iterator[Finding]:
     if mode == "wal":
         yield Finding("journal", "WAL")
     else:
-        yield Finding("journal", mode, "problem", "PRAGMA journal_mode = WAL in a sqlite3 shell")
+        database = _quoted(cache / "registry.db")
+        advice = f"stop all hosts, then `sqlite3 {database} 'PRAGMA journal_mode = WAL'`"
+        yield Finding("journal", mode, "problem", advice)
     revision = diagnosis.revision
     if revision == HEAD:
         yield Finding("schema", f"revision {revision}")
@@ -100,19 +118,13 @@ def _database(diagnosis: Diagnosis) -> Iterator[Finding]:
 def _contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
     leftovers = f"{diagnosis.orphan_files} files, {diagnosis.dead_hosts} dead hosts"
     if diagnosis.orphan_files or diagnosis.dead_hosts:
-        yield Finding("orphans", leftovers, "note", "`registry check --repair`, or wait an hour")
+        advice = f"{_command(cache, 'check', '--repair')}, or leave it to the hourly maintenance"
+        yield Finding("orphans", leftovers, "note", advice)
     else:
         yield Finding("orphans", "none")
     yield _room(cache, diagnosis)
-    yield _limit(diagnosis)
-    killers = diagnosis.killed_their_host
-    if killers:
-        names = ", ".join(map(str, killers))
-        retries = " ".join(str(killer.id.short) for killer in killers)
-        advice = f"once you know why: `registry retry {retries}`"
-        yield Finding("killed their host", names, "problem", advice)
-    else:
-        yield Finding("killed their host", "none")
+    yield _limit(cache, diagnosis)
+    yield _killers(cache, diagnosis.killed_their_host)
 
 
 def _room(cache: Path, diagnosis: Diagnosis) -> Finding:
@@ -121,14 +133,37 @@ def _room(cache: Path, diagnosis: Diagnosis) -> Finding:
     wanted = max(0, diagnosis.usage.cache_limit - diagnosis.usage.bytes)
     value = f"{free} bytes free, {wanted} more may be held"
     if free < wanted:
-        return Finding("disk", value, "note", "lower cache_limit, or make room")
+        lower = _command(cache, "config", "set", "cache_limit", "SIZE")
+        return Finding("disk", value, "note", f"make room, or lower the limit: {lower}")
     return Finding("disk", value)
 
 
-def _limit(diagnosis: Diagnosis) -> Finding:
+def _limit(cache: Path, diagnosis: Diagnosis) -> Finding:
     usage, needed = diagnosis.usage, diagnosis.working_set_bytes
     value = f"{usage.bytes} bytes held, {needed} of them needed lately, limit {usage.cache_limit}"
     if needed > usage.cache_limit:
-        advice = "the limit is below the working set: raise it with `registry config set`"
+        higher = _command(cache, "config", "set", "cache_limit", "SIZE")
+        advice = f"the limit is below the working set; raise it: {higher}"
         return Finding("limit", value, "problem", advice)
     return Finding("limit", value)
+
+
+def _killers(cache: Path, killers: Sequence[Artifact]) -> Finding:
+    names = ", ".join(map(str, killers)) or "none"
+    given_up = [artifact.id.short for artifact in killers if artifact.retry_at is None]
+    if given_up:
+        advice = f"once you know why: {_command(cache, 'retry', *given_up)}"
+        return Finding("killed their host", names, "problem", advice)
+    if killers:
+        advice = "nothing: whoever needs one next prepares it again, a few times at most"
+        return Finding("killed their host", names, "note", advice)
+    return Finding("killed their host", names)
+
+
+def _command(cache: Path, *words: str) -> str:
+    """What to type, whichever cache the reader's shell would mean."""
+    return f"`registry --cache {_quoted(cache)} {shlex.join(words)}`"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -203,15 +203,17 @@ INTEGRITY = Statement("integrity", "Let SQLite check its own file.", "PRAGMA int
 
 ENTER_HOST = compiled(
     "enter host",
-    "Say that a handle is open; its lock is held already.",
-    insert(host).values(
+    "Say that a handle is open; its lock is held already. Saying it twice does no harm.",
+    insert(host)
+    .values(
         id=given("my_host"),
         pid=given("my_pid"),
         hostname=given("my_hostname"),
         command=given("my_command"),
         opened_at=given("now"),
         version=given("my_version"),
-    ),
+    )
+    .on_conflict_do_nothing(),
     writes=True,
 )
 HOSTS = compiled("hosts", "Read the hosts.", select(*host.c).order_by(host.c.opened_at, host.c.id))
@@ -247,6 +249,22 @@ LONGEST_PREPARATION = compiled(
     select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
 )
 
+FAILURES = compiled(
+    "failures",
+    "Count the failed by kind, the most frequent first.",
+    select(_ROW.error_kind, func.count())
+    .where(_FAILED)
+    .group_by(_ROW.error_kind)
+    .order_by(func.count().desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+OLDEST_NEED = compiled(
+    "oldest need",
+    "Read when the prepared artifact that was needed longest ago was needed.",
+    select(func.min(_ROW.last_time_needed)).where(_PREPARED),
+)
+
 # --- what a doctor asks -------------------------------------------------------------------------
 
 JOURNAL_MODE = Statement("journal mode", "Ask how the database is written.", "PRAGMA journal_mode")
@@ -262,10 +280,10 @@ WORKING_SET = compiled(
 )
 FAILED_AS = compiled(
     "failed as",
-    "Read some of the artifacts that failed in one way.",
+    "Read some of the artifacts that failed in one way, those given up first.",
     select(*_ROW)
     .where(_FAILED, _ROW.error_kind == given("kind"))
-    .order_by(_ROW.last_time_failed.desc())
+    .order_by(_ROW.retry_at.is_not(None), _ROW.last_time_failed.desc())
     .limit(given("most"))
     .offset(constant(0)),
 )

@@ -107,6 +107,8 @@ MOVES: Mapping[Event, Move] = MappingProxyType(
 _ROW = artifact.c
 _THIS = and_(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep"))
 _MINE = and_(_THIS, _ROW.token == given("my_token"))
+# A claim found to be late may have been extended since; the token alone would not show it.
+_AS_SEEN = and_(_THIS, _ROW.token == given("seen_token"), _ROW.deadline == given("seen_deadline"))
 _NO_CLAIM = {"token": null(), "host_id": null(), "claimed_at": null(), "deadline": null()}
 _NO_FILE = {"path": null(), "size": null(), "checksum": null()}
 _NO_FAILURE = {
@@ -232,7 +234,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             "Claim an artifact whose claimant is gone or late, and count that as a failure.",
             _change(
                 Event.TAKE_OVER,
-                and_(_THIS, _ROW.token == given("seen_token"), _ONE_MORE <= _MAX_RETRIES),
+                and_(_AS_SEEN, _ONE_MORE <= _MAX_RETRIES),
                 **_ANOTHER_FAILURE,
                 **_MY_CLAIM,
                 retry_at=given("now"),
@@ -244,7 +246,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             "End the claim of a claimant that is gone or late, with a failure.",
             _change(
                 Event.REAP,
-                and_(_THIS, _ROW.token == given("seen_token")),
+                _AS_SEEN,
                 **_ANOTHER_FAILURE,
                 **_NO_FILE,
                 **_NO_CLAIM,

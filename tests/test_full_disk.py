@@ -136,7 +136,7 @@ def test_a_database_that_may_not_grow_says_so_and_serves_on(
     """SQLite's own SQLITE_FULL, by a limit on its pages."""
     known = new_id()
     prepared(registry, known)
-    registry._database._main.execute("PRAGMA max_page_count = 1")  # that is: no more than now
+    registry._database._main.execute("PRAGMA max_page_count = 1", {})  # no more than now
     claims: list[Claim] = []
 
     def claim_without_end() -> None:

@@ -86,7 +86,7 @@ def _as_document(value: object) -> Any:
 def _object(members: Mapping[str, Any]) -> dict[str, Any]:
     """An artifact's `id` is two members of its own: programs filter and join by the hashes."""
     rest = dict(members)
-    if "id" not in rest:
+    if isinstance(rest.get("id", ""), str):  # a host's, or none
         return rest
     named = rest.pop("id")  # None: what was to be compiled could not even be read
     return {"code_hash": named and named.code_hash, "prep_hash": named and named.prep_hash, **rest}

@@ -34,18 +34,28 @@ def run(
     invoke: Annotated[
         str | None, typer.Option(metavar="NAME", help="Call this exported function, with ARGS.")
     ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Compile and run in processes that can be killed.")
+    ] = False,
 ) -> None:
     """Run a module: a WASI command, or with --invoke one of its functions.
 
     It has the terminal's input and output and sees no files. Everything after FILE is the
     module's, but for an --invoke that follows at once, and a -- that ends our options. With
     --json its output is captured and becomes part of the document. The exit code is the module's.
+
+    With --isolate nothing that the code does can harm this process, and its input and output are
+    handed over as a whole.
     """
     invoke, args = _invocation(invoke, args or [])
-    found = artifact_of(session.registry, file.read_bytes(), name_of(file))
-    session.note(_report(found, name_of(file)))
-    request = {"name": name_of(file), "invoke": invoke, "args": args}
-    result = _run(session, found, request)
+    code, name = file.read_bytes(), name_of(file)
+    request = {"name": name, "invoke": invoke, "args": args}
+    if isolate:
+        found, result = _run_isolated(session, code, request, name)
+    else:
+        found = artifact_of(session.registry, code, name)
+        session.note(_report(found, name))
+        result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
     raise typer.Exit(result["exit_code"])
 
@@ -79,6 +89,20 @@ def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
     except wasm.InvalidRequest as error:
         exits.complain(error, as_json=session.json)
         raise typer.Exit(exits.MISUSE) from None
+
+
+def _run_isolated(
+    session: Session, code: bytes, request: dict[str, Any], name: str
+) -> tuple[Found, Result]:
+    from registry.cli.isolating import run_isolated
+
+    found, result = run_isolated(session.cache_dir, code, {**request, "stdin": _input()}, name)
+    session.note(_report(found, name))
+    if not session.json:
+        sys.stdout.buffer.write(result["stdout"])
+        sys.stdout.flush()
+        sys.stderr.buffer.write(result["stderr"])
+    return found, result
 
 
 def _input() -> bytes:

@@ -15,7 +15,8 @@ ends an artifact gives up the reserve and runs once more.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from registry.artifact import ArtifactId
 from registry.effects import (
@@ -40,33 +41,52 @@ PATIENCE_SECONDS = 30.0
 TRIES_WHEN_UNSURE = 3
 
 
+class Answer(NamedTuple):
+    """What a statement returned. `unsure`: it was run again after an error, so where there are no
+    rows, what it was to do may have been done the time before.
+    """
+
+    rows: list[Any]
+    unsure: bool
+
+
 def run(statement: Statement, params: Params) -> Verb[list[Any]]:
     """Run a statement, waiting for the lock; raises `RegistryBusy`, `DatabaseDamaged`."""
-    try:
-        return (yield from Run(statement, params))
-    except (Locked, Unsure) as first:
-        return (yield from _again(statement, params, first))
+    return (yield from _ask(statement, params)).rows
 
 
-def _again(statement: Statement, params: Params, error: Exception) -> Verb[list[Any]]:
-    started = yield from Elapsed()
-    unsure = 0
+def _ask(statement: Statement, params: Params) -> Verb[Answer]:
+    trouble = _Trouble(statement)
     while True:
-        unsure += isinstance(error, Unsure)
-        if unsure >= TRIES_WHEN_UNSURE:
+        try:
+            return Answer((yield from Run(statement, params)), trouble.unsure > 0)
+        except (Locked, Unsure) as error:
+            yield from trouble.meet(error)
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What has come in the way of a statement, and for how long."""
+
+    statement: Statement
+    unsure: int = 0
+    since: float | None = None
+
+    def meet(self, error: Exception) -> Verb[None]:
+        """Pause before the statement is run again, unless patience is at its end."""
+        now = yield from Elapsed()
+        self.since = now if self.since is None else self.since
+        self.unsure += isinstance(error, Unsure)
+        if self.unsure >= TRIES_WHEN_UNSURE:
             raise DatabaseDamaged(
-                f"the database cannot {statement.name}: {error}; see `registry check`"
+                f"the database cannot {self.statement.name}: {error}; see `registry check`"
             ) from error
-        if (yield from Elapsed()) - started > PATIENCE_SECONDS:
+        if now - self.since > PATIENCE_SECONDS:
             raise RegistryBusy(
                 f"the database was locked for {PATIENCE_SECONDS:.0f} s, could not "
-                f"{statement.name}; look for a shell or a backup that holds it, then try again"
+                f"{self.statement.name}; look for a shell or a backup that holds it, then try again"
             ) from error
         yield from BackOff()
-        try:
-            return (yield from Run(statement, params))
-        except (Locked, Unsure) as again:
-            error = again
 
 
 def read(id: ArtifactId) -> Verb[Row | None]:
@@ -80,15 +100,15 @@ def move(event: Event, id: ArtifactId, **params: Any) -> Verb[Row | None]:
     return _first((yield from run(TRANSITIONS[event], params)))
 
 
-def end(event: Event, params: Params) -> Verb[list[Row]]:
+def end(event: Event, params: Params) -> Verb[Answer]:
     """Delete rows, or give a claim back, even where the disk is full."""
     statement = TRANSITIONS[event]
     try:
-        rows = yield from run(statement, params)
+        answer = yield from _ask(statement, params)
     except DiskFull:
         yield from GiveUpReserve()
-        rows = yield from run(statement, params)
-    return [Row(*row) for row in rows]
+        answer = yield from _ask(statement, params)
+    return answer._replace(rows=[Row(*row) for row in answer.rows])
 
 
 def _first(rows: list[Any]) -> Row | None:

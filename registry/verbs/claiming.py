@@ -87,10 +87,11 @@ def _try_to_claim(
     why = yield from abandoned(handle, row, now)
     if why is None:
         return None
-    passed_over = {"seen_token": row.token, "why": why.message, "kind": why.kind}
-    limit = {"max_retries": handle.max_retries}
-    won = yield from move(Event.TAKE_OVER, lease.id, **claimant, **passed_over, **limit)
+    seen = {"seen_token": row.token, "seen_deadline": row.deadline}
+    failure = {"why": why.message, "kind": why.kind, "max_retries": handle.max_retries}
+    won = yield from move(Event.TAKE_OVER, lease.id, **claimant, **seen, **failure)
     if won is not None:
+        handle.counters.failures.note(why.kind)
         yield from drop_files(row.path)
         return won
     yield from reap(handle, row, why)  # it failed too often to be claimed again

@@ -31,7 +31,14 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             value: T = done.value
             return value
-    except Interrupted:
+    except BaseException:
         if stopped is None:
             raise
-    raise stopped
+    finally:
+        # An exception that is kept here is in a cycle with its own traceback, which keeps the
+        # verb's frames: a lease in them would be no orphan until the garbage is collected.
+        answer = None
+    try:
+        raise stopped
+    finally:
+        stopped = None

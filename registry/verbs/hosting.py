@@ -81,25 +81,31 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
 
 
 def dead_hosts(handle: Handle) -> Verb[list[str]]:
-    """List the hosts that are dead, whether they left a row, a claim, or a lock file."""
-    known = [row[0] for row in (yield from run(HOSTS, {}))]
-    known += [row[0] for row in (yield from run(CLAIMANTS, {}))]
-    dead = []
-    for host_id in sorted({*known} - {handle.host_id}):
-        if not (yield from IsAlive(host_id)):
-            dead.append(host_id)
-    return dead
+    """List the hosts that are dead and left a row or a claim."""
+    dead = yield from _without_lock((yield from _known()) - {handle.host_id})
+    # One that was closing took its row along before it let go of its lock.
+    return sorted(dead & (yield from _known())) if dead else []
 
 
 def orphan_locks(handle: Handle) -> Verb[list[str]]:
     """List the dead hosts that left nothing but a lock file."""
-    locked = set((yield from ListLocks())) - {handle.host_id}
-    known = {row[0] for row in (yield from run(HOSTS, {}))}
-    orphans = []
-    for host_id in sorted(locked - known):
+    locks = {*(yield from ListLocks())} - {handle.host_id}
+    orphans = yield from _without_lock(locks - (yield from _known()))
+    # One that was opening is locked by now; one that was closing is gone.
+    return sorted((yield from _without_lock(orphans & {*(yield from ListLocks())})))
+
+
+def _known() -> Verb[set[str]]:
+    rows = (yield from run(HOSTS, {})) + (yield from run(CLAIMANTS, {}))
+    return {row[0] for row in rows}
+
+
+def _without_lock(host_ids: set[str]) -> Verb[set[str]]:
+    dead = set()
+    for host_id in sorted(host_ids):
         if not (yield from IsAlive(host_id)):
-            orphans.append(host_id)
-    return orphans
+            dead.add(host_id)
+    return dead
 
 
 def reap_dead(handle: Handle) -> Verb[list[str]]:
@@ -112,12 +118,17 @@ def reap_dead(handle: Handle) -> Verb[list[str]]:
 
 def _reap(handle: Handle, host_id: str) -> Verb[None]:
     seen = {"seen_host": host_id}
-    claims = yield from run(CLAIMS_OF, seen)
+    claims = [Row(*row) for row in (yield from run(CLAIMS_OF, seen))]
+    ended: set[int] = set()
     if claims:
         failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
         limit = {"max_retries": handle.max_retries}
-        yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        reaped = yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        ended = {row[0] for row in reaped}
+        for _ in ended:
+            handle.counters.failures.note(HOST_DIED.kind)
     for row in claims:
-        yield from drop_files(Row(*row).path)
+        if row.id in ended:  # not published meanwhile by a host that only looked dead
+            yield from drop_files(row.path)
     yield from run(LEAVE_HOST, seen)
     yield from ForgetHost(host_id)

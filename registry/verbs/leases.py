@@ -5,15 +5,17 @@ A file that a claim wrote is unlinked only once a statement has shown that no ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from registry.artifact import ArtifactId
-from registry.effects import IsAlive, Now, Unlink, Verb, is_file_name
+from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost
 from registry.queries import Row
-from registry.transitions import Event
-from registry.verbs.asking import end, move
+from registry.transitions import MOVES, Event
+from registry.verbs.asking import end, move, read
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.journal import Ended, record
 from registry.verbs.words import DEADLINE, HOST_DIED, Failure
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "drop_files",
     "give_back",
     "give_back_all",
+    "insist",
     "lost",
     "or_give_back",
     "reap",
@@ -45,19 +48,33 @@ def give_back_all(handle: Handle) -> Verb[None]:
 
 def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
     """Release a claim if it is still held: the row as it was before, the files gone."""
-    mine = {"code": lease.id.code_hash, "prep": lease.id.prep_hash, "my_token": lease.token}
-    released = (yield from end(Event.RELEASE, mine)) or (yield from end(Event.RESTORE, mine))
+    released = (yield from _end_claim(Event.RELEASE, lease)) or (
+        yield from _end_claim(Event.RESTORE, lease)
+    )
     handle.claims.end(lease)
     if released:
         yield from drop_files(lease.path)
-    return bool(released)
+        label = None if lease.claimed is None else lease.claimed.label
+        given = Ended(lease.id.code_hash, lease.id.prep_hash, label)
+        yield from record(handle, [given], "released", (yield from Now()))
+    return released
+
+
+def _end_claim(event: Event, lease: Lease) -> Verb[bool]:
+    """Whether the claim was ended so; after an error, whether the row looks as if it was."""
+    mine = {"code": lease.id.code_hash, "prep": lease.id.prep_hash, "my_token": lease.token}
+    answer = yield from end(event, mine)
+    if answer.rows or not answer.unsure:
+        return bool(answer.rows)
+    found = yield from read(lease.id)
+    return (None if found is None else found.state) == MOVES[event].target
 
 
 def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
     """Do work under a claim; whatever cuts it short gives the claim back.
 
-    This is the one place where verbs catch BaseException. A verb that is thrown away unfinished
-    (GeneratorExit) cannot yield any more; its lease is then an orphan.
+    Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away
+    unfinished (GeneratorExit) cannot yield any more; its lease is then an orphan.
     """
     try:
         return (yield from work)
@@ -65,7 +82,20 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
         raise
     except BaseException:
         if not lease.ended:
+            handle.claims.drop(lease)  # for whatever cut it short may keep us from this as well
             yield from give_back(handle, lease)
+        raise
+
+
+def insist(work: Callable[[], Verb[T]]) -> Verb[T]:
+    """Do what may well be done twice: if it is cut short, do it again to its end, and be cut then.
+
+    For what ends a claim, where half is nothing.
+    """
+    try:
+        return (yield from work())
+    except Interrupted:
+        yield from work()
         raise
 
 
@@ -85,11 +115,13 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         ArtifactId(row.code_hash, row.prep_hash),
         now=(yield from Now()),
         seen_token=row.token,
+        seen_deadline=row.deadline,
         why=why.message,
         kind=why.kind,
         max_retries=handle.max_retries,
     )
     if reaped is not None:
+        handle.counters.failures.note(why.kind)
         yield from drop_files(row.path)
 
 

@@ -21,10 +21,11 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 __all__ = ["hold_off", "keep_for_ever", "opening", "track", "untrack"]
@@ -72,6 +73,16 @@ def track(handle: Tracked) -> None:
     """Remember an open handle."""
     with _mutex:
         _handles.add(handle)
+        _see_the_end_of_a_child_of_multiprocessing()
+
+
+def _see_the_end_of_a_child_of_multiprocessing() -> None:
+    """Such a child ends without running what `atexit` knows; it has a list of its own."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=0)
 
 
 def untrack(handle: Tracked) -> None:
@@ -121,8 +132,9 @@ def _in_child() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    for handle in list(_handles):
-        handle.at_exit()
+    with ExitStack() as stack:  # each is closed, whatever closing another raises
+        for handle in list(_handles):
+            stack.callback(handle.at_exit)
 
 
 os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

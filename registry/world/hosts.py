@@ -10,11 +10,13 @@ Only liveness depends on this. Safety never does: the token in the WHERE of each
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
@@ -55,33 +57,34 @@ class Hosts:
         """Create and lock a file of our own, and prove that the lock refuses others."""
         while True:
             host_id = secrets.token_hex(16)
-            fd = os.open(f"{host_id}.lock", _CREATE, 0o600, dir_fd=self._fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # somebody probed it between the two, and unlinks it for a dead one's
-                os.close(fd)
-                continue
-            if os.fstat(fd).st_nlink == 0:
-                os.close(fd)
-                continue
-            lock = HostLock(host_id, fd)
-            self._prove(lock)
-            return lock
+            fd = self._locked_then_named(host_id)
+            if fd is None:
+                fd = self._named_then_locked(host_id)
+            if fd is not None:
+                lock = HostLock(host_id, fd)
+                self._prove(lock)
+                return lock
 
     def register_and_leave(self) -> None:
         """Test that locks work here; raises `CacheDirectoryRefused`."""
-        lock = self.register()
+        self.leave(self.register())
+
+    def leave(self, lock: HostLock) -> None:
+        """Remove a file of our own, then let go of its lock: nobody ever sees it there unlocked."""
+        self._unlink(lock.host_id)
         lock.close()
-        self.forget(lock.host_id)
 
     def is_alive(self, host_id: str) -> bool:
-        """Ask the kernel whether a host lives; 4 µs."""
+        """Ask the kernel whether a host lives; 4 µs.
+
+        One that cannot be asked (no descriptor is left, say) counts as alive: nothing is lost.
+        """
         if not _ID.fullmatch(host_id):
             return False
         try:
             fd = os.open(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ELOOP)  # a link is no lock of ours
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,17 +97,16 @@ class Hosts:
         """Remove what a dead host left: under its lock, so that nobody else is at it."""
         if not _ID.fullmatch(host_id):
             return
-        name = f"{host_id}.lock"
         try:
-            fd = os.open(name, _LOOK, dir_fd=self._fd)
+            fd = os.open(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError:
             return
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(self._workers / host_id, ignore_errors=True)
-            os.unlink(name, dir_fd=self._fd)
         except OSError:
-            return  # alive after all, or somebody else was faster
+            return  # alive after all, or somebody else is at it
+        else:
+            self._unlink(host_id)
         finally:
             os.close(fd)
 
@@ -115,9 +117,39 @@ class Hosts:
         ids = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
         return [host_id for host_id in ids if _ID.fullmatch(host_id)]
 
+    def _locked_then_named(self, host_id: str) -> int | None:
+        """Nobody ever sees such a file unlocked; None where the file system cannot do this."""
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.link(f"/proc/self/fd/{fd}", f"{host_id}.lock", dst_dir_fd=self._fd)
+        except OSError:
+            os.close(fd)
+            return None
+        return fd
+
+    def _named_then_locked(self, host_id: str) -> int | None:
+        """None if somebody looked at it between the two, and took it for a dead one's."""
+        fd = os.open(f"{host_id}.lock", _CREATE, 0o600, dir_fd=self._fd)
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return fd
+        self._unlink(host_id)
+        os.close(fd)
+        return None
+
+    def _unlink(self, host_id: str) -> None:
+        shutil.rmtree(self._workers / host_id, ignore_errors=True)
+        with suppress(OSError):  # somebody else was faster
+            os.unlink(f"{host_id}.lock", dir_fd=self._fd)
+
     def _prove(self, lock: HostLock) -> None:
         if not self.is_alive(lock.host_id):
-            lock.close()
+            self.leave(lock)
             raise CacheDirectoryRefused(
                 f"file locks do not work in {self._folder}: a second lock of the same file was "
                 "granted; choose a cache directory on a local file system"

@@ -91,8 +91,7 @@ class World:
 
     def close(self) -> None:
         """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
-        self.lock.close()
-        self.hosts.forget(self.lock.host_id)
+        self.hosts.leave(self.lock)
         self.hosts.close()
         self.files.close()
 

@@ -122,3 +122,17 @@ def test_what_cannot_be_run_is_told(
     (command.home / "bad.wat").write_text("(module (func")
     answer = run("run", "--json", *line)
     assert (answer.code, answer.out, answer.error["type"]) == (code, "", error)
+
+
+def test_isolated_it_is_compiled_and_run_in_workers_and_found_again(command: Command) -> None:
+    first = command("run", "--isolate", "add.wat", "--invoke", "add", "2", "3")
+    assert (first.code, first.out) == (0, "5\n")
+    assert first.err.startswith("miss: add.wat compiled in ")
+    again = command("run", "--isolate", "--json", "add.wat", "--invoke", "add", "2", "3")
+    assert again.document["outcome"] == "hit"
+    assert again.document["values"] == [5]
+
+
+def test_isolated_a_command_has_our_input_and_output_and_its_exit_code(command: Command) -> None:
+    answer = command("run", "--isolate", "echo.wat", "a", stdin=b"input")
+    assert (answer.code, answer.out) == (2, "echo.wat\0a\0input")

@@ -6,15 +6,19 @@ is the last that is heard of it; what it raises is raised where the parent liste
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
-__all__ = ["PATIENCE", "Child", "Crew", "Died", "Line"]
+__all__ = ["PATIENCE", "Child", "Crew", "Died", "Line", "first_of", "say_when_waiting"]
 
 # Seconds after which a test that hangs fails; no test passes because of it.
 PATIENCE = 60.0
@@ -82,9 +86,22 @@ class Child:
         heard = self.hear()
         assert heard == word, heard
 
+    def last_word(self) -> Any:
+        """Wait for what its function returns."""
+        assert self.join() == 0
+        return self.hear()
+
+    def await_stopped(self) -> None:
+        """Wait until SIGSTOP has stopped all of it."""
+        until = time.monotonic() + PATIENCE
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < until, f"{self.process} does not stop"
+            time.sleep(0.001)
+
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more once this returns."""
-        os.kill(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and been buried, already
+            os.kill(self.pid, signal.SIGKILL)
         self.join()
 
     def join(self) -> int | None:
@@ -92,6 +109,27 @@ class Child:
         self.process.join(PATIENCE)
         assert self.process.exitcode is not None, f"{self.process} does not end"
         return int(self.process.exitcode)
+
+
+class _Queue(logging.Handler):
+    """Hears of each verb that begins to wait: the registry logs it."""
+
+    def __init__(self, line: Line, number: int) -> None:
+        super().__init__(logging.INFO)
+        self._line, self._left = line, number
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if str(record.msg).startswith("waiting for"):
+            self._left -= 1  # under the handler's lock
+            if self._left == 0:
+                self._line.say("waiting")
+
+
+def say_when_waiting(line: Line, number: int = 1) -> None:
+    """Say "waiting" once so many verbs of this process wait for another's preparation."""
+    logger = logging.getLogger("registry")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Queue(line, number))
 
 
 class Crew:
@@ -105,12 +143,24 @@ class Crew:
         self._children.append(child)
         return child
 
+    def bury(self, child: Child) -> list[Any]:
+        """Kill one and forget it; answers, or raises, what it still had to say."""
+        self._children.remove(child)
+        child.kill()
+        words = []
+        try:
+            with suppress(Died):
+                while True:
+                    words.append(child.hear())
+            return words
+        finally:
+            child.process.close()
+            child.pipe.close()
+
     def dismiss(self) -> None:
         """End whoever is still there."""
         for child in self._children:
-            if child.process.exitcode is None:
-                os.kill(child.pid, signal.SIGKILL)  # a stopped one too
-            child.process.join(PATIENCE)
+            child.kill()
             child.process.close()
             child.pipe.close()
 

@@ -1,0 +1,49 @@
+"""Run WebAssembly in worker processes that can be killed, through the host."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from registry.cli.preparing import Found
+
+if TYPE_CHECKING:
+    from registry.wasm import Result
+
+__all__ = ["run_isolated"]
+
+# CPU time. A person at a terminal stops what takes too long; this is for what nobody watches.
+PATIENCE = timedelta(hours=1)
+
+
+def run_isolated(
+    cache: Path, code: bytes, request: dict[str, Any], label: str
+) -> tuple[Found, Result]:
+    """Find the artifact or have a worker compile it, and have another one run it.
+
+    Input and output are whole: what the module writes is there when it has ended. Raises what
+    `Host.execute` raises.
+    """
+    return asyncio.run(_run(cache, code, request, label))
+
+
+async def _run(
+    cache: Path, code: bytes, request: dict[str, Any], label: str
+) -> tuple[Found, Result]:
+    from registry import AsyncRegistry, wasm
+    from registry.host import Host
+
+    async with AsyncRegistry(cache) as registry, Host(registry, "registry.wasm") as host:
+        name = wasm.artifact_id(code)
+        started = perf_counter()
+        known = await registry.need(name)
+        seconds = perf_counter() - started
+        result: Result = await host.execute(code, {}, request, timeout=PATIENCE, label=label)
+        if known is not None:
+            return Found(known, "hit", seconds), result
+        made = await registry.get(name)
+        assert made is not None  # it ran just now
+        return Found(made, "miss", made.prepare_seconds or 0.0), result

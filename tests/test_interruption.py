@@ -1,0 +1,191 @@
+"""Ctrl-C at every effect of every verb: it propagates, leaves no claim behind, and loses no file.
+
+A story is what a verb does, told anew for each of its effects, and cut short there: before the
+effect is performed, after it (the verb does not know which), or after it and once more in what the
+verb does about it. What is left is then settled by the next verb of the handle, or by closing it.
+The garbage collector is off: what is released must not depend on when it runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.between import Perform, between
+from support.making import claimed
+from support.stories import STORIES, STORIES_OF_CLAIMS, Act, Scene, Story, make_maintenance_due
+from support.tables import rows
+from support.templates import cache_in_memory, made_cache  # noqa: F401
+
+from registry import ArtifactId, HandleClosed, Registry, State
+from registry.effects import Effect, OpenFile
+
+NOW = timedelta(0)
+UNHEARD_OF = ArtifactId.of(b"unheard of")
+MODES = ["before", "after", "twice"]
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def interrupts(number: int, mode: str) -> Callable[[int, Effect[Any], Perform], Any]:
+    """Press Ctrl-C at one effect, or at it and the one that follows."""
+
+    def act(at: int, effect: Effect[Any], perform: Perform) -> Any:
+        if at == number or (mode == "twice" and at == number + 1):
+            answer = None if mode == "before" else perform(effect)
+            if isinstance(effect, OpenFile) and answer is not None:
+                answer.close()  # nobody else ever will
+            raise KeyboardInterrupt
+        return perform(effect)
+
+    return act
+
+
+def cut_short(registry: Registry, number: int, mode: str, act: Act) -> bool:
+    """Whether the Ctrl-C came through; False: it has fewer effects than that."""
+    try:
+        with between(registry, interrupts(number, mode)):
+            act()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def claims_of(registry: Registry, cache: Path) -> list[str]:
+    return [r["path"] for r in rows(cache) if r["host_id"] == registry._handle.host_id]
+
+
+def works_on(registry: Registry, id: ArtifactId) -> None:
+    """Nothing is lost but work: what is there is whole, and what is garbage is swept."""
+    assert {problem.kind for problem in registry.check(checksums=True).problems} <= {
+        "orphan_file",
+        "damaged_file",  # the story's own
+        "dead_host",  # as are these
+        "abandoned_claim",
+    }
+    registry.check(repair=True, checksums=True)
+    assert registry.check(checksums=True).ok
+    registry.retry(id)
+    artifact = registry.get_or_prepare(id, lambda: b"artifact", timeout=NOW)
+    assert artifact.state is State.PREPARED
+    assert artifact.num_failures == 0
+    with registry.open_file(id) as file:
+        assert file.read() in (b"artifact", b"x" * 1024)
+    registry.prune(cache_limit=0, min_stale_time=NOW)  # the next telling starts anew
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_the_next_verb_settles_what_an_interruption_left(
+    registry: Registry,
+    other: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+    story: Story,
+    mode: str,
+) -> None:
+    for number in count():
+        scene = Scene(registry, other, cache, new_id())
+        act = story(scene)
+        was_cut_short = cut_short(registry, number, mode, act)
+        del act  # and with it the Claim, where there is one
+        for handle in (registry, other):
+            handle.retry(UNHEARD_OF)
+            assert claims_of(handle, cache) == [], number
+        works_on(registry, scene.id)
+        if not was_cut_short:
+            break
+    assert number > 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("story", STORIES_OF_CLAIMS, ids=lambda story: story.__name__)
+def test_closing_settles_what_an_interruption_left(
+    other: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+    story: Story,
+    mode: str,
+) -> None:
+    for number in count():
+        with Registry(cache) as registry:
+            scene = Scene(registry, other, cache, new_id())
+            act = story(scene)
+            was_cut_short = cut_short(registry, number, mode, act)
+        del act
+        assert claims_of(registry, cache) == [], number
+        if not was_cut_short:
+            break
+    works_on(other, scene.id)
+
+
+def descriptors(cache: Path) -> list[str]:
+    """What of a cache is open here; SQLite itself keeps some of the database's for later."""
+    opened = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    return sorted(name for name in opened if str(cache) in name and "registry.db" not in name)
+
+
+def interrupt_openings(monkeypatch: pytest.MonkeyPatch, number: int, mode: str) -> None:
+    """Press Ctrl-C in whichever handle performs that effect next."""
+    act, numbers, perform = interrupts(number, mode), count(), Registry._perform
+    monkeypatch.setattr(
+        Registry,
+        "_perform",
+        lambda self, effect: act(next(numbers), effect, partial(perform, self)),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupted_opening_leaves_no_host(
+    registry: Registry, cache: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors(cache)
+    for number in count():
+        was_cut_short = True
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            interrupt_openings(patch, number, mode)
+            Registry(cache).close()
+            was_cut_short = False
+        assert descriptors(cache) == before
+        assert {path.stem for path in (cache / "hosts").iterdir()} == {registry._handle.host_id}
+        with Registry(cache) as other:  # opening reaps
+            assert len(other.hosts()) == 2
+            assert other.check().ok
+        if not was_cut_short:
+            break
+    assert number > 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupted_closing_leaves_no_claim(
+    registry: Registry, cache: Path, new_id: Callable[[], ArtifactId], mode: str
+) -> None:
+    before = descriptors(cache)
+    for number in count():
+        closed, claimed_id = Registry(cache), new_id()
+        claim = claimed(closed, claimed_id)
+        make_maintenance_due(cache)
+        was_cut_short = cut_short(closed, number, mode, closed.close)
+        with pytest.raises(HandleClosed):
+            claim.publish(b"artifact")
+        assert descriptors(cache) == before
+        if mode != "twice":
+            assert claims_of(closed, cache) == [], number
+        # Twice, and a claim may be left; but its host is dead, and nobody waits for it.
+        works_on(registry, claimed_id)
+        if not was_cut_short:
+            break
+    assert number > 1
