@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["HEAD", "current", "downgrade", "require_ours", "upgrade"]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.
-HEAD = "0002"
+HEAD = "0003"
 # STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
 OLDEST_SQLITE = (3, 37, 0)
 LOCK_TIMEOUT_SECONDS = 30.0

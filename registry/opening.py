@@ -1,8 +1,10 @@
 """Open a cache: check its directory, create or migrate its database, and nothing more.
 
-Only when something is to be made or migrated is `open.lock` taken: any number of processes may open
-a brand-new directory at once. WAL is switched on once, at creation, and with retries, for several
-processes that open a new file at once do fail there, whatever their busy timeout.
+Any number of processes may open a brand-new directory, or a damaged one, at once: whoever looks
+whether all is ready shares `open.lock`, and whoever makes or migrates something has it alone, so
+that nobody looks at a database that is being made. (SQLite, looking at an empty database beside a
+journal, deletes the journal, and the one who is making the database fails.) WAL is switched on
+once, at creation, and with retries, for another program may look all the same.
 
 Nothing here grows with the cache. The database's own files are never opened but through SQLite:
 closing such a descriptor would drop the locks that SQLite holds in this process.
@@ -37,6 +39,7 @@ from registry.world.files import Reserve
 __all__ = ["database_path", "open_cache"]
 
 OPEN_TIMEOUT_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
 _WAL_TRIES = 200
 
@@ -55,11 +58,23 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     cache = prepared_directory(directory)
-    with fork.opening():
-        ready = _is_ready(cache)
-    if not ready:
+    if not _seems_ready(cache):
         _make_ready_in_turn(cache, upgrade)
     return cache
+
+
+def _seems_ready(cache: Path) -> bool:
+    """Look whether there is anything to be made, while nobody is making it.
+
+    Who connects to a database in the middle of its making can spoil it. But one that is stuck, or
+    whose migration takes its time, need not keep others from a cache that is ready for them.
+    """
+    until = clock.elapsed() + LOOK_SECONDS
+    while True:
+        with _lock(cache) as fd:
+            if _locked(fd, fcntl.LOCK_SH) or clock.elapsed() > until:
+                return _is_ready(cache)
+        time.sleep(_POLL_SECONDS)
 
 
 def _is_ready(cache: Path) -> bool:
@@ -78,7 +93,7 @@ def _make_ready_in_turn(cache: Path, upgrade: bool) -> None:
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
     while True:
         with _lock(cache) as fd:
-            if _locked(fd):
+            if _locked(fd, fcntl.LOCK_EX):
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 _make_ready(cache, upgrade)
@@ -186,9 +201,9 @@ def _lock_file(path: Path) -> int:
         ) from error
 
 
-def _locked(fd: int) -> bool:
+def _locked(fd: int, kind: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

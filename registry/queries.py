@@ -249,6 +249,22 @@ LONGEST_PREPARATION = compiled(
     select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
 )
 
+FAILURES = compiled(
+    "failures",
+    "Count the failed by kind, the most frequent first.",
+    select(_ROW.error_kind, func.count())
+    .where(_FAILED)
+    .group_by(_ROW.error_kind)
+    .order_by(func.count().desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+OLDEST_NEED = compiled(
+    "oldest need",
+    "Read when the prepared artifact that was needed longest ago was needed.",
+    select(func.min(_ROW.last_time_needed)).where(_PREPARED),
+)
+
 # --- what a doctor asks -------------------------------------------------------------------------
 
 JOURNAL_MODE = Statement("journal mode", "Ask how the database is written.", "PRAGMA journal_mode")

@@ -24,18 +24,23 @@ from registry.verbs import (
     claiming,
     diagnosing,
     hosting,
+    journal,
     looking,
     maintaining,
+    measuring,
     needing,
     preparing,
     publishing,
     waiting,
 )
+from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
+from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.world import fork
 from registry.world.closed import closed_error
@@ -158,12 +163,21 @@ class Registry:
             yield from page.artifacts
             at = page.next
 
-    def find(self, prefix: str) -> ArtifactId:
+    def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """Find the one artifact whose code hash, or "code/prep", starts with `prefix`.
 
-        Raises `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
+        With `past`, also among those that are gone but that history still knows. Raises
+        `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
         """
-        return self._drive(looking.find(self._handle, prefix))
+        return self._drive(looking.find(self._handle, prefix, past))
+
+    def history(self, id: ArtifactId) -> list[HistoryEvent]:
+        """Read what happened to an artifact, the eldest event first, whether it is there or not.
+
+        Of all artifacts together the last 10,000 events are kept. How one ended is written a
+        moment after it did, and NOT if the process dies in that moment.
+        """
+        return self._drive(journal.history(self._handle, id))
 
     def remove(self, id: ArtifactId) -> bool:
         """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""
@@ -206,6 +220,17 @@ class Registry:
     def diagnose(self) -> Diagnosis:
         """Ask what `registry.doctor` judges; grows with the number of files."""
         return self._drive(diagnosing.diagnose(self._handle))
+
+    def measure(self) -> Measurement:
+        """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
+        return self._drive(measuring.measure(self._handle))
+
+    @property
+    def counters(self) -> Counters:
+        """What this handle has done since it was opened: a copy, which costs no statement."""
+        if self._closed is not None:
+            raise closed_error(self._closed)
+        return self._handle.counters.copy()
 
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""

@@ -202,6 +202,20 @@ def test_a_file_that_is_not_what_was_published_is_a_miss_and_is_prepared_again(
     assert again.path.read_bytes() == b"compiled again"
 
 
+def test_a_file_of_another_size_is_found_without_reading_it(
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+) -> None:
+    overwrite(prepared(registry, new_id()).path, b"short")
+    assert [problem.kind for problem in registry.check().problems] == ["damaged_file"]
+    clock.tick(timedelta(hours=1))
+    assert registry.maintain()
+    assert rows(cache) == []
+    assert files(cache) == {}
+
+
 # --- open_file ----------------------------------------------------------------------------------
 
 

@@ -53,11 +53,13 @@ from registry.host.folder import remove
 from registry.host.kinds import TRANSIENT, Kind
 from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
+from registry.host.metrics import HostMetrics
 from registry.host.policy import Policy
 from registry.host.preparations import Preparations, Wanted
 from registry.host.prepare_pool import PreparePool
 from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
+from registry.host.unbroken import unbroken
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
 
@@ -170,23 +172,33 @@ class Host:
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
             return await self._execute(wanted, task, kind)
 
+    @property
+    def metrics(self) -> HostMetrics:
+        """What this host did until now; any thread may ask, until the registry is closed."""
+        pools = self._pool.metrics.copy(), self._executions.metrics.copy()
+        return HostMetrics(self._registry.counters, self._preparations.coalesced, *pools)
+
     async def stop(self, *, drain: bool = False) -> None:
         """Stop: with `drain`, answer what was asked for first; then kill the workers.
 
         What is not answered raises `HandleClosed`; its claims are released without a failure.
+        Cancelled, it stops all the same.
         """
         self._door.shut()
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait([self._pulse])
         try:
             if drain:
                 await self._door.emptied()
                 await self._preparations.drain()
         finally:
-            await self._preparations.stop()
-            await self._pool.stop()
-            await self._executions.stop()
+            await unbroken(self._end())
+
+    async def _end(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.wait([self._pulse])
+        await self._preparations.stop()
+        await self._pool.stop()
+        await self._executions.stop()
         await self._door.emptied()
         with suppress(OSError):  # then it goes with the registry's handle
             await asyncio.to_thread(remove, self._folder)

@@ -21,6 +21,7 @@ from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
 from registry.host.messages import BROKEN, FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
+from registry.host.unbroken import unbroken
 
 __all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
 
@@ -133,15 +134,7 @@ class Worker:
         self.kill()
         self._listener.cancel()
         self._writer.close()
-        clearing = asyncio.create_task(self._clear())
-        interruption = None
-        while not clearing.done():
-            try:
-                await asyncio.shield(clearing)
-            except asyncio.CancelledError as error:
-                interruption = error
-        if interruption is not None:
-            raise interruption
+        await unbroken(self._clear())
 
     async def _exchange(self, task: Task) -> Reply | None:
         taken = False

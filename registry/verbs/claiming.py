@@ -91,6 +91,7 @@ def _try_to_claim(
     failure = {"why": why.message, "kind": why.kind, "max_retries": handle.max_retries}
     won = yield from move(Event.TAKE_OVER, lease.id, **claimant, **seen, **failure)
     if won is not None:
+        handle.counters.failures.note(why.kind)
         yield from drop_files(row.path)
         return won
     yield from reap(handle, row, why)  # it failed too often to be claimed again

@@ -24,6 +24,7 @@ from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, 
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
 from registry.queries import Row
+from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
 
 __all__ = ["Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
@@ -56,6 +57,10 @@ class OwnedClaims:
     def note(self, lease: Lease) -> None:
         """Remember a claim that is about to be made."""
         self._held[lease.token] = _Held(lease.id, lease.token, lease.path, weakref.ref(lease))
+
+    def drop(self, lease: Lease) -> None:
+        """Leave a claim to the next verb, should its own not manage to end it."""
+        self._dropped.append(lease.token)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -115,7 +120,8 @@ class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
 
 @dataclass(eq=False)
 class Handle:
-    """One open handle: who it is, where its files are, its own limits, its claims, what is hot."""
+    """One open handle: who it is, where its files are, its own limits, its claims, what is hot,
+    what it has done."""
 
     host_id: str
     cache: Path
@@ -124,6 +130,8 @@ class Handle:
     new_signal: Callable[[], Signal] = threading.Event
     claims: OwnedClaims = field(default_factory=OwnedClaims)
     hot: HotArtifacts = field(default_factory=HotArtifacts)
+    counters: Counters = field(default_factory=Counters)
+    evicted: Evicted = field(default_factory=Evicted)
     warned_over_limit: float | None = None
     waiting: WaitingRoom = field(init=False)
 

@@ -125,6 +125,8 @@ def _reap(handle: Handle, host_id: str) -> Verb[None]:
         limit = {"max_retries": handle.max_retries}
         reaped = yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
         ended = {row[0] for row in reaped}
+        for _ in ended:
+            handle.counters.failures.note(HOST_DIED.kind)
     for row in claims:
         if row.id in ended:  # not published meanwhile by a host that only looked dead
             yield from drop_files(row.path)

@@ -23,10 +23,11 @@ from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
 from registry.verbs.handle import Handle, HotArtifact
+from registry.verbs.journal import ended, record
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import unlink_all
 
-__all__ = ["discard", "identity", "inspect", "need", "open_file", "reject"]
+__all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
 
 _logger = logging.getLogger("registry")
 # Each try but the last means that another host replaced or pruned the artifact in between.
@@ -35,8 +36,18 @@ COARSEST_MICROS = 1_000_000
 
 
 def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
-    """Answer the prepared artifact, bumped and its file there, or None."""
+    """Answer the prepared artifact, bumped and its file there, or None: a hit or a miss."""
     require_id(id)
+    ready = yield from look_up(handle, id)
+    if ready is None:
+        handle.counters.misses += 1
+    else:
+        handle.counters.hits += 1
+    return ready
+
+
+def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Need an artifact once more, for one whose hit or miss is counted already."""
     yield from settle(handle)
     known = yield from _need_known(handle, id)
     if known is not None:
@@ -71,14 +82,15 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
 
 def open_file(handle: Handle, id: ArtifactId) -> Verb[BinaryIO]:
     """Open the file of a prepared artifact; raises `UnknownArtifact`."""
+    artifact = yield from need(handle, id)
     for _ in range(TRIES):
-        artifact = yield from need(handle, id)
         if artifact is None or artifact.path is None:
             break
         file = yield from OpenFile(artifact.path.name)
         if file is not None:
             return file
         handle.hot.pop(id, None)  # pruned between the two: ask again what is known of it
+        artifact = yield from look_up(handle, id)
     raise UnknownArtifact(
         f"{id.short} is not prepared (any more); prepare it with get_or_prepare, then open it"
     )
@@ -117,8 +129,12 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     artifact = ArtifactId(row.code_hash, row.prep_hash)
     _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
     handle.hot.pop(artifact, None)
+    handle.counters.discarded += 1
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
-    yield from unlink_all((yield from end(Event.DISCARD, named)).rows)
+    now = yield from Now()
+    discarded = (yield from end(Event.DISCARD, named)).rows
+    yield from unlink_all(discarded)
+    yield from record(handle, map(ended, discarded), fault, now)
 
 
 def reject(handle: Handle, artifact: Artifact) -> Verb[None]:

@@ -19,13 +19,13 @@ from registry.verbs.asking import read
 from registry.verbs.claiming import claim
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import or_give_back, require_id
-from registry.verbs.needing import need
+from registry.verbs.needing import look_up, need
 from registry.verbs.publishing import fail, publish
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.waiting import time_limit, until_settled
 from registry.verbs.words import ABANDONED
 
-__all__ = ["get_or_prepare"]
+__all__ = ["failure", "get_or_prepare", "prepare_or_join"]
 
 
 def get_or_prepare(
@@ -34,24 +34,35 @@ def get_or_prepare(
     prepare: Callable[[], Any],
     timeout: timedelta | None = None,
     label: str | None = None,
-    *,
-    held: timedelta | None = None,
-    on_claim: Callable[[Lease], None] | None = None,
 ) -> Verb[Artifact]:
-    """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`.
-
-    A claim is `held` for so long (by default the setting `prepare_timeout`), and shown to
-    `on_claim` before `prepare` is called.
-    """
+    """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`."""
     require_id(id)
     if not callable(prepare):
         raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
     refuse_recursion((str(handle.cache), id))
     until = yield from time_limit(timeout)
+    ready = yield from need(handle, id)
+    if ready is not None:
+        return ready
+    return (yield from prepare_or_join(handle, id, prepare, until, label))
+
+
+def prepare_or_join(
+    handle: Handle,
+    id: ArtifactId,
+    prepare: Callable[[], Any],
+    until: float | None = None,
+    label: str | None = None,
+    *,
+    held: timedelta | None = None,
+    on_claim: Callable[[Lease], None] | None = None,
+) -> Verb[Artifact]:
+    """The same for one who needed the artifact just now, and did not get it.
+
+    A claim is `held` for so long (by default the setting `prepare_timeout`), and shown to
+    `on_claim` before `prepare` is called.
+    """
     while True:
-        ready = yield from need(handle, id)
-        if ready is not None:
-            return ready
         claimed = yield from claim(handle, id, held, label)
         if isinstance(claimed, Lease):
             if on_claim is not None:
@@ -64,6 +75,9 @@ def get_or_prepare(
             raise failure(claimed)
         elif claimed.state is State.PREPARING:
             yield from _join(handle, id, until)
+        ready = yield from look_up(handle, id)
+        if ready is not None:
+            return ready
 
 
 def failure(artifact: Artifact) -> PreparationFailed:

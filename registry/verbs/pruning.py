@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 
-from registry.artifact import Artifact, to_micros
+from registry.artifact import Artifact, ArtifactId, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.queries import DOOMED, USAGE, Row
 from registry.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, run
 from registry.verbs.handle import Handle
+from registry.verbs.journal import ended, record
 
 __all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
@@ -67,7 +68,8 @@ def prune(
     if dry_run:
         rows = yield from _doomed(limit, horizon)
     else:
-        rows = yield from _delete(limit, horizon, _NOBODY)
+        reason = "cache_limit" if (cache_limit, min_stale_time) == (None, None) else "asked"
+        rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
     return [handle.artifact(row) for row in rows]
 
 
@@ -76,9 +78,11 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
     held = usage.bytes
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time
-        held -= _freed((yield from _delete(usage.cache_limit, horizon, spared)))
+        limit = usage.cache_limit
+        held -= _freed((yield from _delete(handle, limit, horizon, spared, "cache_limit")))
     if usage.hard_limit is not None and held > usage.hard_limit:
-        held -= _freed((yield from _delete(usage.hard_limit, _ALWAYS, spared)))
+        limit = usage.hard_limit
+        held -= _freed((yield from _delete(handle, limit, _ALWAYS, spared, "hard_limit")))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
 
@@ -92,16 +96,26 @@ def unlink_all(rows: list[Row]) -> Verb[None]:
         yield from RebuildReserve()
 
 
-def _delete(limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
+def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
+        now = yield from Now()
         batch = (yield from end(Event.PRUNE, bound)).rows
         batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
+        _count(handle, batch)
         yield from unlink_all(batch)
+        yield from record(handle, map(ended, batch), "pruned", now, reason)
         gone += batch
         if len(batch) < PRUNE_BATCH:
             return gone
+
+
+def _count(handle: Handle, gone: list[Row]) -> None:
+    handle.counters.pruned += len(gone)
+    handle.counters.pruned_bytes += _freed(gone)
+    for row in gone:
+        handle.evicted.note(ArtifactId(row.code_hash, row.prep_hash))
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:

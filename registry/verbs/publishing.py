@@ -6,6 +6,7 @@ claim that ends in any other way leaves a file that no row refers to, which is g
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from os import PathLike, fspath
 from pathlib import Path
@@ -23,16 +24,18 @@ from registry.effects import (
     Write,
     Written,
 )
-from registry.errors import DiskFull, InvalidData
+from registry.errors import DiskFull, InvalidData, RegistryError
 from registry.queries import Row
 from registry.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
-from registry.verbs.leases import drop_files, give_back, lost, settle
+from registry.verbs.leases import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintaining import keep
 from registry.verbs.words import describe
 
 __all__ = ["claimed_row", "extend", "fail", "publish", "release"]
+
+_logger = logging.getLogger("registry")
 
 
 def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[Artifact]:
@@ -47,8 +50,18 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
         yield from give_back(handle, lease)
         raise
     handle.claims.end(lease)
-    yield from keep(handle, spared=row.id)
+    handle.counters.prepared += 1
+    handle.counters.prepared_again += handle.evicted.take(lease.id)
+    yield from _keep(handle, row)
     return handle.artifact(row)
+
+
+def _keep(handle: Handle, row: Row) -> Verb[None]:
+    """Stay within the limits. What goes wrong there is no failure to publish, which is done."""
+    try:
+        yield from keep(handle, spared=row.id)
+    except (RegistryError, OSError) as error:
+        _logger.warning("an artifact was published, but the cache could not be kept: %s", error)
 
 
 def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
@@ -85,15 +98,19 @@ def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]
 
 def _enter(handle: Handle, lease: Lease, written: Written) -> Verb[Row]:
     seconds = (yield from Elapsed()) - lease.since
-    row = yield from move(
-        Event.PUBLISH,
-        lease.id,
-        now=(yield from Now()),
-        my_token=lease.token,
-        bytes=written.size,
-        digest=written.checksum,
-        seconds=seconds,
-    )
+    try:
+        row = yield from move(
+            Event.PUBLISH,
+            lease.id,
+            now=(yield from Now()),
+            my_token=lease.token,
+            bytes=written.size,
+            digest=written.checksum,
+            seconds=seconds,
+        )
+    except DiskFull:
+        yield from give_back(handle, lease)
+        raise
     if row is not None:
         return row
     found = yield from read(lease.id)
@@ -130,6 +147,7 @@ def fail(
             raise (yield from lost(handle, lease, found))
         row = found
     handle.claims.end(lease)
+    handle.counters.failures.note(failure.kind)
     yield from drop_files(lease.path)
     return handle.artifact(row)
 
@@ -137,7 +155,7 @@ def fail(
 def release(handle: Handle, lease: Lease) -> Verb[None]:
     """Give a claim back without a failure; raises `ClaimLost`."""
     yield from settle(handle)
-    if lease.ended or not (yield from give_back(handle, lease)):
+    if lease.ended or not (yield from insist(lambda: give_back(handle, lease))):
         raise (yield from lost(handle, lease, (yield from read(lease.id))))
 
 

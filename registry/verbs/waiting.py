@@ -61,6 +61,7 @@ def until_settled(
     handle: Handle, id: ArtifactId, row: Row, until: float | None
 ) -> Verb[Row | None]:
     """Wait for a preparing row: the row once it has settled, None once it has vanished."""
+    handle.counters.coalesced += 1
     yield from _tell(id, row)
     ticket = handle.waiting.enter(id, row.id)
     try:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from registry.wasm.code import CODE_LIMIT, check_code
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
+from registry.wasm.extra import preload
 from registry.wasm.preparing import artifact_id, identity, prepare
 from registry.wasm.program import Program, execute, load
 from registry.wasm.request import Request, Result
@@ -39,5 +40,6 @@ __all__ = [
     "execute",
     "identity",
     "load",
+    "preload",
     "prepare",
 ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from registry.errors import RegistryError
 
-__all__ = ["extra"]
+__all__ = ["extra", "preload"]
 
 _PACKAGES = frozenset({"wasmtime", "zstandard"})
 
@@ -23,3 +23,10 @@ def extra() -> Iterator[None]:
         raise RegistryError(
             f"WebAssembly needs {error.name}, which is not installed; install registry[wasm]"
         ) from None
+
+
+def preload() -> None:
+    """Import them now, so that processes forked from this one need not."""
+    with extra():
+        import wasmtime  # noqa: F401
+        import zstandard  # noqa: F401

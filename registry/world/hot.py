@@ -26,5 +26,6 @@ def hot_artifact(handle: Handle, id: ArtifactId) -> Artifact | None:
     except OSError:
         return None
     if seen.st_size == hot.row.size and (seen.st_ino, seen.st_mtime_ns) == hot.identity:
+        handle.counters.hits += 1
         return hot.artifact
     return None

@@ -15,3 +15,11 @@ def workers(tmp_path: Path) -> Iterator[Path]:
     await_the_end_of(running_in(folder))
     left = [path.name for path in folder.glob("*")]
     assert left == [], "a stopped pool leaves nothing in its folder"
+
+
+@pytest.fixture
+def hosted(cache: Path) -> Iterator[Path]:
+    """A cache in which hosts work, of whom no process and no file must be left in the end."""
+    yield cache
+    assert running_in(cache) == [], "a stopped host leaves no process"
+    assert list((cache / "workers").iterdir()) == [], "a closed handle leaves no folder"

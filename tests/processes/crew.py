@@ -100,7 +100,8 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more once this returns."""
-        os.kill(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and been buried, already
+            os.kill(self.pid, signal.SIGKILL)
         self.join()
 
     def join(self) -> int | None:
@@ -142,13 +143,24 @@ class Crew:
         self._children.append(child)
         return child
 
+    def bury(self, child: Child) -> list[Any]:
+        """Kill one and forget it; answers, or raises, what it still had to say."""
+        self._children.remove(child)
+        child.kill()
+        words = []
+        try:
+            with suppress(Died):
+                while True:
+                    words.append(child.hear())
+            return words
+        finally:
+            child.process.close()
+            child.pipe.close()
+
     def dismiss(self) -> None:
         """End whoever is still there."""
         for child in self._children:
-            if child.process.exitcode is None:
-                with suppress(ProcessLookupError):  # the server has buried it already
-                    os.kill(child.pid, signal.SIGKILL)  # a stopped one too
-            child.process.join(PATIENCE)
+            child.kill()
             child.process.close()
             child.pipe.close()
 

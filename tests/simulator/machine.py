@@ -46,6 +46,7 @@ class Machine:
         self.counts: Counter[str] = Counter()
         self.steps = 0
         self.harmed: dict[str, int] = {}  # files damaged from outside, and when
+        self.last = Ended()  # how the last verb to end did so
         self.slandered: set[str] = set()  # hosts that were once said to be dead, and are not
         self.witness = Witness(cache, self.harmed)
         self._named = 0
@@ -210,7 +211,7 @@ class Machine:
     def _after(self, task: Task, ended: Ended | None) -> None:
         if ended is None:
             return
-        task.ended = ended
+        self.last = task.ended = ended
         self.tasks.remove(task)
         self.note(f"{task} ends: {ended}")
         if ended.error is not None and not issubclass(ended.error, RegistryError | OSError):

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,43 +15,38 @@ from registry.opening import open_cache
 
 from .machine import Machine
 
-__all__ = ["fresh_cache", "scratch", "simulated"]
+__all__ = ["picture", "simulated"]
 
 FOLDERS = ("artifacts", "hosts", "workers")
-FILES = ("registry.db", "cache.id")
 
 
 @contextmanager
-def simulated() -> Iterator[Machine]:
-    """A machine with an empty cache, to be stepped by hand."""
-    with scratch() as folder, undisturbed():
-        machine = Machine(fresh_cache(folder))
+def simulated(contents: Mapping[str, bytes] | None = None) -> Iterator[Machine]:
+    """A machine with an empty cache, or one with given contents, to be stepped by hand."""
+    with _scratch() as folder, _undisturbed():
+        machine = Machine(_written(folder / "cache", contents or _empty()))
         try:
             yield machine
         finally:
             machine.close()
 
 
+def picture(cache: Path) -> dict[str, bytes]:
+    """What is in a cache directory, so that it can be made again; hosts may be using it."""
+    files = (path for path in cache.rglob("*") if path.is_file() and path.suffix != ".db-shm")
+    return {str(path.relative_to(cache)): path.read_bytes() for path in files}
+
+
 @contextmanager
-def scratch() -> Iterator[Path]:
+def _scratch() -> Iterator[Path]:
     """A real directory, in memory where there is one: thousands of runs sync their files."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="simulated-", dir=memory) as folder:
         yield Path(folder)
 
 
-def fresh_cache(folder: Path) -> Path:
-    """Make an empty cache in a folder."""
-    made = folder / "cache"
-    for name in ("", *FOLDERS):
-        os.mkdir(made / name, 0o700)
-    for name, data in _template().items():
-        (made / name).write_bytes(data)
-    return made
-
-
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
     """Let nothing from outside have a say: no garbage collection, no settings of logging.
 
     Counting references then frees what is dropped, in every replay at the same moment.
@@ -70,7 +65,14 @@ def undisturbed() -> Iterator[None]:
 
 
 @cache
-def _template() -> dict[str, bytes]:
-    with scratch() as folder:
-        opened = open_cache(folder / "cache")
-        return {name: (opened / name).read_bytes() for name in FILES}
+def _empty() -> dict[str, bytes]:
+    with _scratch() as folder:
+        return picture(open_cache(folder / "cache"))
+
+
+def _written(cache: Path, contents: Mapping[str, bytes]) -> Path:
+    for name in ("", *FOLDERS):
+        os.mkdir(cache / name, 0o700)
+    for name, data in contents.items():
+        (cache / name).write_bytes(data)
+    return cache

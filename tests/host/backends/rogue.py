@@ -18,7 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.errors import InternalError, InvalidCandidate, PossiblyInvalid, PrepareError
+from registry.errors import (
+    CodeTooLarge,
+    InternalError,
+    InvalidCandidate,
+    PossiblyInvalid,
+    PrepareError,
+)
 from registry.host import wire
 from registry.host.messages import Reply
 
@@ -50,6 +56,13 @@ def read(wish: dict[str, Any]) -> bytes:
     return Path("../artifact").read_bytes()
 
 
+def verify(wish: dict[str, Any]) -> str:
+    """Refuse an artifact that we would never have prepared."""
+    if read(wish) != b"prepared":
+        raise PossiblyInvalid("not what I wrote", kind="corrupted_artifact")
+    return "verified"
+
+
 def raise_named(wish: dict[str, Any]) -> None:
     errors = {
         "ValueError": ValueError("no such thing"),
@@ -61,6 +74,7 @@ def raise_named(wish: dict[str, Any]) -> None:
         "Long": ValueError("x" * 10**6),
         "Prevalidation": PrepareError("not wasm", kind="prevalidation"),
         "Transient": PrepareError("come again", kind="tired", deterministic=False),
+        "CodeTooLarge": CodeTooLarge("more than I can take"),
         "InvalidCandidate": InvalidCandidate("the code says no"),
         "PossiblyInvalid": PossiblyInvalid("not what I wrote", kind="corrupted_artifact"),
         "InternalError": InternalError("my fault", kind="mine"),
@@ -241,6 +255,7 @@ DEEDS = {
     "meet": meet,
     "read": read,
     "raise": raise_named,
+    "verify": verify,
     "loop": loop_for_ever,
     "loop in a thread": loop_in_a_thread,
     "burn": burn,

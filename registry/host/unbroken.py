@@ -1,0 +1,23 @@
+"""Clearing up that no cancellation cuts short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["unbroken"]
+
+
+async def unbroken(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end; a cancellation meanwhile is raised once that is done."""
+    doing = asyncio.create_task(work)
+    interruption = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+    doing.result()

@@ -1,0 +1,271 @@
+"""How a host fails: whose fault it is, what is remembered, and that the next request works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+import pytest
+from host.backends import deaf
+from host.hosting import hosting, id_of, published
+from host.stories import ECHO, meeting, story, wish
+from support.tables import files, row, rows, snapshot
+
+from registry import (
+    AsyncRegistry,
+    CodeTooLarge,
+    ExecutionError,
+    InternalError,
+    InvalidCandidate,
+    InvalidData,
+    InvalidId,
+    InvalidParams,
+    InvalidSetting,
+    NotPrepared,
+    PossiblyInvalid,
+    PreparationFailed,
+    Registry,
+)
+from registry.host import Host
+
+FINE = wish("answer")
+READ = {"do": "read"}
+VERIFY = {"do": "verify"}
+MEMORY = 400 * 1024**2
+SHORT = timedelta(seconds=0.5)
+
+# --- preparing ----------------------------------------------------------------------------------
+
+# The code, the kind that is recorded, and whether it may be tried again.
+FAILURES = {
+    "raises": (wish("raise", error="ValueError"), "job_error", False),
+    "refuses the code": (wish("raise", error="Prevalidation"), "prevalidation", False),
+    "fails in its own words": (wish("raise", error="Transient"), "tired", True),
+    "meets a sick disk": (wish("raise", error="OSError"), "io_err", True),
+    "says what nobody can": (wish("raise", error="Surrogate"), "job_error", False),
+    "allocates for ever": (wish("allocate"), "out_of_memory", False),
+    "loops for ever": (wish("loop"), "timed_out", True),
+    "ends its process": (wish("leave", status=7), "job_died", True),
+    "kills its worker": (wish("signal worker", signal=9), "io_err", True),
+    "is no code at all": (b"\0", "job_error", False),
+}
+
+
+@pytest.mark.parametrize("verb", ["precheck", "execute"])
+@story
+async def test_each_failure_of_a_preparation_is_recorded_with_its_kind(hosted, verb):
+    limits = {"precheck_timeout": SHORT, "prepare_timeout": SHORT, "memory_limit": MEMORY}
+    async with hosting(hosted, prepare_workers=2, **limits) as host:
+
+        async def ask(code: bytes) -> BaseException | None:
+            asked = host.precheck(code) if verb == "precheck" else host.execute(code, {}, READ)
+            (end,) = await asyncio.gather(asked, return_exceptions=True)
+            return end
+
+        ends = await asyncio.gather(*(ask(code) for code, _, _ in FAILURES.values()))
+        for (what, (code, kind, passes)), end in zip(FAILURES.items(), ends, strict=True):
+            recorded = row(hosted, id_of(code))
+            found = (recorded["state"], recorded["error_kind"], recorded["retry_at"] is not None)
+            assert found == ("failed", kind, passes), what
+            assert recorded["num_failures"] == 1
+            assert isinstance(end, PreparationFailed), what
+            assert isinstance(end, NotPrepared) is (verb == "execute" and passes), what
+            assert recorded["error"] in str(end)
+        assert (await host.precheck(FINE)).error is None
+
+
+@pytest.mark.parametrize("backend", ["host.backends.rogue", ECHO])
+@story
+async def test_code_over_the_limit_is_refused_before_any_claim(hosted, backend, caplog):
+    code = FINE + b" " * 100
+    async with hosting(hosted, backend, code_limit=100) as host:
+        for asking in (host.precheck(code), host.execute(code, {}, READ)):
+            with pytest.raises(CodeTooLarge, match="100"):
+                await asking
+        with caplog.at_level(logging.WARNING, "registry"):
+            await host.heads_up([(code, {}), (FINE, {})])
+            await host.stop(drain=True)
+    assert "100 is the limit" in caplog.text
+    assert [found["code_hash"] for found in rows(hosted)] == [id_of(FINE, backend).code_hash]
+
+
+@story
+async def test_code_that_the_backend_finds_too_large_is_not_remembered(hosted):
+    code = wish("raise", error="CodeTooLarge")
+    async with hosting(hosted) as host:
+        for _ in range(2):
+            with pytest.raises(CodeTooLarge, match="more than I can take"):
+                await host.precheck(code)
+    assert rows(hosted) == []
+
+
+@story
+async def test_large_code_that_is_prepared_already_is_executed(hosted):
+    published(hosted, FINE)
+    async with hosting(hosted, code_limit=1) as host:
+        assert await host.execute(FINE, {}, READ) == b"prepared"
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+@story
+async def test_what_cannot_be_asked_for_is_refused_before_anything_is_claimed(hosted):
+    async with hosting(hosted) as host:
+        for request, error in (({1, 2}, TypeError), (object(), TypeError), (2**70, InvalidData)):
+            with pytest.raises(error, match="request"):
+                await host.execute(FINE, {}, request)
+        for code, error in (("text", TypeError), (bytearray(FINE), TypeError), (b"", InvalidId)):
+            with pytest.raises(error):
+                await host.precheck(code)
+        for params in ({"a": 1.5}, {1: 2}, {"a": {1}}):
+            with pytest.raises(InvalidParams):
+                await host.precheck(FINE, params)
+        with pytest.raises(InvalidSetting, match="no time"):
+            await host.execute(FINE, {}, READ, timeout=timedelta(0))
+        with pytest.raises(TypeError, match="timedelta"):
+            await host.execute(FINE, {}, READ, timeout=5)
+        with pytest.raises(TypeError, match="label"):
+            await host.precheck(FINE, label=5)
+        assert rows(hosted) == []
+        assert await host.execute(FINE, {}, READ) == b"prepared"
+
+
+@story
+async def test_parameters_that_no_worker_can_be_told_are_not_held_against_the_code(hosted):
+    async with AsyncRegistry(hosted) as registry, Host(registry, deaf) as host:
+        with pytest.raises(InvalidParams, match="cannot be told"):
+            await host.precheck(b"code", {"since": SHORT})
+        assert rows(hosted) == []
+        assert (await host.precheck(b"code", {"since": 1.5})).error is None
+        assert await host.execute(b"code", {}, "again") == "again"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"precheck_timeout": timedelta(0)}, InvalidSetting),
+        ({"prepare_timeout": 60}, TypeError),
+        ({"memory_limit": 0}, InvalidSetting),
+        ({"memory_limit": "1 GiB"}, TypeError),
+        ({"code_limit": -1}, InvalidSetting),
+        ({"cleanup_interval": timedelta(0)}, InvalidSetting),
+        ({"prepare_workers": 0}, InvalidSetting),
+        ({"execute_workers": 0}, InvalidSetting),
+    ],
+)
+@story
+async def test_a_host_that_could_not_work_is_refused(hosted, options, error):
+    async with AsyncRegistry(hosted) as registry:
+        with pytest.raises(error):
+            Host(registry, deaf, **options)
+
+
+@story
+async def test_a_backend_that_cannot_be_loaded_is_refused(hosted):
+    async with AsyncRegistry(hosted) as registry:
+        with pytest.raises(ModuleNotFoundError):
+            Host(registry, "host.backends.missing")
+        with pytest.raises(TypeError, match="no function identity"):
+            Host(registry, "host.backends.incomplete")
+
+
+# --- executing ----------------------------------------------------------------------------------
+
+ENDS = {
+    "says no": ({"do": "raise", "error": "InvalidCandidate"}, InvalidCandidate, "rejected"),
+    "loops for ever": ({"do": "loop"}, InvalidCandidate, "timed_out"),
+    "raises": ({"do": "raise", "error": "ValueError"}, PossiblyInvalid, "job_error"),
+    "allocates for ever": ({"do": "allocate"}, PossiblyInvalid, "out_of_memory"),
+    "ends its process": ({"do": "leave"}, PossiblyInvalid, "job_died"),
+    "kills its worker": ({"do": "signal worker", "signal": 9}, PossiblyInvalid, "worker_died"),
+    "answers what cannot be said": ({"do": "answer a set"}, PossiblyInvalid, "job_error"),
+    "blames itself": ({"do": "raise", "error": "InternalError"}, InternalError, "mine"),
+}
+
+
+@story
+async def test_each_end_of_an_execution_has_its_fault_and_changes_nothing(hosted):
+    published(hosted, FINE)
+    before = snapshot(hosted)[0][0]
+    async with hosting(hosted, memory_limit=MEMORY) as host:
+        for what, (request, error, kind) in ENDS.items():
+            with pytest.raises(ExecutionError) as caught:
+                await host.execute(FINE, {}, request, timeout=SHORT)
+            assert (type(caught.value), caught.value.kind) == (error, kind), what
+            assert await host.execute(FINE, {}, READ) == b"prepared"
+    after = row(hosted, id_of(FINE))
+    assert {**after, "last_time_needed": None} == {**before, "last_time_needed": None}
+
+
+@story
+async def test_an_artifact_that_the_backend_finds_corrupted_is_prepared_again_once(hosted):
+    async with meeting() as held, hosting(hosted) as host:
+        code = wish("meet", at=held.at)
+        rotten = published(hosted, code, b"rotten")
+        asking = [asyncio.create_task(host.execute(code, {}, VERIFY)) for _ in range(3)]
+        guest = await held.guest()
+        assert not rotten.path.exists()
+        guest.dismiss()
+        assert await asyncio.gather(*asking) == ["verified"] * 3
+        assert held.empty()
+
+
+@story
+async def test_an_artifact_that_stays_corrupted_is_removed_before_that_is_said(hosted):
+    corrupted = {"do": "raise", "error": "PossiblyInvalid"}
+    async with meeting() as held, hosting(hosted) as host:
+        code = wish("meet", at=held.at)
+        asking = asyncio.create_task(host.execute(code, {}, corrupted))
+        for _ in range(2):
+            (await held.guest()).dismiss()
+        with pytest.raises(PossiblyInvalid) as caught:
+            await asking
+        assert caught.value.kind == "corrupted_artifact"
+        assert held.empty()
+    assert rows(hosted) == []
+    assert files(hosted) == {}
+
+
+class Pruned(AsyncRegistry):
+    """A cache so small that an artifact goes between its need and its execution."""
+
+    times = 0
+
+    async def need(self, id):
+        return self._prune(await super().need(id))
+
+    async def prepare_under_claim(self, id, prepare, **options):
+        return self._prune(await super().prepare_under_claim(id, prepare, **options))
+
+    def _prune(self, artifact):
+        if artifact is not None and self.times:
+            self.times -= 1
+            artifact.path.unlink()
+        return artifact
+
+
+@story
+async def test_what_is_pruned_before_it_is_executed_is_prepared_again_a_few_times(hosted):
+    async with hosting(hosted, opened=Pruned) as host:
+        host._registry.times = 2
+        assert await host.execute(FINE, {}, READ) == b"prepared"
+        host._registry.times = 3
+        with pytest.raises(InternalError, match="went 3 times"):
+            await host.execute(FINE, {}, READ)
+        assert await host.execute(FINE, {}, READ) == b"prepared"
+
+
+@story
+async def test_a_pruned_file_does_not_disturb_the_job_that_runs(hosted):
+    published(hosted, FINE)
+    async with meeting() as held, hosting(hosted) as host:
+        request = {"do": "meet", "at": held.at, "read": True}
+        asking = asyncio.create_task(host.execute(FINE, {}, request))
+        guest = await held.guest()
+        with Registry(hosted) as other:
+            (gone,) = other.prune(cache_limit=0, min_stale_time=timedelta(0))
+        assert not gone.path.exists()
+        guest.dismiss()
+        assert await asking == b"prepared"
