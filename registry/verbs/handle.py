@@ -57,6 +57,10 @@ class OwnedClaims:
         dropped = weakref.ref(lease, lambda _: self._dropped.append(token))
         self._held[token] = (lease.id, lease.path, dropped)
 
+    def drop(self, lease: Lease) -> None:
+        """Leave a claim to the next verb, should its own not manage to end it."""
+        self._dropped.append(lease.token)
+
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
         lease.ended = True

@@ -5,10 +5,11 @@ A file that a claim wrote is unlinked only once a statement has shown that no ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from registry.artifact import ArtifactId
-from registry.effects import IsAlive, Now, Unlink, Verb, is_file_name
+from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost
 from registry.queries import Row
 from registry.transitions import MOVES, Event
@@ -22,6 +23,7 @@ __all__ = [
     "drop_files",
     "give_back",
     "give_back_all",
+    "insist",
     "lost",
     "or_give_back",
     "reap",
@@ -80,7 +82,20 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
         raise
     except BaseException:
         if not lease.ended:
+            handle.claims.drop(lease)  # for whatever cut it short may keep us from this as well
             yield from give_back(handle, lease)
+        raise
+
+
+def insist(work: Callable[[], Verb[T]]) -> Verb[T]:
+    """Do what may well be done twice: if it is cut short, do it again to its end, and be cut then.
+
+    For what ends a claim, where half is nothing.
+    """
+    try:
+        return (yield from work())
+    except Interrupted:
+        yield from work()
         raise
 
 

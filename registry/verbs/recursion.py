@@ -32,7 +32,8 @@ def preparing(scope: Scope) -> Iterator[None]:
 
 def refuse_recursion(scope: Scope) -> None:
     """Raise `RecursivePreparation` if this thread or task is preparing that very artifact."""
-    if (scope, _runner()) in _current.get():
+    # A loop that a preparing thread runs blocks it too, and so the thread is looked for as well.
+    if not _current.get().isdisjoint({(scope, _runner()), (scope, threading.get_ident())}):
         raise RecursivePreparation(
             f"{scope[1].short} is being prepared by this very thread or task, which now asks for "
             "it; a prepare must not need its own artifact"

@@ -196,7 +196,7 @@ class Database:
         try:
             rows = connection.execute(statement.sql, params)
         except sqlite3.Error as error:
-            raise translated(error, self._path) from error
+            raise translated(error, self._path)  # noqa: B904 - none may be its own cause
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows
