@@ -60,7 +60,9 @@ class OwnedClaims:
 
     def drop(self, lease: Lease) -> None:
         """Leave a claim to the next verb, should its own not manage to end it."""
-        self._dropped.append(lease.token)
+        held = self._held.get(lease.token)
+        if held is not None:
+            self._held[lease.token] = held._replace(lease=_nobody)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -89,7 +91,11 @@ class _Held(NamedTuple):
     id: ArtifactId
     token: str
     path: str
-    lease: weakref.ref[Lease]
+    lease: Callable[[], Lease | None]  # a weak reference
+
+
+def _nobody() -> None:
+    """The lease of a claim that was dropped, though something may still refer to it."""
 
 
 @dataclass(slots=True)
