@@ -29,7 +29,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from types import MappingProxyType, ModuleType, TracebackType
+from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 from registry.aio import AsyncRegistry
@@ -207,12 +207,7 @@ class Host:
         self._pulse = asyncio.create_task(self._clean_up())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def _wanted(
@@ -235,8 +230,7 @@ class Host:
         return ArtifactId.of(code, self._backend.identity(params))
 
     def _check_code(self, code: bytes) -> None:
-        check_code = getattr(self._backend, "check_code", _check_size)
-        check_code(code, self._code_limit)
+        getattr(self._backend, "check_code", _check_size)(code, self._code_limit)
 
     async def _prepared(self, wanted: Wanted) -> Artifact:
         if wanted.id not in self._preparations:

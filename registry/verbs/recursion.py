@@ -23,11 +23,12 @@ _current: ContextVar[frozenset[tuple[Scope, object]]] = ContextVar("preparing", 
 @contextmanager
 def preparing(scope: Scope) -> Iterator[None]:
     """Mark a preparation as running in this thread or task."""
-    token = _current.set(_current.get() | {(scope, _runner())})
+    before = _current.get()
     try:
+        _current.set(before | {(scope, _runner())})
         yield
     finally:
-        _current.reset(token)
+        _current.set(before)  # not by a token, which Ctrl-C can come before we have it
 
 
 def refuse_recursion(scope: Scope) -> None:
