@@ -45,6 +45,8 @@ WALL_FACTOR = 4
 # The worker ends a job this much before the host would end the worker: an eighth of the CPU
 # limit, and never more than half a second. It is the time for killing, clearing up and answering.
 ANSWER_ROOM = 0.5
+# Four times this is still a duration that a claim can have.
+LONGEST = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Limits:
             as_amount("memory_limit", memory_limit)
         if cpu == 0 or memory_limit == 0:
             raise InvalidSetting("a job with no time or no memory cannot run; give it some")
+        if cpu_limit > LONGEST:
+            raise InvalidSetting(f"a job may run for {LONGEST.days} days, not for {cpu_limit}")
         return cls(cpu, memory_limit)
 
     @property
