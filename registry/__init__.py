@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from registry.aio import AsyncClaim, AsyncRegistry
     from registry.sync import Claim, Registry
     from registry.verbs.hosting import HostInfo
+    from registry.verbs.journal import HistoryEvent
     from registry.verbs.looking import Stats
     from registry.verbs.reconciling import CheckReport
 
@@ -64,6 +65,7 @@ __all__ = [
     "ExecutionError",
     "HandleClosed",
     "HandleForked",
+    "HistoryEvent",
     "Holder",
     "HostInfo",
     "InternalError",
@@ -102,6 +104,7 @@ _LATER = {
     "AsyncRegistry": "registry.aio",
     "CheckReport": "registry.verbs.reconciling",
     "Claim": "registry.sync",
+    "HistoryEvent": "registry.verbs.journal",
     "HostInfo": "registry.verbs.hosting",
     "Registry": "registry.sync",
     "Stats": "registry.verbs.looking",

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from datetime import timedelta
 from functools import partial
+from io import IOBase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -35,6 +36,7 @@ from registry.verbs import (
     claiming,
     diagnosing,
     hosting,
+    journal,
     looking,
     maintaining,
     measuring,
@@ -48,13 +50,14 @@ from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
+from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
 from registry.verbs.recursion import Scope
 from registry.verbs.recursion import preparing as mark_preparing
 from registry.world import fork
-from registry.world.async_database import AsyncDatabase, to_its_end
+from registry.world.async_database import AsyncDatabase, regardless, to_its_end
 from registry.world.closed import closed_error
 from registry.world.database import Database
 from registry.world.hot import hot_artifact
@@ -83,47 +86,68 @@ class AsyncRegistry:
         retry: RetryPolicy | None = None,
         upgrade: bool = True,
     ) -> None:
+        self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
         require_overrides(cleanup, retry)
-        self._cache_dir = cache_dir
+        self._cache_dir = Path(os.path.abspath(cache_dir))
         self._overrides = (cleanup, retry)
         self._upgrade = upgrade
-        self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._changing = asyncio.Lock()  # held while it is opened or closed
+        self._at_work: set[asyncio.Future[Any]] = set()
 
     @property
     def cache_dir(self) -> Path:
         """The cache directory, absolute."""
-        return Path(os.path.abspath(self._cache_dir))
+        return self._cache_dir
 
     async def open(self) -> AsyncRegistry:
         """Open the handle, as entering it does; raises what opening a `Registry` raises."""
         if self._closed is None:
-            return self
-        self._threads = ThreadPoolExecutor(FILE_THREADS, "registry-files")
-        try:
-            await self._open()
-        except BaseException:
-            self._threads.shutdown(wait=False)
-            raise
+            self._require_loop()
+        async with self._changing:
+            if self._closed is not None:
+                await self._open()
         return self
 
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        cache = await self._in_thread(partial(open_cache, self._cache_dir, upgrade=self._upgrade))
-        self._database = AsyncDatabase(database_path(cache))
+        self._threads = ThreadPoolExecutor(FILE_THREADS, "registry-files")
+        self._to_leave = AsyncExitStack()
+        self._to_leave.callback(self._threads.shutdown, wait=False)
+        try:
+            open_it = partial(open_cache, self._cache_dir, upgrade=self._upgrade)
+            cache = await self._in_thread(open_it)
+            await self._in_thread(partial(self._appear, cache))
+            await self._database.open()
+            await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
+            self._closed = None
+        except BaseException:
+            await to_its_end(self._to_leave.aclose())
+            raise
+
+    def _appear(self, cache: Path) -> None:
         with fork.opening():
             self._world = World(cache)
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
-            self._closed = None
+            self._database = AsyncDatabase(database_path(cache))
             fork.track(self)
+        self._to_leave.push_async_callback(self._disappear)
+
+    async def _disappear(self) -> None:
+        self._handle.hot.clear()  # so that the hot path ends too
         try:
-            await self._database.open()
-            await self._drive(hosting.enter(self._handle, this_process()))
-        except BaseException:
-            await to_its_end(self._let_go())
-            raise
+            await self._database.close()
+        finally:
+            if self._at_work:  # files that verbs are in the middle of
+                await asyncio.wait(self._at_work)
+            await self._in_thread(self._leave_world)
+
+    def _leave_world(self) -> None:
+        with fork.opening():
+            fork.untrack(self)
+            self._world.close()
 
     # --- artifacts ------------------------------------------------------------------------------
 
@@ -152,7 +176,7 @@ class AsyncRegistry:
     async def get_or_prepare(
         self,
         id: ArtifactId,
-        prepare: Callable[[], Any],
+        prepare: Callable[[], bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]],
         *,
         timeout: timedelta | None = None,
         label: str | None = None,
@@ -163,6 +187,9 @@ class AsyncRegistry:
         thread, which a cancellation leaves behind: its claim is released at once, and what it
         returns is thrown away.
         """
+        hot = hot_artifact(self._opened, id)
+        if hot is not None:
+            return hot
         verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
         return await self._drive(verb)
 
@@ -179,9 +206,13 @@ class AsyncRegistry:
                 yield artifact
             at = page.next
 
-    async def find(self, prefix: str) -> ArtifactId:
+    async def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """As `Registry.find`."""
-        return await self._drive(looking.find(self._opened, prefix))
+        return await self._drive(looking.find(self._opened, prefix, past))
+
+    async def history(self, id: ArtifactId) -> list[HistoryEvent]:
+        """As `Registry.history`."""
+        return await self._drive(journal.history(self._opened, id))
 
     async def remove(self, id: ArtifactId) -> bool:
         """As `Registry.remove`."""
@@ -244,13 +275,17 @@ class AsyncRegistry:
         return await self._drive(maintaining.pulse(self._opened))
 
     async def close(self) -> None:
-        """As `Registry.close`."""
-        if self._closed is not None:
-            return
-        try:
-            await self._drive(maintaining.close(self._handle))
-        finally:
-            await to_its_end(self._let_go())
+        """As `Registry.close`; verbs that other tasks are in the middle of raise `HandleClosed`."""
+        if self._closed is None:
+            self._require_loop()
+        async with self._changing:
+            if self._closed is not None:
+                return
+            self._closed = HandleClosed
+            try:
+                await self._drive(maintaining.close(self._handle), while_closed=True)
+            finally:
+                await to_its_end(self._to_leave.aclose())
 
     async def __aenter__(self) -> AsyncRegistry:
         return await self.open()
@@ -304,6 +339,7 @@ class AsyncRegistry:
     def after_fork(self) -> None:
         """Be closed in the child of a fork; see `Registry.after_fork`."""
         self._closed = HandleForked
+        self._changing = asyncio.Lock()  # whoever held the old one does not exist here
         self._handle.hot.clear()
         self._database.abandon()
         self._world.abandon()
@@ -315,41 +351,33 @@ class AsyncRegistry:
         """
         self._closed = HandleClosed
         self._database.abandon()
-        database = Database(database_path(self._handle.cache))
+        with ExitStack() as leaving:
+            leaving.callback(self._world.close)
+            database = leaving.enter_context(closing(Database(database_path(self._handle.cache))))
 
-        def perform(effect: Effect[Any]) -> Any:
-            if type(effect) is effects.Run:
-                return database.run(effect.statement, effect.params)
-            return self._world.perform(effect)
+            def perform(effect: Effect[Any]) -> Any:
+                if type(effect) is effects.Run:
+                    return database.run(effect.statement, effect.params)
+                return self._world.perform(effect)
 
-        drive(maintaining.close(self._handle), perform)
-        database.close()
-        self._world.close()
+            drive(maintaining.close(self._handle), perform)
 
     # --- driving --------------------------------------------------------------------------------
-
-    async def _let_go(self) -> None:
-        self._closed = HandleClosed
-        self._handle.hot.clear()  # so that the hot path ends too
-        try:
-            await self._database.close()
-        finally:
-            with fork.opening():
-                fork.untrack(self)
-                self._world.close()
-        self._threads.shutdown(wait=False)
 
     @property
     def _opened(self) -> Handle:
         if self._closed is not None:
             raise closed_error(self._closed)
+        self._require_loop()
+        return self._handle
+
+    def _require_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise WrongLoop(
                 "this AsyncRegistry was opened in another event loop; open one in each loop"
             )
-        return self._handle
 
-    async def _drive(self, verb: Verb[T]) -> T:
+    async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
         stopped: BaseException | None = None
         step: Callable[[Any], Effect[Any]] = verb.send
         answer: Any = None
@@ -357,9 +385,14 @@ class AsyncRegistry:
             while True:
                 effect = step(answer)
                 try:
+                    if self._closed is not None and not while_closed:
+                        raise closed_error(self._closed)  # meanwhile, by another task
                     work = self._perform(effect)
-                    answer = await (work if stopped is None else to_its_end(work))
+                    answer = await (work if stopped is None else regardless(work))
                     step = verb.send
+                except GeneratorExit:  # the loop ended without us: there is no awaiting any more
+                    stopped = None
+                    raise
                 except Exception as error:  # noqa: BLE001 - the verb is told, and decides
                     step, answer = verb.throw, error
                 except BaseException as stop:  # noqa: BLE001 - the verb compensates first
@@ -369,7 +402,7 @@ class AsyncRegistry:
             if stopped is None:
                 value: T = done.value
                 return value
-        except Interrupted:
+        except BaseException:
             if stopped is None:
                 raise
         finally:
@@ -384,7 +417,7 @@ class AsyncRegistry:
             case effects.Run(statement, params):
                 return await self._run(statement, params)
             case effects.Sleep(seconds, until):
-                return await _sleep(seconds, until)
+                return await _sleep(seconds, until)  # type: ignore[arg-type]  # an asyncio.Event
             case effects.BackOff():
                 return await asyncio.sleep(back_off_seconds())
             case effects.Call(function, scope):
@@ -402,35 +435,46 @@ class AsyncRegistry:
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        self._at_work.add(running)
+        running.add_done_callback(self._at_work.discard)
         try:
-            return await asyncio.shield(running)
+            return await to_its_end(running)
         except asyncio.CancelledError:
-            with suppress(Exception):
-                await to_its_end(running)
+            _close_unseen(running)
             raise
 
 
-async def _sleep(seconds: float, until: Any) -> None:
+def _close_unseen(done: asyncio.Future[Any]) -> None:
+    """Close a file that was opened for a task that never gets to see it."""
+    if not done.cancelled() and done.exception() is None and isinstance(done.result(), IOBase):
+        done.result().close()
+
+
+async def _sleep(seconds: float, until: asyncio.Event | None) -> None:
     if until is None:
         await asyncio.sleep(seconds)
         return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await until.wait()
+    alarm = asyncio.get_running_loop().call_later(seconds, until.set)
+    try:
+        await until.wait()
+    finally:
+        alarm.cancel()
 
 
 async def _call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
     """Call a user's `prepare`; an exception is an answer, a cancellation is not."""
-    if not inspect.iscoroutinefunction(function):
-        outcome = await asyncio.to_thread(_in_its_thread, function, scope)
-        if outcome.error is not None or not inspect.isawaitable(outcome.value):
-            return outcome
-        value = outcome.value  # a function that answers a coroutine: a lambda, a partial
-    else:
-        value = function()
+    if inspect.iscoroutinefunction(function):
+        return await _awaited(function, scope)
+    outcome = await asyncio.to_thread(_in_its_thread, function, scope)
+    if outcome.error is None and inspect.isawaitable(outcome.value):
+        return await _awaited(lambda: outcome.value, scope)  # a lambda, a partial
+    return outcome
+
+
+async def _awaited(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
     try:
         with mark_preparing(scope):
-            return Outcome(await value)
+            return Outcome(await function())
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the user's and is recorded
         return Outcome(None, error)
 
@@ -455,7 +499,7 @@ class AsyncClaim:
     @property
     def artifact(self) -> Artifact:
         """The artifact as the claim found it: preparing, with the failures of earlier tries."""
-        return self._handle.artifact(publishing.claimed_row(self._lease))
+        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
 
     async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """As `Claim.publish`."""

@@ -20,6 +20,7 @@ from registry.errors import CacheDirectoryRefused
 from registry.migrate import HEAD
 from registry.sync import Registry
 from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.journal import Rebuilt
 from registry.world.directory import NETWORK_FILE_SYSTEMS, file_system
 from registry.world.hosts import Hosts
 
@@ -124,6 +125,7 @@ def _contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
         yield Finding("orphans", "none")
     yield _room(cache, diagnosis)
     yield _limit(cache, diagnosis)
+    yield _evictions(cache, diagnosis.rebuilt_lately)
     yield _killers(cache, diagnosis.killed_their_host)
 
 
@@ -146,6 +148,15 @@ def _limit(cache: Path, diagnosis: Diagnosis) -> Finding:
         advice = f"the limit is below the working set; raise it: {higher}"
         return Finding("limit", value, "problem", advice)
     return Finding("limit", value)
+
+
+def _evictions(cache: Path, again: Rebuilt) -> Finding:
+    value = f"{again.count} prepared again within a day of it, since yesterday"
+    if again.count:
+        higher = _command(cache, "config", "set", "cache_limit", "SIZE")
+        cost = f"that took {again.seconds:.3g} s; raise the limit: {higher}"
+        return Finding("evictions", value, "problem", cost)
+    return Finding("evictions", value)
 
 
 def _killers(cache: Path, killers: Sequence[Artifact]) -> Finding:

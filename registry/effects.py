@@ -11,7 +11,7 @@ The rules of interruption (Ctrl-C, cancellation), the same for all drivers:
   awaited to its end.
 - The driver then throws `Interrupted` into the verb. The outcome of the effect is *unknown* to it.
   The verb may yield compensations, which run to their end; then the interruption itself is raised,
-  whatever the verb returned.
+  whatever the verb returned or raised.
 - A driver never closes an unfinished verb.
 """
 

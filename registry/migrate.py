@@ -7,10 +7,11 @@ happens as a whole or not at all, and no host writes while it runs.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.errors import DatabaseDamaged, NotARegistry, SchemaTooNew
 from registry.schema import APPLICATION_ID
@@ -20,13 +21,31 @@ from registry.world.database import connect
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["HEAD", "current", "downgrade", "require_ours", "upgrade"]
+__all__ = [
+    "FIRST",
+    "HEAD",
+    "Revision",
+    "backup",
+    "current",
+    "downgrade",
+    "require_ours",
+    "revisions",
+    "upgrade",
+]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.
-HEAD = "0002"
+HEAD = "0003"
+FIRST = "0001"  # it knew no hosts, and no identity of the cache
 # STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
 OLDEST_SQLITE = (3, 37, 0)
 LOCK_TIMEOUT_SECONDS = 30.0
+
+
+class Revision(NamedTuple):
+    """One state of the schema, and what it brought."""
+
+    id: str
+    says: str
 
 
 def current(connection: sqlite3.Connection) -> str | None:
@@ -66,6 +85,40 @@ def upgrade(path: str, revision: str = "head") -> None:
 def downgrade(path: str, revision: str) -> None:
     """Take a database back to an older revision, in one transaction."""
     _run(path, "downgrade", revision)
+
+
+def revisions() -> list[Revision]:
+    """All that this version knows, the first one first."""
+    from alembic.script import ScriptDirectory
+
+    walked = ScriptDirectory.from_config(config()).walk_revisions()
+    return [Revision(script.revision, script.doc) for script in walked][::-1]
+
+
+def backup(path: str, target: str) -> None:
+    """Copy a database, as it stands at one moment, into a new file that only we may read.
+
+    Hosts may go on working. Raises FileExistsError, and sqlite3's own errors; no file is left then.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
+            connection.execute("VACUUM INTO ?", (target,))
+        with closing(connect(target, synchronous="FULL")) as connection:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()  # a copy forgets it
+        _sync(target)
+        _sync(os.path.dirname(os.path.abspath(target)))
+    except BaseException:
+        os.unlink(target)
+        raise
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def is_older(path: str, revision: str) -> bool:
@@ -118,12 +171,7 @@ def _run(path: str, direction: str, revision: str) -> None:
 
 
 def _knows(revision: str) -> bool:
-    if revision == HEAD:
-        return True
-    from alembic.script import ScriptDirectory
-
-    script = ScriptDirectory.from_config(config())
-    return revision in {known.revision for known in script.walk_revisions()}
+    return revision == HEAD or revision in {known.id for known in revisions()}
 
 
 def _scripts() -> Path:

@@ -16,7 +16,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from registry.effects import Locked
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
+    InvalidSetting,
     OpenTimeout,
     RegistryBusy,
     RegistryError,
@@ -33,10 +34,16 @@ from registry.errors import (
 from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
-from registry.world.directory import prepared_directory, store_identity, stored_identity
+from registry.world.directory import (
+    IDENTITY,
+    prepared_directory,
+    store_identity,
+    stored_identity,
+)
 from registry.world.files import Reserve
+from registry.world.hosts import living_hosts
 
-__all__ = ["database_path", "open_cache"]
+__all__ = ["database_path", "downgrade_cache", "open_cache"]
 
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
@@ -59,8 +66,18 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     cache = prepared_directory(directory)
     if not _seems_ready(cache):
-        _make_ready_in_turn(cache, upgrade)
+        _in_turn(cache, lambda: _make_ready(cache, upgrade))
     return cache
+
+
+def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
+    """Take a cache back to an older schema, for an older version of `registry`.
+
+    What the newer revisions added is lost. Raises `RegistryBusy` while a host has the cache open,
+    and `InvalidSetting` for what is no older revision.
+    """
+    cache = prepared_directory(directory)
+    _in_turn(cache, lambda: _downgrade(cache, revision))
 
 
 def _seems_ready(cache: Path) -> bool:
@@ -88,15 +105,15 @@ def _is_ready(cache: Path) -> bool:
         return False  # looked at again, and dealt with, under the lock
 
 
-def _make_ready_in_turn(cache: Path, upgrade: bool) -> None:
-    """Make ready under `open.lock`; raises `OpenTimeout`, naming who holds it."""
+def _in_turn(cache: Path, work: Callable[[], None]) -> None:
+    """Create or migrate under `open.lock`; raises `OpenTimeout`, naming who holds it."""
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
     while True:
         with _lock(cache) as fd:
             if _locked(fd, fcntl.LOCK_EX):
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                _make_ready(cache, upgrade)
+                work()
                 return
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
         if clock.elapsed() > until:
@@ -120,6 +137,26 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
     Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
         store_identity(cache, migrate.uuid_of(database_path(cache)))
+
+
+def _downgrade(cache: Path, revision: str) -> None:
+    living = living_hosts(cache / "hosts")
+    if living:
+        raise RegistryBusy(
+            f"{len(living)} host(s) have {cache} open and need its schema as it is: stop them "
+            "(`registry hosts` lists them), then downgrade"
+        )
+    known, now = [known.id for known in migrate.revisions()], _revision(cache)
+    older = known[: known.index(now)] if now in known else []
+    if revision not in older:
+        raise InvalidSetting(
+            f"{revision[:40]!r} is no revision before {now}, which the database has; "
+            f"those are: {', '.join(older) or 'none that this version knows'}"
+        )
+    if revision == migrate.FIRST:  # it knew no identity, and a later upgrade draws a new one
+        with suppress(FileNotFoundError):
+            os.unlink(cache / IDENTITY)
+    migrate.downgrade(database_path(cache), revision)
 
 
 def _make_database(cache: Path, upgrade: bool) -> None:

@@ -24,6 +24,7 @@ from registry.verbs import (
     claiming,
     diagnosing,
     hosting,
+    journal,
     looking,
     maintaining,
     measuring,
@@ -37,6 +38,7 @@ from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import HostInfo
+from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
@@ -144,6 +146,9 @@ class Registry:
         `PrepareError` to say that an error is deterministic.
         """
         _refuse_coroutines(prepare)
+        hot = hot_artifact(self._handle, id)
+        if hot is not None:
+            return hot
         return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:
@@ -161,12 +166,21 @@ class Registry:
             yield from page.artifacts
             at = page.next
 
-    def find(self, prefix: str) -> ArtifactId:
+    def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """Find the one artifact whose code hash, or "code/prep", starts with `prefix`.
 
-        Raises `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
+        With `past`, also among those that are gone but that history still knows. Raises
+        `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
         """
-        return self._drive(looking.find(self._handle, prefix))
+        return self._drive(looking.find(self._handle, prefix, past))
+
+    def history(self, id: ArtifactId) -> list[HistoryEvent]:
+        """Read what happened to an artifact, the eldest event first, whether it is there or not.
+
+        Of all artifacts together the last 10,000 events are kept. How one ended is written a
+        moment after it did, and NOT if the process dies in that moment.
+        """
+        return self._drive(journal.history(self._handle, id))
 
     def remove(self, id: ArtifactId) -> bool:
         """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""

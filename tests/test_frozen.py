@@ -22,6 +22,8 @@ def frozen(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     cache.mkdir(0o700)
     shutil.copy(DATA / f"{request.param}.db", cache / "registry.db")
     shutil.copytree(DATA / f"{request.param}-artifacts", cache / "artifacts")
+    if (DATA / f"{request.param}.id").exists():
+        shutil.copy(DATA / f"{request.param}.id", cache / "cache.id")
     os.chmod(cache / "artifacts", 0o700)
     return cache
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from support.stories import STORIES, STORIES_OF_CLAIMS, Act, Scene, Story, make_
 from support.tables import rows
 from support.templates import cache_in_memory, made_cache  # noqa: F401
 
+import registry as registry_package
 from registry import ArtifactId, HandleClosed, Registry, State
 from registry.effects import Effect, OpenFile
 
@@ -130,6 +133,75 @@ def test_closing_settles_what_an_interruption_left(
         if not was_cut_short:
             break
     works_on(other, scene.id)
+
+
+# --- within the verbs themselves ----------------------------------------------------------------
+
+PACKAGE = str(Path(registry_package.__file__).parent)
+# Not what performs effects: and a trace, unlike a signal, may come between the body of a `with`,
+# or of a `try`, and what ends it.
+EFFECTS = (f"{PACKAGE}/world/", f"{PACKAGE}/verbs/recursion.py")
+LINES: list[Story] = [
+    story
+    for story in STORIES_OF_CLAIMS
+    if story.__name__ in {"claiming", "leaving_a_claim", "preparing"}
+]
+
+
+class CtrlC:
+    """Press Ctrl-C at one line of ours, whichever comes to be executed as that number."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number + 1
+        self._before = sys.gettrace()
+
+    @property
+    def came(self) -> bool:
+        return self._left <= 0
+
+    def __enter__(self) -> CtrlC:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        file = frame.f_code.co_filename
+        if not file.startswith(PACKAGE) or file.startswith(EFFECTS):
+            return None
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@pytest.mark.parametrize("story", LINES, ids=lambda story: story.__name__)
+def test_the_next_verb_settles_what_was_cut_off_at_any_line(
+    registry: Registry,
+    other: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+    story: Story,
+) -> None:
+    """A verb that its driver lost is not told; its claim is an orphan all the same."""
+    for number in count():
+        scene = Scene(registry, other, cache, new_id())
+        act = story(scene)
+        with suppress(KeyboardInterrupt), CtrlC(number) as ctrl_c:
+            act()
+        del act
+        registry.retry(UNHEARD_OF)
+        assert claims_of(registry, cache) == [], number
+        if number % 10 == 0 or not ctrl_c.came:
+            works_on(registry, scene.id)
+        if not ctrl_c.came:
+            break
+    assert number > 100
+
+
+# --- opening and closing ------------------------------------------------------------------------
 
 
 def descriptors(cache: Path) -> list[str]:

@@ -16,10 +16,12 @@ from registry import queries
 from registry.schema import DDL
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS
+from registry.verbs import journal
 
 STATEMENTS = [
     *TRANSITIONS.values(),
     *(value for value in vars(queries).values() if isinstance(value, Statement)),
+    *(value for value in vars(journal).values() if isinstance(value, Statement)),
 ]
 # Who may walk what, and why that is bounded.
 WALKS: dict[str, dict[str, str]] = {
@@ -39,6 +41,8 @@ SORTS = {
     "doomed": "a dry run",
     "all preparing": "as few as the hosts",
     "hosts": "as few as the hosts",
+    "history": "what the journal keeps of one artifact",
+    "past by prefix": "what the journal keeps",
     "failed as": "few among many",
     "failures": "few among many",
 }

@@ -132,7 +132,11 @@ def test_every_table_of_ours_is_strict(database: sqlite3.Connection) -> None:
     ours = {name: strict for name, strict in listed if not name.startswith("sqlite_")}
     assert ours.pop("alembic_version") == 0
     assert ours == dict.fromkeys(
-        ("artifact", "cache", "host", "maintenance", "setting", "usage"), 1
+        (
+            *("artifact", "cache", "counter", "history", "host", "host_history", "maintenance"),
+            *("setting", "usage"),
+        ),
+        1,
     )
 
 
@@ -160,9 +164,10 @@ def test_the_file_itself_says_what_it_is(made: Path, database: sqlite3.Connectio
 
 
 def test_the_schema_explains_itself(database: sqlite3.Connection) -> None:
-    """`.schema` in a plain shell shows a comment in each table that people may look at."""
+    """`.schema` in a plain shell shows a comment in each table and view to be looked at."""
     tables = database.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"
+        "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view') "
+        "AND name NOT LIKE 'alembic%'"
     ).fetchall()
     assert [name for name, sql in tables if "--" not in sql] == []
 

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from registry.cli import artifacts, database, health, preparing, running, settings, upkeep
+from registry.cli import (
+    artifacts,
+    database,
+    health,
+    history,
+    metrics,
+    preparing,
+    running,
+    settings,
+    upkeep,
+)
 from registry.cli.options import CacheOption, JsonOption, shared_options
 from registry.version import __version__
 
@@ -51,7 +61,8 @@ def registry(
     shared_options(context, cache=cache, json=json)
 
 
-for group in (running.app, preparing.app, artifacts.app, upkeep.app, health.app):
-    app.add_typer(group)
+GROUPS = (running, preparing, artifacts, history, upkeep, health, metrics)
+for group in GROUPS:
+    app.add_typer(group.app)
 app.add_typer(settings.app, name="config")
 app.add_typer(database.app, name="db")

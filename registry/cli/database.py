@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from registry.cli.options import shared_options
 from registry.cli.session import Session, in_session
+from registry.cli.units import near_size
 from registry.errors import RegistryBusy, RegistryError
 
 __all__ = ["app"]
 
 app = typer.Typer()
 app.callback(help="The database itself: its place, its schema.")(shared_options)
+
+_COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("WHAT IT BROUGHT", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A revision of the schema, as it is listed; `state` is applied, current or not yet."""
+
+    revision: str
+    says: str
+    state: str
 
 
 @app.command()
@@ -38,29 +55,106 @@ def current(session: Session) -> None:
 
 @app.command()
 @in_session
+def history(session: Session) -> None:
+    """List the revisions of the schema that this version knows; changes nothing.
+
+    What happened to artifacts, `registry why` tells.
+    """
+    from registry.migrate import revisions
+
+    now, known = _revision(_path(session)), revisions()
+    at = next((n for n, revision in enumerate(known) if revision.id == now), -1)
+    listed = [Listed(*revision, _state(n, at)) for n, revision in enumerate(known)]
+    session.write_list(listed, _COLUMNS, lambda it: (it.revision, it.state, it.says))
+    if now is not None and at < 0:
+        session.note(f"the database has revision {now}, of a newer version of registry")
+
+
+@app.command()
+@in_session
 def upgrade(session: Session) -> None:
     """Bring the schema to the newest revision; makes the database if there is none.
 
-    Every command but `db current` and `db path` does this by itself when it opens the cache.
+    All that opens the cache does this by itself. Hosts of older versions go on working, as long
+    as the database admits them.
     """
     before = _revision(_path(session))
     after = _revision(str(session.registry.cache_dir / "registry.db"))
     session.write({"before": before, "revision": after}, [f"{before or 'none'} -> {after}"])
 
 
+@app.command()
+@in_session
+def downgrade(
+    session: Session,
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="As `db history` has it.")],
+) -> None:
+    """Take the schema back to an older revision, for an older version of registry.
+
+    What the newer ones added is lost; the artifacts are kept. Stop all hosts first; and whatever
+    of this version opens the cache next upgrades it again. Make a backup before.
+    """
+    from registry.opening import downgrade_cache
+
+    path, before = _existing(session)
+    with _worded(path):
+        downgrade_cache(session.cache_dir, revision)
+    after = _revision(path)
+    session.write({"before": before, "revision": after}, [f"{before} -> {after}"])
+    session.note("whatever of this version opens the cache next upgrades it again")
+
+
+@app.command()
+@in_session
+def backup(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; 0600.")],
+) -> None:
+    """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
+
+    It holds the rows, not the artifacts: those are files of their own in the cache directory.
+    """
+    from registry import migrate
+
+    path, _ = _existing(session)
+    with _worded(path):
+        migrate.backup(path, str(file))
+    size = file.stat().st_size
+    session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
+
+
+def _state(number: int, at: int) -> str:
+    return "current" if number == at else "applied" if number < at else "not yet"
+
+
 def _path(session: Session) -> str:
     return os.path.abspath(session.cache_dir / "registry.db")
+
+
+def _existing(session: Session) -> tuple[str, str | None]:
+    """Where the database is, and its revision; raises FileNotFoundError."""
+    path = _path(session)
+    os.stat(path)
+    return path, _revision(path)
 
 
 def _revision(path: str) -> str | None:
     """The revision of a database; None where there is none yet."""
     from registry.migrate import revision_of
-    from registry.world.database import translated
 
     if not os.path.lexists(path):
         return None
-    try:
+    with _worded(path):
         return revision_of(path)
+
+
+@contextmanager
+def _worded(path: str) -> Iterator[None]:
+    """Turn what SQLite says of a database into an error of ours."""
+    from registry.world.database import translated
+
+    try:
+        yield
     except sqlite3.Error as error:
         problem = translated(error, path)
         if isinstance(problem, RegistryError):

@@ -107,7 +107,11 @@ def near_span(seconds: float) -> str:
 
 def near_age(then: datetime, now: datetime) -> str:
     """Write how long ago something was, or how long it is until then: "3h ago", "in 15m"."""
-    size = abs(now - then)
-    unit = next((name for name in "dhms" if size >= _UNITS[name]), "s")
-    span = f"{size // _UNITS[unit]}{unit}"
+    span = coarse_span(abs(now - then))
     return f"in {span}" if then > now else f"{span} ago"
+
+
+def coarse_span(span: timedelta) -> str:
+    """Write a span in its largest unit: "3h"."""
+    unit = next((name for name in "dhms" if span >= _UNITS[name]), "s")
+    return f"{span // _UNITS[unit]}{unit}"

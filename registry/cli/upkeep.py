@@ -13,7 +13,7 @@ from registry.cli.artifacts import COLUMNS, row
 from registry.cli.options import reading
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
-from registry.cli.units import near_size, parse_size, parse_span
+from registry.cli.units import near_size, near_span, parse_size, parse_span
 
 if TYPE_CHECKING:
     from registry import CheckReport, Stats
@@ -89,6 +89,12 @@ def _figures(figures: Stats) -> Iterator[str]:
     yield f"failed     {figures.failed_count}"
     if figures.over_limit:
         yield f"over the limit by {near_size(held - limit)}: the rest was needed too recently"
+    again = figures.rebuilt_lately
+    if again.count:
+        yield (
+            f"too small: {again.count} prepared again within a day of being pruned, in "
+            f"{near_span(again.seconds)}, since yesterday; raise cache_limit"
+        )
 
 
 def _findings(report: CheckReport) -> Iterator[str]:

@@ -36,6 +36,7 @@ from registry.host.events import (
     WorkerDied,
     WorkerSpawned,
 )
+from registry.host.metrics import PoolMetrics
 from registry.host.worker import SpawnFailed, Worker, WorkerLost
 
 __all__ = ["RETRY_DELAY", "Crew", "Job"]
@@ -63,11 +64,16 @@ class Crew(Generic[Enqueue]):
     """Workers for one backend, each in a folder of its own within `folder`."""
 
     def __init__(
-        self, decide: Callable[[Event | Enqueue], list[Instruction]], backend: str, folder: Path
+        self,
+        decide: Callable[[Event | Enqueue], list[Instruction]],
+        backend: str,
+        folder: Path,
+        metrics: PoolMetrics,
     ) -> None:
         self._decide = decide
         self._backend = backend
         self._folder = folder
+        self._metrics = metrics
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._desks: dict[int, asyncio.Queue[Id | None]] = {}
         self._jobs: dict[Id, Job] = {}
@@ -144,13 +150,17 @@ class Crew(Generic[Enqueue]):
                     self._tell(JobConcluded(number, outcome, worker.alive))
             self._tell(WorkerDied(number, WorkerLost("workers died before they had the job")))
         finally:
+            self._metrics.retired += 1
             await worker.bury()
 
     async def _hire(self) -> Worker:
         while True:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                return await Worker.spawn(self._backend, self._folder / str(next(self._names)))
+                self._metrics.spawning += 1
+                worker = await Worker.spawn(self._backend, self._folder / str(next(self._names)))
+                self._metrics.spawned += 1
+                return worker
             except (OSError, SpawnFailed) as error:
                 _log.warning("cannot start a worker, trying again in %s s: %s", RETRY_DELAY, error)
                 await asyncio.sleep(RETRY_DELAY)

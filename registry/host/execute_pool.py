@@ -26,6 +26,7 @@ from registry.host.job import ARTIFACT
 from registry.host.kinds import EXECUTION_ERROR, Kind
 from registry.host.limits import APPROVAL_TIMEOUT, BACKING_TIMEOUT, Limits
 from registry.host.messages import Reply, Task
+from registry.host.metrics import PoolMetrics
 from registry.host.policy import Policy
 from registry.host.priority import ExecutionKind
 from registry.host.worker import Worker, WorkerLost
@@ -67,8 +68,12 @@ class ExecutePool:
         policy: Policy | None = None,
     ) -> None:
         queue = ExecuteQueue(workers=workers, policy=policy)
+        self.metrics = PoolMetrics("execute")
         self._crew: Crew[Enqueue] = Crew(
-            lambda event: queue.handle(event, asyncio.get_running_loop().time()), backend, folder
+            lambda event: queue.handle(event, asyncio.get_running_loop().time()),
+            backend,
+            folder,
+            self.metrics,
         )
         self._folder = folder
         self._names = count(1)
@@ -136,11 +141,13 @@ class ExecutePool:
         await self.stop()
 
     async def _run(self, job: _Execution, enqueue: Enqueue) -> Executed:
-        try:
-            executed = await self._crew.run(enqueue.id, job, enqueue)
-        except WorkerLost as error:
-            raise InternalError(str(error), kind=Kind.WORKER_DIED) from error
+        with self.metrics.accompany(job, job.task.payload) as clocked:
+            try:
+                executed = await self._crew.run(enqueue.id, clocked, enqueue)
+            except WorkerLost as error:
+                raise InternalError(str(error), kind=Kind.WORKER_DIED) from error
         assert isinstance(executed, Executed)
+        self.metrics.peak_memory.observe(executed.peak_memory)
         return executed
 
 

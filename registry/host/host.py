@@ -29,7 +29,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from types import MappingProxyType, ModuleType, TracebackType
+from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 from registry.aio import AsyncRegistry
@@ -53,6 +53,7 @@ from registry.host.folder import remove
 from registry.host.kinds import TRANSIENT, Kind
 from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
+from registry.host.metrics import HostMetrics
 from registry.host.policy import Policy
 from registry.host.preparations import Preparations, Wanted
 from registry.host.prepare_pool import PreparePool
@@ -173,6 +174,12 @@ class Host:
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
             return await self._execute(wanted, task, kind)
 
+    @property
+    def metrics(self) -> HostMetrics:
+        """What this host did until now; any thread may ask, until the registry is closed."""
+        pools = self._pool.metrics.copy(), self._executions.metrics.copy()
+        return HostMetrics(self._registry.counters, self._preparations.coalesced, *pools)
+
     async def stop(self, *, drain: bool = False) -> None:
         """Stop: with `drain`, answer what was asked for first; then kill the workers.
 
@@ -202,12 +209,7 @@ class Host:
         self._pulse = asyncio.create_task(self._clean_up())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def _wanted(

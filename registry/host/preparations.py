@@ -57,6 +57,7 @@ class Preparations:
         self._check_code = check_code
         self._running: dict[ArtifactId, asyncio.Task[Artifact]] = {}
         self._stopped = False
+        self.coalesced = 0
 
     def __contains__(self, id: ArtifactId) -> bool:
         return id in self._running
@@ -77,7 +78,9 @@ class Preparations:
         if self._stopped:
             raise stopped()
         running = self._running.get(wanted.id)
-        if running is None:
+        if running is not None:
+            self.coalesced += 1
+        else:
             running = asyncio.create_task(self._prepare(wanted))
             self._running[wanted.id] = running
             running.add_done_callback(lambda task: self._ended(wanted.id, task))

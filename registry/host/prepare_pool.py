@@ -18,6 +18,7 @@ from registry.host.job import PREPARED
 from registry.host.kinds import Kind
 from registry.host.limits import LENIENT_TIMEOUT, Limits
 from registry.host.messages import Reply, Task
+from registry.host.metrics import PoolMetrics
 from registry.host.prepare_queue import (
     PREPARE_WORKERS,
     PREPARE_WORKERS_HARD,
@@ -58,7 +59,8 @@ class PreparePool:
         workers_hard: int = PREPARE_WORKERS_HARD,
     ) -> None:
         queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
-        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder)
+        self.metrics = PoolMetrics("prepare")
+        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics)
         self._folder = folder
         self._wanted: set[ArtifactId] = set()
         self._names = count(1)
@@ -123,11 +125,13 @@ class PreparePool:
         await self.stop()
 
     async def _run(self, id: ArtifactId, job: _Preparation, priority: Priority) -> Prepared:
-        try:
-            prepared = await self._crew.run(id, job, Enqueue(id, priority))
-        except WorkerLost as error:
-            raise PrepareError(str(error), kind=Kind.IO_ERR, deterministic=False) from error
+        with self.metrics.accompany(job, job.task.payload) as clocked:
+            try:
+                prepared = await self._crew.run(id, clocked, Enqueue(id, priority))
+            except WorkerLost as error:
+                raise PrepareError(str(error), kind=Kind.IO_ERR, deterministic=False) from error
         assert isinstance(prepared, Prepared)
+        self.metrics.peak_memory.observe(prepared.peak_memory)
         return prepared
 
 

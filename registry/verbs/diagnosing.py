@@ -10,6 +10,7 @@ from registry.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
+from registry.verbs.journal import Rebuilt, rebuilt_lately
 from registry.verbs.pruning import Usage, read_usage
 from registry.verbs.reconciling import orphans, stranger
 from registry.verbs.words import HOST_DIED
@@ -30,6 +31,7 @@ class Diagnosis:
     dead_hosts: int
     usage: Usage
     working_set_bytes: int
+    rebuilt_lately: Rebuilt
     killed_their_host: tuple[Artifact, ...]
 
 
@@ -48,5 +50,6 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
         dead_hosts=len(gone),
         usage=usage,
         working_set_bytes=working_set,
+        rebuilt_lately=(yield from rebuilt_lately()),
         killed_their_host=tuple(handle.artifact(Row(*row)) for row in killers),
     )

@@ -31,7 +31,7 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             value: T = done.value
             return value
-    except Interrupted:
+    except BaseException:
         if stopped is None:
             raise
     finally:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, to_micros
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
@@ -45,17 +46,23 @@ class Lease:
 
 
 class OwnedClaims:
-    """The claims that this handle holds, or may hold."""
+    """The claims that this handle holds, or may hold; few at a time, so all are looked through.
+
+    Nothing is called when a lease goes: an interruption there would be lost, and the claim with it.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[ArtifactId, str, weakref.ref[Lease]]] = {}
-        self._dropped: deque[str] = deque()
+        self._held: dict[str, _Held] = {}
 
     def note(self, lease: Lease) -> None:
         """Remember a claim that is about to be made."""
-        token = lease.token
-        dropped = weakref.ref(lease, lambda _: self._dropped.append(token))
-        self._held[token] = (lease.id, lease.path, dropped)
+        self._held[lease.token] = _Held(lease.id, lease.token, lease.path, weakref.ref(lease))
+
+    def drop(self, lease: Lease) -> None:
+        """Leave a claim to the next verb, should its own not manage to end it."""
+        held = self._held.get(lease.token)
+        if held is not None:
+            self._held[lease.token] = held._replace(lease=_nobody)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -64,31 +71,31 @@ class OwnedClaims:
 
     def orphans(self) -> list[Lease]:
         """Adopt the claims whose lease nobody holds."""
-        if not self._dropped:  # the common case, at the start of every verb
+        if not self._held:  # the common case, at the start of every verb
             return []
-        return [lease for token in self._drain() if (lease := self._adopt(token))]
+        return [self._adopted(held) for held in list(self._held.values()) if held.lease() is None]
 
     def all(self) -> list[Lease]:
         """Adopt every claim, for closing."""
-        self._dropped.clear()
-        return [lease for token in list(self._held) if (lease := self._adopt(token))]
+        return [held.lease() or self._adopted(held) for held in list(self._held.values())]
 
-    def _drain(self) -> list[str]:
-        tokens = []
-        while self._dropped:
-            tokens.append(self._dropped.popleft())
-        return tokens
-
-    def _adopt(self, token: str) -> Lease | None:
-        held = self._held.get(token)
-        if held is None:
-            return None
-        living = held[2]()
-        if living is not None:
-            return living
-        lease = Lease(held[0], token, held[1])
+    def _adopted(self, held: _Held) -> Lease:
+        lease = Lease(held.id, held.token, held.path)
         self.note(lease)
         return lease
+
+
+class _Held(NamedTuple):
+    """What is known of a claim without holding its lease."""
+
+    id: ArtifactId
+    token: str
+    path: str
+    lease: Callable[[], Lease | None]  # a weak reference
+
+
+def _nobody() -> None:
+    """The lease of a claim that was dropped, though something may still refer to it."""
 
 
 @dataclass(slots=True)
@@ -132,6 +139,7 @@ class Handle:
     counters: Counters = field(default_factory=Counters)
     evicted: Evicted = field(default_factory=Evicted)
     warned_over_limit: float | None = None
+    process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,15 +189,17 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=_holder(row),
+            holder=self._holder(row),
         )
+
+    def _holder(self, row: Row) -> Holder | None:
+        if row.state != State.PREPARING or row.host_id is None:
+            return None
+        pid, hostname = row.pid, row.hostname
+        if row.host_id == self.host_id and self.process is not None:
+            pid, hostname = self.process  # what a transition returns does not say
+        return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
 
 
 def _time(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _holder(row: Row) -> Holder | None:
-    if row.state != State.PREPARING or row.host_id is None:
-        return None
-    return Holder(row.host_id, row.pid, row.hostname, from_micros(row.claimed_at or 0))

@@ -5,15 +5,17 @@ A file that a claim wrote is unlinked only once a statement has shown that no ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from registry.artifact import ArtifactId
-from registry.effects import IsAlive, Now, Unlink, Verb, is_file_name
+from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost
 from registry.queries import Row
 from registry.transitions import MOVES, Event
 from registry.verbs.asking import end, move, read
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.journal import Ended, record
 from registry.verbs.words import DEADLINE, HOST_DIED, Failure
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "drop_files",
     "give_back",
     "give_back_all",
+    "insist",
     "lost",
     "or_give_back",
     "reap",
@@ -51,6 +54,9 @@ def give_back(handle: Handle, lease: Lease) -> Verb[bool]:
     handle.claims.end(lease)
     if released:
         yield from drop_files(lease.path)
+        label = None if lease.claimed is None else lease.claimed.label
+        given = Ended(lease.id.code_hash, lease.id.prep_hash, label)
+        yield from record(handle, [given], "released", (yield from Now()))
     return released
 
 
@@ -76,7 +82,20 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
         raise
     except BaseException:
         if not lease.ended:
+            handle.claims.drop(lease)  # for whatever cut it short may keep us from this as well
             yield from give_back(handle, lease)
+        raise
+
+
+def insist(work: Callable[[], Verb[T]]) -> Verb[T]:
+    """Do what may well be done twice: if it is cut short, do it again to its end, and be cut then.
+
+    For what ends a claim, where half is nothing.
+    """
+    try:
+        return (yield from work())
+    except Interrupted:
+        yield from work()
         raise
 
 

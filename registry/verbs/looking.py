@@ -25,6 +25,7 @@ from registry.queries import (
 from registry.transitions import Event
 from registry.verbs.asking import end, move, read, run
 from registry.verbs.handle import Handle
+from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record, totals
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import read_usage, unlink_all
 
@@ -40,6 +41,9 @@ class Stats:
     """How much the registry holds: counts of rows, and bytes of the prepared.
 
     `cache_limit` is the limit that holds for this handle; `over_limit` says that more is held.
+    `totals` is how often what happened since the cache was made, by the names of the table
+    `counter`; `rebuilt_lately` what was, within the last 24 hours, prepared again within 24 hours
+    of its eviction: the cache is too small for its use.
     """
 
     prepared_count: int
@@ -48,6 +52,8 @@ class Stats:
     failed_count: int
     cache_limit: int
     over_limit: bool
+    totals: Mapping[str, int]
+    rebuilt_lately: Rebuilt
 
 
 class Page(NamedTuple):
@@ -64,7 +70,7 @@ def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     return None if row is None else handle.artifact(row)
 
 
-def find(_handle: Handle, prefix: str) -> Verb[ArtifactId]:
+def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:
     """Find the one artifact whose code hash, or "code/prep", starts so."""
     if not isinstance(prefix, str):
         raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
@@ -73,12 +79,14 @@ def find(_handle: Handle, prefix: str) -> Verb[ArtifactId]:
         raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
     code, prep = match[1], match[2] or ""
     bounds = {"code_start": code, "code_end": code + "g", "prep_start": prep}  # 'g' follows 'f'
-    rows = yield from run(BY_PREFIX, bounds)
-    if not rows:
+    found = {ArtifactId(row[1], row[2]) for row in (yield from run(BY_PREFIX, bounds))}
+    if past:
+        found |= {ArtifactId(*row) for row in (yield from run(PAST_BY_PREFIX, bounds))}
+    if not found:
         raise UnknownArtifact(f"no artifact's id starts with {prefix}; `registry ls` lists them")
-    if len(rows) > 1:
+    if len(found) > 1:
         raise AmbiguousPrefix(f"several artifacts' ids start with {prefix}; give more digits")
-    return ArtifactId(rows[0][1], rows[0][2])
+    return found.pop()
 
 
 def start(state: State | None) -> tuple[State, int, int]:
@@ -113,8 +121,16 @@ def stats(handle: Handle) -> Verb[Stats]:
     """Count what is held."""
     usage = yield from read_usage(handle)
     ((preparing, failed),) = yield from run(COUNTS, {})
-    over = usage.bytes > usage.cache_limit
-    return Stats(usage.count, usage.bytes, preparing, failed, usage.cache_limit, over)
+    return Stats(
+        prepared_count=usage.count,
+        prepared_bytes=usage.bytes,
+        preparing_count=preparing,
+        failed_count=failed,
+        cache_limit=usage.cache_limit,
+        over_limit=usage.bytes > usage.cache_limit,
+        totals=(yield from totals()),
+        rebuilt_lately=(yield from rebuilt_lately()),
+    )
 
 
 def settings(_handle: Handle) -> Verb[Settings]:
@@ -135,10 +151,12 @@ def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
     """Delete an artifact: the row, then the file; raises `ArtifactBusy`."""
     require_id(id)
     yield from settle(handle)
+    now = yield from Now()
     removed = yield from end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
     yield from unlink_all(removed.rows)
     handle.hot.pop(id, None)
     if removed.rows:
+        yield from record(handle, map(ended, removed.rows), "removed", now)
         return True
     if (yield from read(id)) is None:
         return removed.unsure  # its file, if any, is garbage then

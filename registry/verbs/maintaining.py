@@ -18,7 +18,7 @@ from registry.verbs import pruning
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import leave, orphan_locks, reap_dead
-from registry.verbs.leases import settle
+from registry.verbs.leases import insist, settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
 
@@ -64,16 +64,13 @@ def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb
 
 
 def close(handle: Handle) -> Verb[None]:
-    """Maintain the cache if that is due, give back all claims, and leave; whatever interrupts."""
-    try:
-        usage = yield from read_usage(handle)
-        yield from maintain_if_due(handle, usage.maintained_at)
-        yield from leave(handle)
-    except GeneratorExit:
-        raise
-    except BaseException:
-        yield from leave(handle)  # once more, if that was it
-        raise
+    """Give back all claims and leave; then maintain the cache if that is due, which takes longer.
+
+    Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
+    """
+    yield from insist(lambda: leave(handle))
+    usage = yield from read_usage(handle)
+    yield from maintain_if_due(handle, usage.maintained_at)
 
 
 def pulse(handle: Handle) -> Verb[bool]:

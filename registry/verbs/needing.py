@@ -23,6 +23,7 @@ from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
 from registry.verbs.handle import Handle, HotArtifact
+from registry.verbs.journal import ended, record
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import unlink_all
 
@@ -130,7 +131,10 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     handle.hot.pop(artifact, None)
     handle.counters.discarded += 1
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
-    yield from unlink_all((yield from end(Event.DISCARD, named)).rows)
+    now = yield from Now()
+    discarded = (yield from end(Event.DISCARD, named)).rows
+    yield from unlink_all(discarded)
+    yield from record(handle, map(ended, discarded), fault, now)
 
 
 def reject(handle: Handle, artifact: Artifact) -> Verb[None]:

@@ -23,6 +23,7 @@ from registry.queries import DOOMED, USAGE, Row
 from registry.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, run
 from registry.verbs.handle import Handle
+from registry.verbs.journal import ended, record
 
 __all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
@@ -57,17 +58,27 @@ def prune(
     min_stale_time: timedelta | None = None,
     dry_run: bool = False,
 ) -> Verb[list[Artifact]]:
-    """Prune now, or say what would go; the answer is oldest first."""
+    """Prune now, or say what would go; the answer is oldest first.
+
+    Without arguments by all that is configured, `hard_limit` too.
+    """
     usage = yield from read_usage(handle)
     limit = usage.cache_limit if cache_limit is None else as_amount("cache_limit", cache_limit)
     stale = usage.min_stale_time
     if min_stale_time is not None:
         stale = to_micros(as_span("min_stale_time", min_stale_time))
     horizon = (yield from Now()) - stale
+    as_configured = (cache_limit, min_stale_time) == (None, None)
+    hard_limit = usage.hard_limit if as_configured else None
     if dry_run:
         rows = yield from _doomed(limit, horizon)
+        if hard_limit is not None:  # each takes the oldest first: the longer one has the other
+            rows = max(rows, (yield from _doomed(hard_limit, _ALWAYS)), key=len)
     else:
-        rows = yield from _delete(handle, limit, horizon, _NOBODY)
+        reason = "cache_limit" if as_configured else "asked"
+        rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
+        if hard_limit is not None:
+            rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
     return [handle.artifact(row) for row in rows]
 
 
@@ -76,9 +87,11 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
     held = usage.bytes
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time
-        held -= _freed((yield from _delete(handle, usage.cache_limit, horizon, spared)))
+        limit = usage.cache_limit
+        held -= _freed((yield from _delete(handle, limit, horizon, spared, "cache_limit")))
     if usage.hard_limit is not None and held > usage.hard_limit:
-        held -= _freed((yield from _delete(handle, usage.hard_limit, _ALWAYS, spared)))
+        limit = usage.hard_limit
+        held -= _freed((yield from _delete(handle, limit, _ALWAYS, spared, "hard_limit")))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
 
@@ -92,14 +105,16 @@ def unlink_all(rows: list[Row]) -> Verb[None]:
         yield from RebuildReserve()
 
 
-def _delete(handle: Handle, limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
+def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
+        now = yield from Now()
         batch = (yield from end(Event.PRUNE, bound)).rows
         batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
         _count(handle, batch)
         yield from unlink_all(batch)
+        yield from record(handle, map(ended, batch), "pruned", now, reason)
         gone += batch
         if len(batch) < PRUNE_BATCH:
             return gone

@@ -29,7 +29,7 @@ from registry.queries import Row
 from registry.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
-from registry.verbs.leases import drop_files, give_back, lost, settle
+from registry.verbs.leases import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintaining import keep
 from registry.verbs.words import describe
 
@@ -155,7 +155,7 @@ def fail(
 def release(handle: Handle, lease: Lease) -> Verb[None]:
     """Give a claim back without a failure; raises `ClaimLost`."""
     yield from settle(handle)
-    if lease.ended or not (yield from give_back(handle, lease)):
+    if lease.ended or not (yield from insist(lambda: give_back(handle, lease))):
         raise (yield from lost(handle, lease, (yield from read(lease.id))))
 
 

@@ -23,16 +23,18 @@ _current: ContextVar[frozenset[tuple[Scope, object]]] = ContextVar("preparing", 
 @contextmanager
 def preparing(scope: Scope) -> Iterator[None]:
     """Mark a preparation as running in this thread or task."""
-    token = _current.set(_current.get() | {(scope, _runner())})
+    before = _current.get()
     try:
+        _current.set(before | {(scope, _runner())})
         yield
     finally:
-        _current.reset(token)
+        _current.set(before)  # not by a token, which Ctrl-C can come before we have it
 
 
 def refuse_recursion(scope: Scope) -> None:
     """Raise `RecursivePreparation` if this thread or task is preparing that very artifact."""
-    if (scope, _runner()) in _current.get():
+    # A loop that a preparing thread runs blocks it too, and so the thread is looked for as well.
+    if not _current.get().isdisjoint({(scope, _runner()), (scope, threading.get_ident())}):
         raise RecursivePreparation(
             f"{scope[1].short} is being prepared by this very thread or task, which now asks for "
             "it; a prepare must not need its own artifact"

@@ -46,13 +46,16 @@ class WaitingRoom:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Go; if it was the leader who went, wake one who can lead."""
+        """Go; if it was the leader who went, wake another, who leads from now on.
+
+        Were the heir merely woken, one that goes before it has taken over would leave nobody.
+        """
         with self._lock:
             self._tickets.discard(ticket)
             if self._leader is not ticket:
                 return
-            self._leader = None
             heir = next((other for other in self._tickets if not other.settled), None)
+            self._leader = heir
         if heir is not None:
             heir.signal.set()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from registry.statement import Statement
 from registry.world import fork
 from registry.world.database import Checkpointer, Connection, translated
 
-__all__ = ["AsyncDatabase", "to_its_end"]
+__all__ = ["AsyncDatabase", "regardless", "to_its_end"]
 
 T = TypeVar("T")
 
@@ -35,10 +35,11 @@ class AsyncDatabase:
         self._main: aiosqlite.Connection | None = None
         self._durable: aiosqlite.Connection | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def open(self) -> None:
         """Open the connection for the verbs."""
-        self._main = await self._connected("NORMAL")
+        await to_its_end(self._open_main())
 
     async def run(self, statement: Statement, params: Params) -> list[Any]:
         """Run a statement and fetch all that it returns; once begun, it is awaited to its end."""
@@ -46,7 +47,7 @@ class AsyncDatabase:
         try:
             return list(await connection.execute_fetchall(statement.sql, dict(params)))
         except sqlite3.Error as error:
-            raise translated(error, self._path) from error
+            raise translated(error, self._path)  # noqa: B904 - none may be its own cause
         except ValueError as error:  # aiosqlite's word for a closed connection
             raise HandleClosed("the handle was closed meanwhile; open a new one") from error
         except asyncio.CancelledError:
@@ -65,18 +66,30 @@ class AsyncDatabase:
 
     async def close(self) -> None:
         """Close both connections."""
-        for connection in (self._main, self._durable):
-            if connection is not None:
-                await connection.close()
+        async with self._opening:
+            self._closed = True
+            for connection in (self._main, self._durable):
+                if connection is not None:
+                    await connection.close()
 
     async def _for(self, statement: Statement) -> aiosqlite.Connection:
         if statement.durable:
             async with self._opening:
-                if self._durable is None:
-                    self._durable = await self._connected("FULL")
-            return self._durable
-        assert self._main is not None
-        return self._main
+                if self._durable is None and not self._closed:
+                    await to_its_end(self._open_durable())
+        connection = self._durable if statement.durable else self._main
+        if connection is None:
+            raise HandleClosed("the handle was closed meanwhile; open a new one")
+        return connection
+
+    # Opened to the end and kept, though the task is cancelled: a connection that nobody knows
+    # could not be closed.
+
+    async def _open_main(self) -> None:
+        self._main = await self._connected("NORMAL")
+
+    async def _open_durable(self) -> None:
+        self._durable = await self._connected("FULL")
 
     async def _connected(self, synchronous: str) -> aiosqlite.Connection:
         # aiosqlite uses no more of a connection than executing, fetching and closing.
@@ -93,10 +106,43 @@ async def _last(connection: aiosqlite.Connection) -> None:
         await connection._execute(lambda: None)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
 
+class _Unstoppable(asyncio.Task[T]):
+    """A task that nobody cancels: not even the end of the loop, which cancels all there are."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - the signature is asyncio's
+        return False
+
+
 async def to_its_end(work: Awaitable[T]) -> T:
-    """Await something to its end, however often this task is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
+    """Await something to its end, however often this task is cancelled; only then be cancelled."""
+    future = _unstoppable(work)
+    stopped: asyncio.CancelledError | None = None
+    try:
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError as stop:
+                stopped = stop
+        if stopped is None:
+            return future.result()
+        if not future.cancelled():
+            future.exception()  # heard of, though there is nobody to tell
+        raise stopped
+    finally:
+        del stopped  # it holds this frame, which must not hold it: neither would ever go
+
+
+async def regardless(work: Awaitable[T]) -> T:
+    """Await something to its end; for one who is cancelled already, and need not hear of more."""
+    future = _unstoppable(work)
+    while not future.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.wait((task,))
-    return task.result()
+            await asyncio.wait((future,))
+    return future.result()
+
+
+def _unstoppable(work: Awaitable[T]) -> asyncio.Future[T]:
+    if isinstance(work, asyncio.Future):
+        return work
+    assert isinstance(work, Coroutine)
+    return _Unstoppable(work, loop=asyncio.get_running_loop())

@@ -7,6 +7,7 @@ from host.stories import ECHO, story
 
 from registry.errors import HandleClosed
 from registry.host.crew import Crew
+from registry.host.metrics import PoolMetrics
 from registry.host.prepare_queue import Enqueue, PrepareQueue
 from registry.host.worker import Worker
 
@@ -18,7 +19,7 @@ class Mistake:
 
 @story
 async def test_a_mistake_of_ours_is_told_to_all_and_ends_the_crew(workers):
-    crew: Crew[Enqueue] = Crew(PrepareQueue().handle, ECHO, workers)
+    crew: Crew[Enqueue] = Crew(PrepareQueue().handle, ECHO, workers, PoolMetrics("prepare"))
     with pytest.raises(ZeroDivisionError):
         await crew.run("a", Mistake(), Enqueue("a"))
     with pytest.raises(HandleClosed):

@@ -1,18 +1,10 @@
-"""The tables, indexes and triggers of the database, as they stand in it; no logic.
-
-The text here is what `sqlite3 registry.db .schema` shows, and a test compares it, letter by letter,
-with what the migrations lead to. The comments are inside the statements so that a person in a
-plain shell reads them too. Columns for building statements are named below each table.
-"""
+"""The artifacts, their usage, the settings, and the hosts that have the cache open."""
 
 from __future__ import annotations
 
 from sqlalchemy import column, table
 
-__all__ = ["APPLICATION_ID", "DDL", "artifact", "cache", "host", "maintenance", "setting", "usage"]
-
-# "pvfR" in ASCII: what `file registry.db` shows, and how we know a database for one of ours.
-APPLICATION_ID = 0x70766652
+__all__ = ["DDL", "artifact", "cache", "host", "maintenance", "setting", "usage"]
 
 ARTIFACT = """\
 CREATE TABLE artifact (

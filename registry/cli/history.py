@@ -1,0 +1,150 @@
+"""What happened to an artifact, and why it was prepared again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli.output import visible
+from registry.cli.session import Session, in_session
+from registry.cli.units import coarse_span, near_size, near_span
+
+if TYPE_CHECKING:
+    from registry import ArtifactId, HistoryEvent
+
+__all__ = ["Story", "app", "reason"]
+
+app = typer.Typer()
+
+_COMMAND_WIDTH = 60
+# What pruning obeyed, and how else an artifact ended.
+_LIMITS = {
+    "cache_limit": "to keep within cache_limit",
+    "hard_limit": "to keep within hard_limit",
+    "asked": "by a limit that was asked for",
+}
+_ENDS = {
+    "removed": "removed by hand",
+    "missing": "found without its file",
+    "damaged": "found damaged",
+    "hostile": "found with a path outside the cache",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is told of one artifact; `state` None: it is gone."""
+
+    id: ArtifactId
+    label: str | None
+    state: str | None
+    why: str
+    events: Sequence[HistoryEvent]
+
+
+@app.command()
+@in_session
+def why(
+    session: Session,
+    prefix: Annotated[
+        str,
+        typer.Argument(metavar="ID-PREFIX", help="The first digits of the code hash, or of both."),
+    ],
+) -> None:
+    """Tell why an artifact was prepared again, and what else happened to it.
+
+    It may be gone already. The last 10,000 events of the whole cache are kept.
+    """
+    named = session.registry.find(prefix, past=True)
+    artifact = session.registry.get(named)
+    events = session.registry.history(named)
+    label = next((event.label for event in reversed(events) if event.label), None)
+    state = artifact.state.value if artifact else None
+    story = Story(named, artifact.label if artifact else label, state, reason(events), events)
+    session.write(story, map(visible, _lines(story)))
+
+
+def reason(events: Sequence[HistoryEvent]) -> str:
+    """Say why an artifact was prepared the last time, from what had happened before."""
+    made = [n for n, event in enumerate(events) if event.event == "published"]
+    if not made:
+        return "no preparation of it is on record"
+    before = events[: made[-1]]
+    ends = _ends(before)
+    words = "it was prepared for the first time that is on record"
+    if ends:
+        words = f"it was prepared again because it had been {_how(before[ends[-1]])}"
+    failed = [e for e in before[ends[-1] if ends else 0 :] if e.event in ("failed", "reaped")]
+    if not failed:
+        return words
+    times = "once" if len(failed) == 1 else f"{len(failed)} times"
+    return f"{words}; that failed {times} before, in the end with: {failed[-1].error}"
+
+
+def _ends(events: Sequence[HistoryEvent]) -> list[int]:
+    """Where the artifact ended; where it was published, somebody ended it unseen."""
+    return [n for n, e in enumerate(events) if e.event in ("published", "pruned", *_ENDS)]
+
+
+def _how(event: HistoryEvent) -> str:
+    """Say how an artifact ended, what it was, and whose doing that was."""
+    if event.event == "published":
+        return "lost in a way that was not written down"
+    how = _ENDS.get(event.event) or f"pruned {_LIMITS.get(event.reason or '', '')}".rstrip()
+    what = _what_went(event)
+    return f"{how}{what and f' ({what})'} by {_who(event)}"
+
+
+def _lines(story: Story) -> Iterator[str]:
+    count = sum(event.event == "published" for event in story.events)
+    yield f"artifact  {story.label or '-'} ({story.id.short})"
+    yield f"state     {story.state or _gone(story.events)}"
+    yield f"prepared  {count} {'time' if count == 1 else 'times'}"
+    yield f"why       {story.why}"
+    for event in story.events:
+        words = filter(None, (*_happened(event), f"by {_who(event)}"))
+        yield f"{event.at:%Y-%m-%d %H:%M:%S} UTC  {event.event:<10}  {', '.join(words)}"
+
+
+def _gone(events: Sequence[HistoryEvent]) -> str:
+    ends = _ends(events)
+    return f"gone: {_how(events[ends[-1]])}" if ends else "gone"
+
+
+def _happened(event: HistoryEvent) -> tuple[str | None, ...]:
+    match event.event:
+        case "claimed" | "released":
+            return ()
+        case "published":
+            made = f"{near_size(event.size or 0)} in {near_span(event.prepare_seconds or 0)}"
+            gone = event.evicted_for
+            return made, None if gone is None else f"{coarse_span(gone)} after it was pruned"
+        case "failed" | "reaped":
+            return event.reason, event.error
+        case _:
+            return event.reason, _what_went(event)
+
+
+def _what_went(event: HistoryEvent) -> str:
+    """How large it was, how long it had not been needed, and what it had cost to prepare."""
+    words = []
+    if event.size is not None:
+        words.append(near_size(event.size))
+    if event.last_time_needed is not None:
+        idle = max(event.at - event.last_time_needed, timedelta(0))
+        words.append(f"not needed for {coarse_span(idle)}")
+    if event.prepare_seconds is not None:
+        words.append(f"prepared in {near_span(event.prepare_seconds)}")
+    return ", ".join(words)
+
+
+def _who(event: HistoryEvent) -> str:
+    if event.pid is None:
+        return f"host {(event.host_id or 'unknown')[:12]}"
+    command = event.command or ""
+    shown = command if len(command) <= _COMMAND_WIDTH else f"{command[: _COMMAND_WIDTH - 3]}..."
+    return f"process {event.pid} ({shown})"

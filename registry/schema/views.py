@@ -1,0 +1,195 @@
+"""The views: what a person reads in the bare `sqlite3` shell.
+
+A size, a time, a span is written for people; the exact number stands beside it, for sorting and
+summing. Views may ask the clock, which no statement of the program does. SQLite 3.37 must do.
+"""
+
+# ruff: noqa: S608 - what is put together here are constants of this file
+
+from __future__ import annotations
+
+__all__ = ["DDL"]
+
+NOW = "strftime('%s', 'now') * 1000000"
+SHORT_ID = "substr(code_hash, 1, 12) || '/' || substr(prep_hash, 1, 12)"
+
+
+def size(bytes: str) -> str:
+    """Write bytes in about three digits."""
+    return f"""\
+CASE WHEN {bytes} < 1024 THEN {bytes} || ' B'
+       WHEN {bytes} < 1048576 THEN printf('%.1f KiB', {bytes} / 1024.0)
+       WHEN {bytes} < 1073741824 THEN printf('%.1f MiB', {bytes} / 1048576.0)
+       WHEN {bytes} >= 1073741824 THEN printf('%.1f GiB', {bytes} / 1073741824.0) END"""
+
+
+def span(micros: str) -> str:
+    """Write a span of time in its largest unit."""
+    return f"""\
+CASE WHEN {micros} < 1000000 THEN max({micros}, 0) / 1000 || 'ms'
+       WHEN {micros} < 60000000 THEN {micros} / 1000000 || 's'
+       WHEN {micros} < 3600000000 THEN {micros} / 60000000 || 'm'
+       WHEN {micros} < 86400000000 THEN {micros} / 3600000000 || 'h'
+       WHEN {micros} >= 86400000000 THEN {micros} / 86400000000 || 'd' END"""
+
+
+def utc(micros: str) -> str:
+    """Write a time as UTC has it."""
+    return f"datetime({micros} / 1000000, 'unixepoch')"
+
+
+def local(micros: str) -> str:
+    """Write a time as the reader's clock has it."""
+    return f"datetime({micros} / 1000000, 'unixepoch', 'localtime')"
+
+
+SETTINGS = """\
+CREATE VIEW settings AS
+  -- The settings as they hold: what was stored, else the default.
+  SELECT known.name, coalesce(setting.value, known.value) AS value,
+         iif(setting.value IS NULL, 'default', 'stored') AS source
+  FROM (SELECT 'cache_limit' AS name, 10737418240 AS value
+        UNION ALL SELECT 'hard_limit', NULL
+        UNION ALL SELECT 'min_stale_time', 86400000000
+        UNION ALL SELECT 'max_retries', 5
+        UNION ALL SELECT 'retry_cooldown', 900000000
+        UNION ALL SELECT 'prepare_timeout', 1800000000) AS known
+  LEFT JOIN setting USING (name)"""
+
+ARTIFACTS = f"""\
+CREATE VIEW artifacts AS
+  -- The artifacts for people. id: as `registry show` and `registry why` take it. needed: when last,
+  -- local time, and age: how long ago. retry: when a failed one may be tried again.
+  SELECT {SHORT_ID} AS id,
+    label, state,
+    {size("bytes")} AS size,
+    {local("last_time_needed")} AS needed,
+    {utc("last_time_needed")} AS needed_utc,
+    {span("unused")} AS age,
+    {span("prepare_micros")} AS prepared_in,
+    prepared_by,
+    {local("claimed_at")} AS since,
+    {local("deadline")} AS deadline,
+    num_failures AS failures, error_kind,
+    substr(error, 1, 200) AS error,
+    CASE WHEN state = 'failed' AND retry_at IS NULL THEN 'only after registry retry'
+         WHEN state = 'failed' AND retry_at <= now THEN 'now'
+         WHEN state = 'failed' THEN {local("retry_at")} END AS retry,
+    bytes, last_time_needed, unused, prepare_seconds, code_hash, prep_hash
+  FROM (SELECT *, size AS bytes, {NOW} AS now,
+               {NOW} - last_time_needed AS unused,
+               CAST(prepare_seconds * 1000000 AS INTEGER) AS prepare_micros,
+               (SELECT 'process ' || pid || ' on ' || hostname FROM host
+                WHERE host.id = host_id) AS prepared_by
+        FROM artifact)"""
+
+CACHE_USAGE = f"""\
+CREATE VIEW cache_usage AS
+  -- How full the cache is. needed_lately: what was needed within min_stale_time, and so is kept
+  -- even over the limit; more of it than cache_limit says that the limit is too low.
+  SELECT prepared,
+    {size("bytes")} AS held,
+    {size("cache_limit")} AS cache_limit,
+    printf('%.1f %%', 100.0 * bytes / cache_limit) AS used,
+    {size("max(bytes - cache_limit, 0)")} AS over_limit,
+    {size("bytes_needed_lately")} AS needed_lately,
+    {span("min_stale_time")} AS min_stale_time,
+    {size("hard_limit")} AS hard_limit,
+    preparing, failed,
+    {local("maintained_at")} AS maintained,
+    bytes, cache_limit AS bytes_limit, bytes_needed_lately
+  FROM (SELECT *, (SELECT coalesce(sum(size), 0) FROM artifact
+                   WHERE state = 'prepared' AND last_time_needed > {NOW} - min_stale_time)
+               AS bytes_needed_lately
+        FROM (SELECT prepared_count AS prepared, prepared_bytes AS bytes,
+                (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
+                (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
+                (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time,
+                (SELECT count(*) FROM artifact WHERE state = 'preparing') AS preparing,
+                (SELECT count(*) FROM artifact WHERE state = 'failed') AS failed,
+                (SELECT last_done FROM maintenance) AS maintained_at
+              FROM usage))"""
+
+HOSTS = f"""\
+CREATE VIEW hosts AS
+  -- The open handles on the cache. Whether one still lives, only the kernel knows; `registry hosts`
+  -- asks it. What a dead one prepared goes to whoever needs it.
+  SELECT substr(id, 1, 12) AS id, pid, hostname, command,
+    {local("opened_at")} AS opened,
+    {span("open_for")} AS open_for,
+    version,
+    (SELECT count(*) FROM artifact WHERE state = 'preparing' AND host_id = host.id) AS preparing,
+    (SELECT group_concat(coalesce(label, substr(code_hash, 1, 12)), ', ') FROM artifact
+     WHERE state = 'preparing' AND host_id = host.id) AS prepares,
+    id AS host_id
+  FROM (SELECT *, {NOW} - opened_at AS open_for FROM host) AS host"""
+
+FAILURES = f"""\
+CREATE VIEW failures AS
+  -- What failed, by kind. ready: may be tried again now; waiting: later; given_up: only after
+  -- `registry retry`. error and example are the latest one's.
+  SELECT error_kind AS kind, count(*) AS artifacts, sum(num_failures) AS failures,
+    count(*) FILTER (WHERE retry_at <= {NOW}) AS ready,
+    count(*) FILTER (WHERE retry_at > {NOW}) AS waiting,
+    count(*) FILTER (WHERE retry_at IS NULL) AS given_up,
+    {local("max(last_time_failed)")} AS latest,
+    substr(error, 1, 200) AS error,
+    {SHORT_ID} AS example
+  FROM artifact WHERE state = 'failed' GROUP BY error_kind"""
+
+NEXT_PRUNE = f"""\
+CREATE VIEW next_prune AS
+  -- What the next prune takes, in its order, by the settings of the cache: the least recently
+  -- needed, while more is held than cache_limit and it was not needed within min_stale_time, or
+  -- while more is held than hard_limit. freed: by it and by those before it. Empty: nothing.
+  SELECT position, {SHORT_ID} AS id, label,
+    {size("size")} AS size,
+    {span("unused")} AS age,
+    {local("last_time_needed")} AS needed,
+    iif(held - before > cache_limit AND unused >= min_stale_time, 'cache_limit', 'hard_limit')
+      AS reason,
+    {size("before + size")} AS freed,
+    size AS bytes, before + size AS bytes_freed, last_time_needed, code_hash, prep_hash
+  FROM (SELECT *, row_number() OVER oldest AS position, sum(size) OVER oldest - size AS before,
+               {NOW} - last_time_needed AS unused,
+               (SELECT prepared_bytes FROM usage) AS held,
+               (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
+               (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
+               (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time
+        FROM artifact
+        WHERE state = 'prepared'
+          AND (SELECT prepared_bytes FROM usage)
+              > (SELECT min(value) FROM settings WHERE name IN ('cache_limit', 'hard_limit'))
+        WINDOW oldest AS (ORDER BY last_time_needed, id))
+  WHERE (held - before > cache_limit AND unused >= min_stale_time) OR held - before > hard_limit"""
+
+EVENTS = f"""\
+CREATE VIEW events AS
+  -- The history for people, the latest last. who: the host that did it, or had the claim where that
+  -- was reaped. unused_for: how long what went had not been needed. evicted_for: published again so
+  -- long after it was pruned.
+  SELECT {local("at")} AS time,
+    {SHORT_ID} AS id, label,
+    event, reason,
+    {size("size")} AS size,
+    {span("CAST(prepare_seconds * 1000000 AS INTEGER)")} AS prepared_in,
+    {span("(at - last_time_needed)")} AS unused_for,
+    {span("evicted_for")} AS evicted_for,
+    coalesce('process ' || pid || ' on ' || hostname || ': ' || command, 'host ' || host_id)
+      AS who,
+    error,
+    {utc("at")} AS utc,
+    at, size AS bytes, prepare_seconds, code_hash, prep_hash, host_id
+  FROM history LEFT JOIN (SELECT id AS host_id, pid, hostname, command FROM host_history)
+    USING (host_id)
+  ORDER BY at, history.id"""
+
+DDL: tuple[str, ...] = (
+    SETTINGS,
+    ARTIFACTS,
+    CACHE_USAGE,
+    HOSTS,
+    FAILURES,
+    NEXT_PRUNE,
+    EVENTS,
+)

@@ -1,0 +1,212 @@
+"""The journal: what happened to an artifact, when, by whom and why.
+
+What happens to claims is written by triggers, in the transaction that does it (see
+`registry.schema.journal`). How an artifact ended, only the verb can tell that ended it. It does so
+last of all, from the rows that its statement gave back, and as of the time before that statement:
+whoever prepares the artifact again at once does so later. That is best effort. A process that dies
+in between leaves an end untold; nothing waits for the journal, or depends on what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+
+from registry.artifact import ArtifactId, from_micros
+from registry.effects import Now, Verb
+from registry.errors import RegistryError
+from registry.queries import Row
+from registry.schema import counter, host_history
+from registry.schema import history as journal
+from registry.statement import Statement, compiled, constant, given
+from registry.verbs.asking import run
+from registry.verbs.handle import Handle
+
+__all__ = [
+    "Ended",
+    "HistoryEvent",
+    "Rebuilt",
+    "ended",
+    "history",
+    "rebuilt_lately",
+    "record",
+    "totals",
+]
+
+_logger = logging.getLogger("registry")
+_DAY_MICROS = 24 * 3600 * 1_000_000
+
+RECORD = Statement(
+    "record",
+    "Write into the journal how artifacts ended, from a JSON array of rows.",
+    """\
+INSERT INTO history (at, event, reason, host_id,
+                     code_hash, prep_hash, label, size, prepare_seconds, last_time_needed)
+SELECT :now, :event, :reason, :my_host,
+  json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+  json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
+FROM json_each(:rows)""",
+    writes=True,
+)
+_WITH_HOSTS = journal.outerjoin(host_history, journal.c.host_id == host_history.c.id)
+HISTORY = compiled(
+    "history",
+    "Read what happened to an artifact, the eldest first; walks the journal, which is bounded.",
+    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
+    .select_from(_WITH_HOSTS)
+    .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
+    .order_by(journal.c.at, journal.c.id),
+)
+PAST_BY_PREFIX = compiled(
+    "past by prefix",
+    "Find artifacts that the journal knows by the first digits of their hashes.",
+    select(journal.c.code_hash, journal.c.prep_hash)
+    .where(
+        journal.c.code_hash >= given("code_start"),
+        journal.c.code_hash < given("code_end"),
+        func.substr(journal.c.prep_hash, constant(1), func.length(given("prep_start")))
+        == given("prep_start"),
+    )
+    .distinct()
+    .limit(constant(2))
+    .offset(constant(0)),
+)
+TOTALS = compiled(
+    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
+)
+REBUILT = compiled(
+    "rebuilt",
+    "Count and time what was prepared again soon after it was pruned, since a time.",
+    select(func.count(), func.coalesce(func.sum(journal.c.prepare_seconds), constant(0.0)))
+    .select_from(journal)
+    .where(journal.c.evicted_for < given("soon"), journal.c.at > given("since")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """Something that happened to an artifact, as the journal has it.
+
+    `event` is claimed, taken over, published, failed, reaped (its claimant died or was late),
+    released, pruned, removed, missing, damaged or hostile. `reason` is the kind of a failure, or
+    what pruning obeyed. The host is the one that did it (where it was reaped: that had the claim);
+    its process is known for the last 1,000 hosts. `size` is bytes, `evicted_for` how long the
+    artifact had been gone when it was published again. What is not known is None.
+    """
+
+    id: ArtifactId
+    at: datetime
+    event: str
+    reason: str | None
+    label: str | None
+    size: int | None
+    prepare_seconds: float | None
+    last_time_needed: datetime | None
+    evicted_for: timedelta | None
+    error: str | None
+    host_id: str | None
+    pid: int | None
+    hostname: str | None
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How many artifacts were prepared again soon after they were pruned, and what that took."""
+
+    count: int
+    seconds: float
+
+
+class Ended(NamedTuple):
+    """What is told of an artifact that ended, or of a claim that was given back."""
+
+    code_hash: str
+    prep_hash: str
+    label: str | None
+    size: int | None = None
+    prepare_seconds: float | None = None
+    last_time_needed: int | None = None
+
+
+def ended(row: Row) -> Ended:
+    """Take from a row that was deleted what is told of it."""
+    took, needed = row.prepare_seconds, row.last_time_needed
+    return Ended(row.code_hash, row.prep_hash, row.label, row.size, took, needed)
+
+
+def record(
+    handle: Handle, what: Iterable[Ended], event: str, now: int, reason: str | None = None
+) -> Verb[None]:
+    """Tell the journal what ended, and how; where it cannot be told, that is no failure."""
+    rows = list(what)
+    if not rows:
+        return
+    how = {"now": now, "event": event, "reason": reason, "my_host": handle.host_id}
+    try:
+        yield from run(RECORD, {**how, "rows": json.dumps(rows)})
+    except RegistryError as error:
+        _logger.info("history will not tell that %d artifacts were %s: %s", len(rows), event, error)
+
+
+def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
+    """Read what happened to an artifact, the eldest first."""
+    if not isinstance(id, ArtifactId):
+        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")
+    rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
+    return [_event(id, *row) for row in rows]
+
+
+def totals() -> Verb[dict[str, int]]:
+    """Read how often what happened, since the cache was made."""
+    return dict((yield from run(TOTALS, {})))
+
+
+def rebuilt_lately() -> Verb[Rebuilt]:
+    """Ask what was, within the last day, prepared again within a day of its eviction."""
+    since = (yield from Now()) - _DAY_MICROS
+    ((count, seconds),) = yield from run(REBUILT, {"soon": _DAY_MICROS, "since": since})
+    return Rebuilt(count, seconds)
+
+
+def _event(
+    id: ArtifactId,
+    _number: int,
+    at: int | None,
+    event: str,
+    reason: str | None,
+    _code: str,
+    _prep: str,
+    label: str | None,
+    host_id: str | None,
+    size: int | None,
+    prepare_seconds: float | None,
+    last_time_needed: int | None,
+    evicted_for: int | None,
+    error: str | None,
+    pid: int | None,
+    hostname: str | None,
+    command: str | None,
+) -> HistoryEvent:
+    return HistoryEvent(
+        id=id,
+        at=from_micros(at or 0),
+        event=event,
+        reason=reason,
+        label=label,
+        size=size,
+        prepare_seconds=prepare_seconds,
+        last_time_needed=None if last_time_needed is None else from_micros(last_time_needed),
+        evicted_for=None if evicted_for is None else timedelta(microseconds=evicted_for),
+        error=error,
+        host_id=host_id,
+        pid=pid,
+        hostname=hostname,
+        command=command,
+    )
