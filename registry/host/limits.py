@@ -45,6 +45,9 @@ WALL_FACTOR = 4
 # The worker ends a job this much before the host would end the worker: an eighth of the CPU
 # limit, and never more than half a second. It is the time for killing, clearing up and answering.
 ANSWER_ROOM = 0.5
+# The kernel's own count for RLIMIT_CPU goes by ticks of its clock, and was seen to be a sixth too
+# high for a job that mostly calls into the system.
+CPU_SLACK = 2
 # Four times this is still a duration that a claim can have.
 LONGEST = timedelta(days=365)
 
@@ -90,7 +93,7 @@ class Limits:
 
     def impose(self) -> None:
         """Hold this very process, and all that it starts, to the limits."""
-        _bound(resource.RLIMIT_CPU, math.ceil(self.cpu) + 1)
+        _bound(resource.RLIMIT_CPU, CPU_SLACK * math.ceil(self.cpu) + 1, grace=1)
         _bound(resource.RLIMIT_CORE, 0)
         if self.memory is not None:
             _bound(resource.RLIMIT_DATA, self.memory)
@@ -100,8 +103,9 @@ class Limits:
             score.write("1000")
 
 
-def _bound(what: int, most: int) -> None:
-    hard = resource.getrlimit(what)[1]
+def _bound(what: int, most: int, *, grace: int = 0) -> None:
+    # Beyond `most` comes a signal that could be ignored, beyond the grace the end.
+    end, hard = most + grace, resource.getrlimit(what)[1]
     if hard != resource.RLIM_INFINITY:  # a limit that we run under ourselves cannot be raised
-        most = min(most, hard)
-    resource.setrlimit(what, (most, most))
+        end = min(end, hard)
+    resource.setrlimit(what, (min(most, end), end))

@@ -49,7 +49,8 @@ TROUBLE = b"""(module
     (i32.store (i32.const 0) (i32.const 64))
     (i32.store (i32.const 4) (i32.const 1000000))
     (loop $again
-      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))
+        (then unreachable))
       (br $again))))"""
 
 # What is invoked, whose fault that is, of which kind, and what is said.
