@@ -187,6 +187,9 @@ class AsyncRegistry:
         thread, which a cancellation leaves behind: its claim is released at once, and what it
         returns is thrown away.
         """
+        hot = hot_artifact(self._opened, id)
+        if hot is not None:
+            return hot
         verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
         return await self._drive(verb)
 

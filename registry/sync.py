@@ -146,6 +146,9 @@ class Registry:
         `PrepareError` to say that an error is deterministic.
         """
         _refuse_coroutines(prepare)
+        hot = hot_artifact(self._handle, id)
+        if hot is not None:
+            return hot
         return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:

@@ -132,6 +132,14 @@ def test_an_artifact_is_found_by_the_first_digits_that_tell_it_apart(registry: R
             registry.find(unknown)
 
 
+@pytest.mark.parametrize("digit", "0123456789abcdef")
+def test_a_prefix_may_be_followed_by_any_digit(digit: str, registry: Registry) -> None:
+    named = ArtifactId("b" + digit * 63, digit * 64)
+    prepared(registry, named, 1)
+    assert registry.find("b") == registry.find(named.code_hash) == registry.find(str(named))
+    assert registry.find(f"b/{digit}") == named
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["", "A", "g", "/", "/b", "a" * 65, "a/b/c", "a b", "%", "a\n", "a" * 64 + "/" + "b" * 65],

@@ -60,7 +60,9 @@ class OwnedClaims:
 
     def drop(self, lease: Lease) -> None:
         """Leave a claim to the next verb, should its own not manage to end it."""
-        self._dropped.append(lease.token)
+        held = self._held.get(lease.token)
+        if held is not None:
+            self._held[lease.token] = held._replace(lease=_nobody)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -89,7 +91,11 @@ class _Held(NamedTuple):
     id: ArtifactId
     token: str
     path: str
-    lease: weakref.ref[Lease]
+    lease: Callable[[], Lease | None]  # a weak reference
+
+
+def _nobody() -> None:
+    """The lease of a claim that was dropped, though something may still refer to it."""
 
 
 @dataclass(slots=True)
@@ -133,6 +139,7 @@ class Handle:
     counters: Counters = field(default_factory=Counters)
     evicted: Evicted = field(default_factory=Evicted)
     warned_over_limit: float | None = None
+    process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(init=False)
 
     def __post_init__(self) -> None:
@@ -182,15 +189,17 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=_holder(row),
+            holder=self._holder(row),
         )
+
+    def _holder(self, row: Row) -> Holder | None:
+        if row.state != State.PREPARING or row.host_id is None:
+            return None
+        pid, hostname = row.pid, row.hostname
+        if row.host_id == self.host_id and self.process is not None:
+            pid, hostname = self.process  # what a transition returns does not say
+        return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
 
 
 def _time(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _holder(row: Row) -> Holder | None:
-    if row.state != State.PREPARING or row.host_id is None:
-        return None
-    return Holder(row.host_id, row.pid, row.hostname, from_micros(row.claimed_at or 0))
