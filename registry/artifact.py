@@ -79,11 +79,13 @@ class ArtifactId:
             raise TypeError(f"code is bytes, not {type(code).__name__}")
         if memoryview(code).nbytes == 0:
             raise InvalidId("the code is empty; an artifact is made of at least one byte")
-        return cls(blake2b(code, digest_size=32).hexdigest(), _prep_hash(params))
+        return cls(blake2b(bytes(code), digest_size=32).hexdigest(), _prep_hash(params))
 
     @classmethod
     def parse(cls, text: str) -> ArtifactId:
         """Read back what `str()` of an id gave: "code_hash/prep_hash"."""
+        if not isinstance(text, str):
+            raise TypeError(f"an id is read from a str, not {type(text).__name__}")
         code_hash, _, prep_hash = text.partition("/")
         return cls(code_hash, prep_hash)
 

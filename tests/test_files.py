@@ -24,11 +24,11 @@ NOW = timedelta(0)
 
 
 def steps(seen: list[Effect[Any]]) -> list[str]:
-    """What was done to files, and which rows were changed, in their order."""
+    """What was done to files, and to the rows of artifacts, in their order."""
     return [
         name_of(effect)
         for effect in seen
-        if (isinstance(effect, Run) and effect.statement.writes)
+        if (isinstance(effect, Run) and effect.statement.writes and name_of(effect) != "record")
         or name_of(effect) in {"Write", "TakeIn", "Sync", "Rename", "SyncFolder", "Unlink"}
     ]
 

@@ -194,7 +194,8 @@ def test_the_next_verb_settles_what_was_cut_off_at_any_line(
         del act
         registry.retry(UNHEARD_OF)
         assert claims_of(registry, cache) == [], number
-        works_on(registry, scene.id)
+        if number % 10 == 0 or not ctrl_c.came:
+            works_on(registry, scene.id)
         if not ctrl_c.came:
             break
     assert number > 100

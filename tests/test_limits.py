@@ -117,3 +117,12 @@ def test_over_limit_is_said_by_the_limits_of_the_handle(
     assert not registry.stats().over_limit
     registry.configure(cache_limit=3071)
     assert registry.stats().over_limit
+
+
+def test_pruning_by_hand_obeys_the_hard_limit_too(
+    aged: list[ArtifactId], registry: Registry
+) -> None:
+    registry.configure(hard_limit=1500)
+    assert [gone.id for gone in registry.prune(dry_run=True)] == aged[:2]
+    assert [gone.id for gone in registry.prune()] == aged[:2]
+    assert held(registry) == aged[2:]

@@ -139,6 +139,7 @@ class Handle:
     counters: Counters = field(default_factory=Counters)
     evicted: Evicted = field(default_factory=Evicted)
     warned_over_limit: float | None = None
+    process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,15 +189,17 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=_holder(row),
+            holder=self._holder(row),
         )
+
+    def _holder(self, row: Row) -> Holder | None:
+        if row.state != State.PREPARING or row.host_id is None:
+            return None
+        pid, hostname = row.pid, row.hostname
+        if row.host_id == self.host_id and self.process is not None:
+            pid, hostname = self.process  # what a transition returns does not say
+        return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
 
 
 def _time(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _holder(row: Row) -> Holder | None:
-    if row.state != State.PREPARING or row.host_id is None:
-        return None
-    return Holder(row.host_id, row.pid, row.hostname, from_micros(row.claimed_at or 0))

@@ -48,6 +48,7 @@ class Process:
 
 def enter(handle: Handle, process: Process) -> Verb[None]:
     """Write the row of a host whose lock is held, and reap the dead."""
+    handle.process = process.pid, process.hostname
     yield from run(
         ENTER_HOST,
         {

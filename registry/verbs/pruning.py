@@ -58,18 +58,27 @@ def prune(
     min_stale_time: timedelta | None = None,
     dry_run: bool = False,
 ) -> Verb[list[Artifact]]:
-    """Prune now, or say what would go; the answer is oldest first."""
+    """Prune now, or say what would go; the answer is oldest first.
+
+    Without arguments by all that is configured, `hard_limit` too.
+    """
     usage = yield from read_usage(handle)
     limit = usage.cache_limit if cache_limit is None else as_amount("cache_limit", cache_limit)
     stale = usage.min_stale_time
     if min_stale_time is not None:
         stale = to_micros(as_span("min_stale_time", min_stale_time))
     horizon = (yield from Now()) - stale
+    as_configured = (cache_limit, min_stale_time) == (None, None)
+    hard_limit = usage.hard_limit if as_configured else None
     if dry_run:
         rows = yield from _doomed(limit, horizon)
+        if hard_limit is not None:  # each takes the oldest first: the longer one has the other
+            rows = max(rows, (yield from _doomed(hard_limit, _ALWAYS)), key=len)
     else:
-        reason = "cache_limit" if (cache_limit, min_stale_time) == (None, None) else "asked"
+        reason = "cache_limit" if as_configured else "asked"
         rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
+        if hard_limit is not None:
+            rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
     return [handle.artifact(row) for row in rows]
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote
@@ -36,8 +38,12 @@ WAL_TRIGGER_BYTES = 4 * 1024**2
 # What SQLite cuts the file back to when it starts over; well under the trigger, so that one
 # checkpoint does not lead to the next.
 WAL_KEPT_BYTES = 1024**2
-WAL_GROWTH_BYTES = 1024**2
-WAL_PAUSE_SECONDS = 0.1
+# After an attempt, the next one comes when the file has grown by so much, or so much later. With
+# 1 MB and 100 ms it reached 13 MB beside two readers on a busy machine; so, 4.7 MB.
+WAL_GROWTH_BYTES = 256 * 1024
+WAL_PAUSE_SECONDS = 0.02
+# How long an attempt asks for the write lock, and then, holding it, for slow readers to be done.
+WAL_PATIENCE_SECONDS = 0.02
 
 PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 0",
@@ -110,7 +116,7 @@ class Checkpointer:
         return size >= self._next_size or clock.elapsed() >= self._next_time
 
     def run(self) -> None:
-        """Checkpoint under the write lock; where that is held, leave it for another time."""
+        """Checkpoint under the write lock; where that is not to be had, at another time."""
         if self.mutex.acquire(blocking=False):
             try:
                 self._run()
@@ -121,15 +127,41 @@ class Checkpointer:
         """Nothing is open: the mutex is held only while `run` is at it."""
 
     def _run(self) -> None:
-        self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
         try:
             self._next_size = os.stat(self._wal).st_size + WAL_GROWTH_BYTES
             with closing(connect(self._path)) as guard, closing(connect(self._path)) as worker:
-                guard.execute("BEGIN IMMEDIATE")
-                worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                guard.execute("ROLLBACK")
+                if _patiently(_locked, guard):
+                    _patiently(_backfilled, worker)
+                    guard.execute("ROLLBACK")
         except (sqlite3.Error, OSError):
-            return  # busy, or in trouble that the verbs will meet and report themselves
+            return  # trouble that the verbs will meet and report themselves
+        finally:
+            self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
+
+
+def _patiently(done: Callable[[sqlite3.Connection], bool], connection: sqlite3.Connection) -> bool:
+    until = clock.elapsed() + WAL_PATIENCE_SECONDS
+    while not done(connection):
+        if clock.elapsed() > until:
+            return False
+        time.sleep(WAL_PATIENCE_SECONDS / 40)
+    return True
+
+
+def _locked(guard: sqlite3.Connection) -> bool:
+    try:
+        guard.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if isinstance(translated(error, ""), Locked):
+            return False
+        raise
+    return True
+
+
+def _backfilled(worker: sqlite3.Connection) -> bool:
+    """Whether the database holds all that the -wal file does: else a reader still needs it."""
+    _, written, copied = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return bool(written == copied)
 
 
 class Connection:

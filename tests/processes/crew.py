@@ -129,7 +129,7 @@ def say_when_waiting(line: Line, number: int = 1) -> None:
     """Say "waiting" once so many verbs of this process wait for another's preparation."""
     logger = logging.getLogger("registry")
     logger.setLevel(logging.INFO)
-    logger.addHandler(_Queue(line, number))
+    logger.handlers = [_Queue(line, number)]  # instead of an earlier one
 
 
 class Crew:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from registry import ArtifactId
 
@@ -17,9 +17,10 @@ from .faults import possible
 from .invariants import Violation
 from .machine import Machine
 from .surroundings import simulated
+from .task import Task
 from .users import CLEANUPS, RETRIES, VERBS, Users
 
-__all__ = ["ARTIFACTS", "Mixture", "Run", "run"]
+__all__ = ["ARTIFACTS", "MIXTURES", "Run", "run"]
 
 ARTIFACTS = tuple(ArtifactId.of(code) for code in (b"one", b"two", b"three"))
 HOUR = 3600 * 1_000_000
@@ -30,8 +31,22 @@ JUMPS = (1_000_000, -1_000_000, 16 * 60 * 1_000_000, HOUR + 1, -HOUR, 25 * HOUR)
 class Mixture:
     """How often what happens: weights of the verbs, and of all else by the thousand turns."""
 
-    verbs: dict[str, int] = field(
-        default_factory=lambda: {
+    verbs: Mapping[str, int]
+    hosts: int = 3
+    most_verbs: int = 6  # at once
+    go_on: int = 600
+    begin: int = 200
+    fault: int = 25
+    interrupt: int = 5
+    kill: int = 5
+    jump: int = 5
+    harm: int = 3
+    cut: int = 2
+
+
+MIXTURES = {
+    "anything": Mixture(
+        {
             **dict.fromkeys(VERBS, 2),
             "claim": 10,
             "publish": 16,
@@ -40,15 +55,37 @@ class Mixture:
             "prune": 6,
             "check": 4,
         }
-    )
-    most_verbs: int = 6  # at once
-    begin: int = 200
-    fault: int = 25
-    interrupt: int = 5
-    kill: int = 5
-    jump: int = 5
-    harm: int = 3
-    cut: int = 2
+    ),
+    # Few hosts and few verbs, so that much is published, and pruned, between two power cuts.
+    "power cuts": Mixture(
+        {"claim": 10, "publish": 20, "prune": 10, "need": 2, "remove": 2},
+        hosts=2,
+        most_verbs=3,
+        fault=0,
+        interrupt=0,
+        kill=0,
+        jump=10,
+        harm=0,
+        cut=5,
+    ),
+    # Many who want the same few artifacts, and what they fail by.
+    "contention": Mixture(
+        {
+            "claim": 20,
+            "publish": 20,
+            "extend": 5,
+            "fail": 5,
+            "get_or_prepare": 10,
+            "wait": 10,
+            "maintain": 3,
+            "check": 3,
+        },
+        most_verbs=10,
+        fault=15,
+        jump=15,
+        cut=0,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -59,19 +96,20 @@ class Run:
     steps: int
     digest: str
     counts: Counter[str]
+    trace: list[str]
 
 
-def run(seed: int, turns: int = 300, mixture: Mixture = Mixture()) -> Run:
+def run(seed: int, mixture: str = "anything", turns: int = 300) -> Run:
     """Run from a seed; raises `Violation`, with the last lines of the trace as notes."""
     with simulated() as machine:
         try:
-            _Chaos(machine, random.Random(seed), mixture).run(turns)
+            _Chaos(machine, random.Random(seed), MIXTURES[mixture]).run(turns)
             finish(machine, closing=seed)
         except Violation as violation:
-            violation.add_note(f"seed {seed}, after {machine.steps} steps:")
+            violation.add_note(f"seed {seed} of {mixture!r}, after {machine.steps} steps:")
             violation.add_note("\n".join(machine.trace[-60:]))
             raise
-        return Run(seed, machine.steps, machine.digest(), machine.counts)
+        return Run(seed, machine.steps, machine.digest(), machine.counts, machine.trace)
 
 
 class _Chaos:
@@ -80,6 +118,7 @@ class _Chaos:
         self._users = Users(machine)
         self._random = chance
         self._mixture = mixture
+        self._last: Task | None = None
         self._kinds: dict[Callable[[], None], int] = {
             self._begin: mixture.begin,
             self._fault: mixture.fault,
@@ -93,7 +132,7 @@ class _Chaos:
 
     def run(self, turns: int) -> None:
         for _ in range(turns):
-            if len(self._machine.living()) < 3:
+            if len(self._machine.living()) < self._mixture.hosts:
                 self._open()
             (turn,) = self._random.choices(list(self._kinds), list(self._kinds.values()))
             turn()
@@ -112,9 +151,13 @@ class _Chaos:
         self._users.begin(verb, host, self._random.choice(ARTIFACTS), self._random.randrange(210))
 
     def _step(self) -> None:
+        """Go on with the same verb now and then: some races need one to overtake by far."""
         ready = self._machine.ready()
-        if ready:
-            self._machine.step(self._random.choice(ready))
+        if not ready:
+            return
+        if self._last not in ready or self._random.randrange(1000) >= self._mixture.go_on:
+            self._last = self._random.choice(ready)
+        self._machine.step(self._last)
 
     def _fault(self) -> None:
         ready = [task for task in self._machine.ready() if task.effect and possible(task.effect)]

@@ -7,15 +7,17 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-from registry.opening import open_cache
+from registry.opening import database_path, open_cache
+from registry.world.database import connect
 
+from .host import Clock
 from .machine import Machine
 
-__all__ = ["picture", "simulated"]
+__all__ = ["empty_cache", "picture", "simulated"]
 
 FOLDERS = ("artifacts", "hosts", "workers")
 
@@ -29,6 +31,13 @@ def simulated(contents: Mapping[str, bytes] | None = None) -> Iterator[Machine]:
             yield machine
         finally:
             machine.close()
+
+
+@contextmanager
+def empty_cache() -> Iterator[Path]:
+    """An empty cache, and nobody who uses it."""
+    with _scratch() as folder, _undisturbed():
+        yield _written(folder / "cache", _empty())
 
 
 def picture(cache: Path) -> dict[str, bytes]:
@@ -67,7 +76,10 @@ def _undisturbed() -> Iterator[None]:
 @cache
 def _empty() -> dict[str, bytes]:
     with _scratch() as folder:
-        return picture(open_cache(folder / "cache"))
+        cache = open_cache(folder / "cache")
+        with closing(connect(database_path(cache))) as connection:  # maintained just now
+            connection.execute("UPDATE maintenance SET last_done = ?", (Clock.wall,))
+        return picture(cache)
 
 
 def _written(cache: Path, contents: Mapping[str, bytes]) -> Path:

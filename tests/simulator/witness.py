@@ -7,6 +7,8 @@ against the model, and follows what of it a power cut would leave.
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from .invariants import (
 )
 from .model import Model
 
-__all__ = ["Witness"]
+__all__ = ["Witness", "read_rows", "read_usage", "require_agreement"]
 
 
 class Witness:
@@ -60,7 +62,7 @@ class Witness:
             check_change(before, self.world, step)
             check_state(self.world, self.harmed)
         if isinstance(effect, Run):
-            self._compare_with_model(effect, answer)
+            require_agreement(self.model, effect, answer, self.world)
 
     def harm(self, name: str, data: bytes | None, when: int) -> None:
         """Damage a file from outside: other bytes, or None to delete it."""
@@ -85,7 +87,7 @@ class Witness:
     def _look_again(self) -> Snapshot:
         names = os.listdir(self.cache / "artifacts")
         files = {name: data for name in names if (data := self._read(name)) is not None}
-        return Snapshot(self._rows(), self._usage(), files)
+        return Snapshot(read_rows(self._connection), read_usage(self._connection), files)
 
     def _see(self, effect: Effect[Any], answer: Any) -> None:
         match effect:
@@ -102,7 +104,7 @@ class Witness:
                 self._see_file(effect.name)
 
     def _see_rows(self) -> None:
-        rows, usage = self._rows(), self._usage()
+        rows, usage = read_rows(self._connection), read_usage(self._connection)
         if rows != self.world.rows or usage != self.world.usage:
             self.world = Snapshot(rows, usage, self.world.files)
             self._reserved |= {str(row.path) for row in rows.values()}
@@ -110,31 +112,36 @@ class Witness:
     def _see_file(self, name: str) -> None:
         self.world = self.world.with_file(name, self._read(name))
 
-    def _compare_with_model(self, effect: Run, answer: list[Any]) -> None:
-        name = effect.statement.name
-        if not self.model.knows(name):
-            return
-        moved = self.model.apply(name, effect.params)
-        if self.model.rows != self.world.rows:
-            raise Violation(Promise.LEGAL_MOVES, f"{name}: {self._difference()}")
-        if name not in ("need", "configure") and sorted(answer) != sorted(
-            row[:20] for row in moved
-        ):
-            raise Violation(Promise.LEGAL_MOVES, f"{name} answered {answer}, not {moved}")
-
-    def _difference(self) -> str:
-        ours, theirs = self.model.rows, self.world.rows
-        keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-        return "; ".join(f"expected {ours.get(key)}, found {theirs.get(key)}" for key in keys)
-
-    def _rows(self) -> dict[Key, Row]:
-        rows = (Row(*row) for row in self.ask("SELECT * FROM artifact"))
-        return {(row.code_hash, row.prep_hash): row for row in rows}
-
-    def _usage(self) -> tuple[int, int]:
-        ((count, size),) = self.ask("SELECT prepared_count, prepared_bytes FROM usage")
-        return count, size
-
     def _read(self, name: str) -> bytes | None:
         path = self.cache / "artifacts" / name
         return path.read_bytes() if path.exists() else None
+
+
+def read_rows(connection: sqlite3.Connection) -> dict[Key, Row]:
+    """All rows, by artifact."""
+    rows = (Row(*row) for row in connection.execute("SELECT * FROM artifact").fetchall())
+    return {(row.code_hash, row.prep_hash): row for row in rows}
+
+
+def read_usage(connection: sqlite3.Connection) -> tuple[int, int]:
+    """What the triggers keep."""
+    query = "SELECT prepared_count, prepared_bytes FROM usage"
+    ((count, size),) = connection.execute(query).fetchall()
+    return count, size
+
+
+def require_agreement(model: Model, effect: Run, answer: list[Any], world: Snapshot) -> None:
+    """Let the model make the same move, and compare what it leads to and what it answers."""
+    name = effect.statement.name
+    if not model.knows(name):
+        return
+    moved = model.apply(name, effect.params)
+    if model.rows != world.rows:
+        raise Violation(Promise.LEGAL_MOVES, f"{name}: {_difference(model.rows, world.rows)}")
+    if name not in ("need", "configure") and sorted(answer) != sorted(row[:20] for row in moved):
+        raise Violation(Promise.LEGAL_MOVES, f"{name} answered {answer}, not {moved}")
+
+
+def _difference(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> str:
+    keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+    return "; ".join(f"expected {ours.get(key)}, found {theirs.get(key)}" for key in keys)

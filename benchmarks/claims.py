@@ -1,0 +1,136 @@
+"""How fast are claims, beside plain sqlite3 that does the same guarded INSERT?
+
+Eight processes all try all keys, in the same order, so that most tries meet a rival. Each claim
+that is won is kept. The third contestant has no database at all: its longest step tells how long
+the machine itself makes a process wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from statistics import median
+
+from processes.crew import Crew, Line
+from processes.traces import code_id
+
+from benchmarks.report import Options, Report, crew, ms, new_cache, percentile
+from registry import Claim, Registry
+
+PROCESSES = 8
+INSERT = """
+INSERT INTO artifact (code_hash, prep_hash, state, path, token, host_id, claimed_at, deadline)
+VALUES (?, ?, 'preparing', ?, ?, ?, ?, ?)
+ON CONFLICT (code_hash, prep_hash) DO NOTHING RETURNING id"""
+
+Times = list[tuple[float, bool]]  # how long each try took, and whether it won
+
+
+def with_registry(line: Line, cache: Path, keys: int) -> tuple[float, float, Times]:
+    """Claim every key; when it began, when it ended, and how long each try took."""
+    ids = [code_id(key) for key in range(keys)]
+    registry = Registry(cache)
+    kept, times = [], []
+    line.ask("ready")
+    began = last = time.monotonic()
+    for id_ in ids:
+        got = registry.claim(id_)
+        now = time.monotonic()
+        won = isinstance(got, Claim)
+        times.append((now - last, won))
+        if won:
+            kept.append(got)
+        last = now
+    return began, last, times
+
+
+def with_sqlite(line: Line, cache: Path, keys: int) -> tuple[float, float, Times]:
+    """The same with plain sqlite3 and its busy timeout."""
+    ids = [code_id(key) for key in range(keys)]
+    database = sqlite3.connect(cache / "registry.db", timeout=30, isolation_level=None)
+    database.execute("PRAGMA synchronous = NORMAL")
+    times = []
+    line.ask("ready")
+    began = last = time.monotonic()
+    for key, id_ in enumerate(ids):
+        path, at = f"{key:0128x}.pvf", time.time_ns() // 1000
+        values = (id_.code_hash, id_.prep_hash, path, f"{key:032x}", "0" * 32, at, at + 10**9)
+        won = database.execute(INSERT, values).fetchall()
+        now = time.monotonic()
+        times.append((now - last, bool(won)))
+        last = now
+    return began, last, times
+
+
+def with_nothing(line: Line, _cache: Path, keys: int) -> tuple[float, float, Times]:
+    """No database: as many steps, each of about the same work."""
+    times = []
+    line.ask("ready")
+    began = last = time.monotonic()
+    for key in range(keys):
+        for _ in range(20):
+            code_id(key)
+        now = time.monotonic()
+        times.append((now - last, key % PROCESSES == 0))
+        last = now
+    return began, last, times
+
+
+CONTESTANTS = {"registry": with_registry, "sqlite3": with_sqlite, "no database": with_nothing}
+
+
+def storm(started: Crew, contestant: str, cache: Path, keys: int) -> tuple[float, Times]:
+    """Let all processes loose; how long it took all of them, and each try."""
+    act = CONTESTANTS[contestant]
+    children = [started.start(act, cache, keys) for _ in range(PROCESSES)]
+    for child in children:
+        child.expect("ready")
+    for child in children:
+        child.tell()
+    heard = [child.hear() for child in children]
+    for child in children:
+        started.bury(child)
+    took = max(end for _, end, _ in heard) - min(begin for begin, _, _ in heard)
+    return took, [one for _, _, times in heard for one in times]
+
+
+def measure(options: Options) -> Report:
+    """Measure, in rounds of all three."""
+    keys = 2000
+    took: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    tries: dict[str, Times] = {name: [] for name in CONTESTANTS}
+    with crew() as started:
+        for _ in range(options.rounds(5, 2)):
+            for name in CONTESTANTS:
+                with new_cache() as cache:
+                    Registry(cache).close()
+                    seconds, times = storm(started, name, cache, keys)
+                assert sum(won for _, won in times) == keys or name == "no database"
+                took[name].append(seconds)
+                tries[name] += times
+    report = Report(
+        f"{PROCESSES} processes try {keys:,} keys each: how fast are claims?",
+        ["", "tries/s", "claims won/s", "p50 ms", "p99 ms", "p99.9 ms", "longest ms"],
+    )
+    for name in CONTESTANTS:
+        report.rows.append(
+            [
+                name,
+                f"{PROCESSES * keys / median(took[name]):,.0f}",
+                f"{keys / median(took[name]):,.0f}",
+                *(ms(percentile([t for t, _ in tries[name]], s)) for s in (0.5, 0.99, 0.999, 1)),
+            ]
+        )
+        won = [seconds for seconds, won in tries[name] if won]
+        report.rows.append(
+            [f"- those won ({len(won):,})", "", "", *(ms(percentile(won, s)) for s in SHARES)]
+        )
+    ratio = median(took["sqlite3"]) / median(took["registry"])
+    longest = percentile([t for t, _ in tries["registry"]], 0.999)
+    report.promise(f"at least 0.5 x the claims a second of sqlite3 ({ratio:.2f} x)", ratio >= 0.5)
+    report.promise(f"p99.9 of a claim under 50 ms ({ms(longest)} ms)", longest < 0.05)
+    return report
+
+
+SHARES = (0.5, 0.99, 0.999, 1)

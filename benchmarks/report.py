@@ -1,0 +1,78 @@
+"""What a measurement answers with: a Markdown table, and what its numbers are made of."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from processes.crew import Crew
+
+__all__ = ["Options", "Report", "crew", "ms", "new_cache", "percentile"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long one is willing to wait."""
+
+    quick: bool = False
+    seconds: float | None = None
+
+    def rounds(self, number: int, quick: int) -> int:
+        return quick if self.quick else number
+
+
+@dataclass
+class Report:
+    """A question, a table that answers it, and whether the answer is the one we promise."""
+
+    question: str
+    head: Sequence[str]
+    rows: list[Sequence[object]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    promises: list[tuple[str, bool]] = field(default_factory=list)
+
+    def promise(self, words: str, kept: bool) -> None:
+        self.promises.append((words, kept))
+
+    @property
+    def kept(self) -> bool:
+        return all(kept for _, kept in self.promises)
+
+    def __str__(self) -> str:
+        table = [self.head, ["---"] * len(self.head), *self.rows]
+        lines = [f"**{self.question}**", ""]
+        lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in table]
+        lines += ["", *self.notes]
+        lines += [f"- {'kept' if kept else 'MISSED'}: {words}" for words, kept in self.promises]
+        return "\n".join(lines)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so large a share of all is not above."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def ms(seconds: float) -> str:
+    """Seconds, as milliseconds to read."""
+    return f"{1000 * seconds:.2f}" if seconds < 0.01 else f"{1000 * seconds:.1f}"
+
+
+@contextmanager
+def new_cache() -> Iterator[Path]:
+    """A directory that no registry has seen, removed after."""
+    with tempfile.TemporaryDirectory(prefix="registry-benchmark-") as folder:
+        yield Path(folder) / "cache"
+
+
+@contextmanager
+def crew() -> Iterator[Crew]:
+    """Processes that are gone after."""
+    started = Crew()
+    try:
+        yield started
+    finally:
+        started.dismiss()
