@@ -122,8 +122,8 @@ def test_the_durable_connection_syncs_the_wal_as_the_power_cut_supposes() -> Non
     with empty_cache() as cache:
         database = Database(str(cache / "registry.db"))
         try:
-            for connection, level in ((database._main, 1), (database._syncing(), 2)):
-                assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+            for connection, level in ((database._main, 1), (database._durable, 2)):
+                assert connection.execute("PRAGMA synchronous", {}) == [(level,)]
         finally:
             database.close()
 
