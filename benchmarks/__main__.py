@@ -10,7 +10,16 @@ import sys
 
 from benchmarks.report import Options, Report
 
-NAMES = ("claims", "waiting", "takeover", "opening", "pruning", "wal", "torture")
+NAMES = (
+    "claims",
+    "waiting",
+    "takeover",
+    "opening",
+    "pruning",
+    "wal",
+    "host_latency",
+    "torture",
+)
 
 
 def main() -> int:

@@ -21,10 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
-from benchmarks.report import Options, Report, crew, ms, new_cache, percentile
 from processes.crew import Child, Line
 from processes.traces import claimed, code_id
 
+from benchmarks.report import Options, Report, crew, ms, new_cache, percentile
 from registry import AsyncClaim, AsyncRegistry, Claim, Registry
 from registry.queries import READ
 from registry.transitions import TRANSITIONS, Event

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.report import Options, Report, ms, new_cache, percentile
-
 from registry import AsyncRegistry
 from registry.host import Host
 

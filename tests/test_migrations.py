@@ -137,6 +137,24 @@ def test_data_of_the_first_revision_survives_to_the_newest(path: Path) -> None:
     assert sorted(sql for (sql,) in made) == sorted(DDL)
 
 
+def test_a_host_that_is_open_while_the_journal_comes_is_named_by_it(path: Path) -> None:
+    migrate.upgrade(str(path), "0002")
+    execute(path, DATA)
+    execute(path, "INSERT INTO host VALUES ('h', 7, 'here', 'python job.py', 1, '0.1.0')")
+    migrate.upgrade(str(path), "0003")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM history").fetchall() == []
+        assert connection.execute("SELECT sum(value) FROM counter").fetchone() == (0,)
+        # What it knows of the schema is still there; and what it does is told from now on.
+        connection.execute(
+            "INSERT INTO artifact (code_hash, prep_hash, state, path, token, host_id, claimed_at, "
+            "deadline) VALUES (?, ?, 'preparing', ?, 't', 'h', 5, 9)",
+            ("c" * 64, "d" * 64, "2" * 128 + ".pvf"),
+        )
+        told = connection.execute("SELECT at, event, who FROM events").fetchall()
+    assert told == [(5, "claimed", "process 7 on here: python job.py")]
+
+
 def test_an_older_cache_is_upgraded_by_opening_and_keeps_its_artifacts(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     code = ArtifactId.of(b"code")

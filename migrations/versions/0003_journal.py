@@ -69,7 +69,7 @@ WHEN new.state = 'prepared' BEGIN
           (SELECT iif(event = 'pruned', new.last_time_needed - at, NULL) FROM history
            WHERE code_hash = new.code_hash AND prep_hash = new.prep_hash
              AND event IN ('pruned', 'removed', 'missing', 'damaged', 'hostile')
-           ORDER BY at DESC LIMIT 1));
+           ORDER BY at DESC, id DESC LIMIT 1));
 END"""
 
 # A claim given back is failed again as it was, without another failure.
@@ -130,8 +130,11 @@ CREATE TRIGGER host_history_opened AFTER INSERT ON host BEGIN
   DELETE FROM host_history WHERE number <= (SELECT max(number) FROM host_history) - 1000;
 END"""
 
-NOW = "strftime('%s', 'now') * 1000000"
+NOW = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
 SHORT_ID = "substr(code_hash, 1, 12) || '/' || substr(prep_hash, 1, 12)"
+
+
+# Each takes the name of a column, not an expression: || binds more tightly than / in SQLite.
 
 
 def size(bytes: str) -> str:
@@ -146,11 +149,11 @@ CASE WHEN {bytes} < 1024 THEN {bytes} || ' B'
 def span(micros: str) -> str:
     """Write a span of time in its largest unit."""
     return f"""\
-CASE WHEN {micros} < 1000000 THEN max({micros}, 0) / 1000 || 'ms'
-       WHEN {micros} < 60000000 THEN {micros} / 1000000 || 's'
-       WHEN {micros} < 3600000000 THEN {micros} / 60000000 || 'm'
-       WHEN {micros} < 86400000000 THEN {micros} / 3600000000 || 'h'
-       WHEN {micros} >= 86400000000 THEN {micros} / 86400000000 || 'd' END"""
+CASE WHEN {micros} < 1000000 THEN (max({micros}, 0) / 1000) || 'ms'
+       WHEN {micros} < 60000000 THEN ({micros} / 1000000) || 's'
+       WHEN {micros} < 3600000000 THEN ({micros} / 60000000) || 'm'
+       WHEN {micros} < 86400000000 THEN ({micros} / 3600000000) || 'h'
+       WHEN {micros} >= 86400000000 THEN ({micros} / 86400000000) || 'd' END"""
 
 
 def utc(micros: str) -> str:
@@ -211,14 +214,15 @@ CREATE VIEW cache_usage AS
     {size("bytes")} AS held,
     {size("cache_limit")} AS cache_limit,
     printf('%.1f %%', 100.0 * bytes / cache_limit) AS used,
-    {size("max(bytes - cache_limit, 0)")} AS over_limit,
+    {size("bytes_over_limit")} AS over_limit,
     {size("bytes_needed_lately")} AS needed_lately,
     {span("min_stale_time")} AS min_stale_time,
     {size("hard_limit")} AS hard_limit,
     preparing, failed,
     {local("maintained_at")} AS maintained,
     bytes, cache_limit AS bytes_limit, bytes_needed_lately
-  FROM (SELECT *, (SELECT coalesce(sum(size), 0) FROM artifact
+  FROM (SELECT *, max(bytes - cache_limit, 0) AS bytes_over_limit,
+               (SELECT coalesce(sum(size), 0) FROM artifact
                    WHERE state = 'prepared' AND last_time_needed > {NOW} - min_stale_time)
                AS bytes_needed_lately
         FROM (SELECT prepared_count AS prepared, prepared_bytes AS bytes,
@@ -241,7 +245,7 @@ CREATE VIEW hosts AS
     (SELECT count(*) FROM artifact WHERE state = 'preparing' AND host_id = host.id) AS preparing,
     (SELECT group_concat(coalesce(label, substr(code_hash, 1, 12)), ', ') FROM artifact
      WHERE state = 'preparing' AND host_id = host.id) AS prepares,
-    id AS host_id
+    opened_at, id AS host_id
   FROM (SELECT *, {NOW} - opened_at AS open_for FROM host) AS host"""
 
 FAILURES = f"""\
@@ -266,43 +270,47 @@ CREATE VIEW next_prune AS
     {size("size")} AS size,
     {span("unused")} AS age,
     {local("last_time_needed")} AS needed,
-    iif(held - before > cache_limit AND unused >= min_stale_time, 'cache_limit', 'hard_limit')
-      AS reason,
-    {size("before + size")} AS freed,
-    size AS bytes, before + size AS bytes_freed, last_time_needed, code_hash, prep_hash
-  FROM (SELECT *, row_number() OVER oldest AS position, sum(size) OVER oldest - size AS before,
-               {NOW} - last_time_needed AS unused,
-               (SELECT prepared_bytes FROM usage) AS held,
-               (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
-               (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
-               (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time
-        FROM artifact
-        WHERE state = 'prepared'
-          AND (SELECT prepared_bytes FROM usage)
-              > (SELECT min(value) FROM settings WHERE name IN ('cache_limit', 'hard_limit'))
+    iif(held - freed_before > cache_limit AND unused >= min_stale_time,
+        'cache_limit', 'hard_limit') AS reason,
+    {size("bytes_freed")} AS freed,
+    size AS bytes, bytes_freed, last_time_needed, code_hash, prep_hash
+  FROM (SELECT *, row_number() OVER oldest AS position, sum(size) OVER oldest AS bytes_freed,
+               sum(size) OVER oldest - size AS freed_before,
+               {NOW} - last_time_needed AS unused
+        FROM (SELECT prepared_bytes AS held,
+                (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
+                (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
+                (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time
+              FROM usage)
+        CROSS JOIN artifact
+        WHERE state = 'prepared' AND (held > cache_limit OR held > hard_limit)
         WINDOW oldest AS (ORDER BY last_time_needed, id))
-  WHERE (held - before > cache_limit AND unused >= min_stale_time) OR held - before > hard_limit"""
+  WHERE (held - freed_before > cache_limit AND unused >= min_stale_time)
+     OR held - freed_before > hard_limit"""
 
 EVENTS = f"""\
 CREATE VIEW events AS
-  -- The history for people, the latest last. who: the host that did it, or had the claim where that
-  -- was reaped. unused_for: how long what went had not been needed. evicted_for: published again so
-  -- long after it was pruned.
+  -- The history for people, the eldest first. who: the host that did it, or had the claim where
+  -- that was reaped. unused_for: how long what went had not been needed. evicted_for: published
+  -- again so long after it was pruned.
   SELECT {local("at")} AS time,
     {SHORT_ID} AS id, label,
     event, reason,
-    {size("size")} AS size,
-    {span("CAST(prepare_seconds * 1000000 AS INTEGER)")} AS prepared_in,
-    {span("(at - last_time_needed)")} AS unused_for,
-    {span("evicted_for")} AS evicted_for,
+    {size("bytes")} AS size,
+    {span("prepare_micros")} AS prepared_in,
+    {span("unused")} AS unused_for,
+    {span("evicted_micros")} AS evicted_for,
     coalesce('process ' || pid || ' on ' || hostname || ': ' || command, 'host ' || host_id)
       AS who,
     error,
     {utc("at")} AS utc,
-    at, size AS bytes, prepare_seconds, code_hash, prep_hash, host_id
-  FROM history LEFT JOIN (SELECT id AS host_id, pid, hostname, command FROM host_history)
-    USING (host_id)
-  ORDER BY at, history.id"""
+    at, number, bytes, prepare_seconds, unused, evicted_micros, code_hash, prep_hash, host_id
+  FROM (SELECT history.*, history.id AS number, history.size AS bytes,
+               CAST(prepare_seconds * 1000000 AS INTEGER) AS prepare_micros,
+               at - last_time_needed AS unused, evicted_for AS evicted_micros,
+               pid, hostname, command
+        FROM history LEFT JOIN host_history ON host_history.id = history.host_id)
+  ORDER BY at, number"""
 
 VIEWS = (SETTINGS, ARTIFACTS, CACHE_USAGE, HOSTS, FAILURES, NEXT_PRUNE, EVENTS)
 COUNTERS = (

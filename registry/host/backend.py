@@ -40,7 +40,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
-__all__ = ["Backend", "import_path", "load"]
+from registry.errors import CodeTooLarge
+
+__all__ = ["Backend", "check_code", "import_path", "load", "preload", "takes_code_limit"]
 
 
 class Backend(Protocol):
@@ -78,3 +80,24 @@ def import_path(backend: str | ModuleType) -> str:
     if backend.__name__ == "__main__":
         raise TypeError("__main__ cannot be a backend: workers could not import it; use a module")
     return backend.__name__
+
+
+def takes_code_limit(backend: Backend) -> bool:
+    """Whether the backend measures code itself, and has a parameter for the limit."""
+    return hasattr(backend, "check_code")
+
+
+def check_code(backend: Backend, code: bytes, limit: int) -> None:
+    """Raise `CodeTooLarge` for code over `limit` bytes, as the backend measures it."""
+    measure = getattr(backend, "check_code", None)
+    if measure is not None:
+        measure(code, limit)
+    elif len(code) > limit:
+        raise CodeTooLarge(f"the code has {len(code)} bytes; {limit} is the limit")
+
+
+def preload(backend: Backend) -> None:
+    """Have the backend load what its jobs would load each time, if it says what."""
+    load_more = getattr(backend, "preload", None)
+    if load_more is not None:
+        load_more()

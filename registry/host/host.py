@@ -167,6 +167,8 @@ class Host:
         may pass); `CodeTooLarge`; `HandleClosed` once stopped.
         """
         with self._door.enter():
+            _require(priority, Priority)
+            _require(kind, ExecutionKind)
             cpu_limit = EXECUTION_TIMEOUT[kind] if timeout is None else timeout
             task = Task.execute(request, Limits.of(cpu_limit, self._memory_limit))
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
@@ -218,10 +220,9 @@ class Host:
         priority: Priority = Priority.NORMAL,
         label: str | None = None,
     ) -> Wanted:
-        if not isinstance(code, bytes):  # what can be changed has no hash that stays true
-            raise TypeError(f"code is bytes, not {type(code).__name__}")
+        _require(code, bytes)  # what can be changed has no hash that stays true
         artifact_id = await asyncio.to_thread(self._name, code, params)
-        if hasattr(self._backend, "check_code"):
+        if backends.takes_code_limit(self._backend):
             params = {"code_limit": self._code_limit, **params}
         task = Task.prepare(code, params, limits)
         return Wanted(artifact_id, task, priority, as_label(label))
@@ -230,7 +231,7 @@ class Host:
         return ArtifactId.of(code, self._backend.identity(params))
 
     def _check_code(self, code: bytes) -> None:
-        getattr(self._backend, "check_code", _check_size)(code, self._code_limit)
+        backends.check_code(self._backend, code, self._code_limit)
 
     async def _prepared(self, wanted: Wanted) -> Artifact:
         if wanted.id not in self._preparations:
@@ -278,15 +279,15 @@ class Host:
                 _log.warning("could not clean up, trying again at the next pulse: %s", error)
 
 
+def _require(value: object, type_: type) -> None:
+    if not isinstance(value, type_):
+        raise TypeError(f"a {type_.__name__} is asked for, not a {type(value).__name__}")
+
+
 def _as_interval(value: timedelta) -> timedelta:
     if not as_span("cleanup_interval", value):
         raise InvalidSetting("cleanup_interval is 0, which would clean up all the time")
     return value
-
-
-def _check_size(code: bytes, limit: int) -> None:
-    if len(code) > limit:
-        raise CodeTooLarge(f"the code has {len(code)} bytes; {limit} is the limit")
 
 
 def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

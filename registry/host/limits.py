@@ -45,6 +45,11 @@ WALL_FACTOR = 4
 # The worker ends a job this much before the host would end the worker: an eighth of the CPU
 # limit, and never more than half a second. It is the time for killing, clearing up and answering.
 ANSWER_ROOM = 0.5
+# The kernel's own count for RLIMIT_CPU goes by ticks of its clock, and was seen to be a sixth too
+# high for a job that mostly calls into the system.
+CPU_SLACK = 2
+# Four times this is still a duration that a claim can have.
+LONGEST = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Limits:
             as_amount("memory_limit", memory_limit)
         if cpu == 0 or memory_limit == 0:
             raise InvalidSetting("a job with no time or no memory cannot run; give it some")
+        if cpu_limit > LONGEST:
+            raise InvalidSetting(f"a job may run for {LONGEST.days} days, not for {cpu_limit}")
         return cls(cpu, memory_limit)
 
     @property
@@ -86,7 +93,7 @@ class Limits:
 
     def impose(self) -> None:
         """Hold this very process, and all that it starts, to the limits."""
-        _bound(resource.RLIMIT_CPU, math.ceil(self.cpu) + 1)
+        _bound(resource.RLIMIT_CPU, CPU_SLACK * math.ceil(self.cpu) + 1, grace=1)
         _bound(resource.RLIMIT_CORE, 0)
         if self.memory is not None:
             _bound(resource.RLIMIT_DATA, self.memory)
@@ -96,8 +103,9 @@ class Limits:
             score.write("1000")
 
 
-def _bound(what: int, most: int) -> None:
-    hard = resource.getrlimit(what)[1]
+def _bound(what: int, most: int, *, grace: int = 0) -> None:
+    # Beyond `most` comes a signal that could be ignored, beyond the grace the end.
+    end, hard = most + grace, resource.getrlimit(what)[1]
     if hard != resource.RLIM_INFINITY:  # a limit that we run under ourselves cannot be raised
-        most = min(most, hard)
-    resource.setrlimit(what, (most, most))
+        end = min(end, hard)
+    resource.setrlimit(what, (min(most, end), end))

@@ -24,6 +24,8 @@ LAST_WORDS = 2048
 # Seconds. The CPU time is looked at whenever the limit could have been reached at the earliest,
 # which near the limit would be all the time; more often than this it is not worth it.
 _SHORTEST_LOOK = 0.01
+# Seconds. More milliseconds than an int holds cannot be waited for.
+_LONGEST_LOOK = 3600.0
 _CHUNK = 1024**2
 
 
@@ -81,7 +83,8 @@ class RunningJob:
             left = deadline - time.monotonic()
             if used >= limits.cpu or left <= 0:
                 return self._end(overran=True)
-            look = max(min(left, (limits.cpu - used) / _cores()), _SHORTEST_LOOK)
+            look = min(left, (limits.cpu - used) / _cores(), _LONGEST_LOOK)
+            look = max(look, _SHORTEST_LOOK)
             ready = {descriptor for descriptor, _ in self._poll.poll(look * 1000)}
             if host.fileno() in ready:
                 raise HostGone

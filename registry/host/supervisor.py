@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from registry.host import wire
-from registry.host.backend import Backend, load
+from registry.host.backend import Backend, load, preload
 from registry.host.folder import empty
 from registry.host.job import PREPARED, SCRATCH
 from registry.host.kinds import Kind
@@ -55,7 +55,7 @@ def _work(peer: socket.socket, name: str) -> None:
     _go_quiet()
     try:
         backend = load(name)
-        getattr(backend, "preload", _nothing)()
+        preload(backend)
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
@@ -108,10 +108,6 @@ def _hang_up_with_the_host(peer: socket.socket) -> None:
             peer.shutdown(socket.SHUT_RDWR)
 
     signal.signal(signal.SIGTERM, hang_up)
-
-
-def _nothing() -> None:
-    """Stand in for a function that a backend need not have."""
 
 
 def _say(peer: socket.socket, message: object) -> None:

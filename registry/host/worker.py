@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -65,6 +66,7 @@ class Worker:
         self.alive = True
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process = process
+        self._handle = _handle(process.pid)
         self._reader, self._writer = streams
         self._heard: asyncio.Queue[object] = asyncio.Queue()
         self._listener = asyncio.create_task(self._listen())
@@ -122,8 +124,9 @@ class Worker:
         self.alive = False
         mark = _mark(self.folder)
         kill_offspring(self._process.pid, mark)
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._handle is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         kill_offspring(self._process.pid, mark)
 
     async def bury(self) -> None:
@@ -152,6 +155,9 @@ class Worker:
 
     async def _clear(self) -> None:
         await self._process.wait()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
         with suppress(OSError):
             await asyncio.to_thread(remove, self.folder)
 
@@ -214,6 +220,15 @@ async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process
                 streams[1].close()
                 raise
     return process, streams
+
+
+def _handle(pid: int) -> int | None:
+    # A name for the process that is never another's, unlike its number. Popen.kill() would take
+    # care of that too, but reaps the process before asyncio can, which then warns of it.
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended, and been reaped
+        return None
 
 
 def _last_words(folder: Path) -> IO[bytes]:

@@ -72,7 +72,7 @@ WHEN new.state = 'prepared' BEGIN
           (SELECT iif(event = 'pruned', new.last_time_needed - at, NULL) FROM history
            WHERE code_hash = new.code_hash AND prep_hash = new.prep_hash
              AND event IN ('pruned', 'removed', 'missing', 'damaged', 'hostile')
-           ORDER BY at DESC LIMIT 1));
+           ORDER BY at DESC, id DESC LIMIT 1));
 END"""
 
 # A claim given back is failed again as it was, without another failure.

@@ -9,8 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.artifacts import prepared
 from support.command import Command, Run
 
+from registry import Registry
 from registry.migrate import HEAD
 from registry.schema import APPLICATION_ID
 
@@ -90,3 +92,117 @@ def test_a_database_that_is_none_is_no_revision(command: Command, run: Run) -> N
     _write(command.cache / "registry.db", os.urandom(8192))
     answer = run("db", "current", "--json")
     assert (answer.code, answer.error["type"]) == (3, "DatabaseDamaged")
+
+
+# --- the revisions ------------------------------------------------------------------------------
+
+
+def test_the_revisions_are_listed_with_the_one_that_the_database_has(run: Run) -> None:
+    before = run("db", "history", "--json").document
+    assert {revision["state"] for revision in before} == {"not yet"}
+    run("db", "upgrade")
+    after = run("db", "history", "--json").document
+    assert [revision["revision"] for revision in after] == sorted(
+        revision["revision"] for revision in before
+    )
+    assert after[-1] | {"says": ""} == {"revision": HEAD, "state": "current", "says": ""}
+    assert {revision["state"] for revision in after[:-1]} == {"applied"}
+    assert all(revision["says"].endswith(".") for revision in after)
+
+
+def test_a_revision_of_the_future_is_told(command: Command, run: Run) -> None:
+    _from_the_future(command.cache / "registry.db")
+    answer = run("db", "history")
+    assert answer.err == "the database has revision 9999, of a newer version of registry\n"
+    assert run("db", "downgrade", "0001").code == 2
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_downgraded_cache_keeps_its_artifacts_and_is_upgraded_by_use(
+    command: Command, run: Run, revision: str
+) -> None:
+    with Registry(command.cache) as registry:
+        artifact = prepared(registry, "one")
+    answer = run("db", "downgrade", revision, "--json")
+    assert answer.document == {"before": HEAD, "revision": revision}
+    assert run("db", "current", "--json").document["revision"] == revision
+    with Registry(command.cache) as registry:
+        assert registry.need(artifact.id) is not None
+        assert registry.check(checksums=True).ok
+    assert run("db", "current", "--json").document["revision"] == HEAD
+
+
+def test_a_downgrade_is_refused_while_a_host_is_there(command: Command, run: Run) -> None:
+    with Registry(command.cache):
+        answer = run("db", "downgrade", "0002", "--json")
+    assert (answer.code, answer.error["type"]) == (3, "RegistryBusy")
+    assert "1 host(s)" in answer.error["message"]
+    assert run("db", "current", "--json").document["revision"] == HEAD
+
+
+@pytest.mark.parametrize("revision", [HEAD, "9999", "head", "-1"])
+def test_only_an_older_revision_is_one_to_go_back_to(run: Run, revision: str) -> None:
+    run("db", "upgrade")
+    answer = run("db", "downgrade", "--json", "--", revision)
+    assert (answer.code, answer.error["type"]) == (2, "InvalidSetting")
+    assert f"before {HEAD}, which the database has; those are: 0001, " in answer.error["message"]
+
+
+def test_there_is_nothing_to_downgrade_or_back_up_where_there_is_no_database(
+    command: Command, run: Run
+) -> None:
+    for arguments in (("downgrade", "0001"), ("backup", "copy.db")):
+        answer = run("db", *arguments, "--json")
+        assert (answer.code, answer.error["type"]) == (1, "FileNotFoundError")
+    assert not command.cache.exists()
+    assert not (command.home / "copy.db").exists()
+
+
+# --- backups ------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_a_whole_database_that_only_its_owner_reads(
+    command: Command, run: Run, registry: Registry
+) -> None:
+    artifact = prepared(registry, "one")  # in the -wal file still, with a host at work
+    answer = run("db", "backup", "copy.db", "--json")
+    copy = command.home / "copy.db"
+    assert answer.document == {"path": "copy.db", "size": copy.stat().st_size}
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(copy)) as connection:
+        ask = connection.execute
+        assert ask("SELECT code_hash FROM artifact").fetchall() == [(artifact.id.code_hash,)]
+        assert ask("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ask("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert ask("PRAGMA user_version").fetchone() == (int(HEAD),)
+
+
+def test_a_backup_takes_the_place_of_the_database(command: Command, run: Run) -> None:
+    with Registry(command.cache) as registry:
+        kept = prepared(registry, "kept")
+        pruned = prepared(registry, "pruned")
+        run("db", "backup", "copy.db")
+        registry.remove(pruned.id)
+        prepared(registry, "later")
+    os.replace(command.home / "copy.db", command.cache / "registry.db")
+    run("check", "--repair")
+    with Registry(command.cache) as registry:
+        assert [artifact.id for artifact in registry.artifacts()] == [kept.id]
+        assert registry.check(checksums=True).ok
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_where_it_fails(
+    command: Command, run: Run
+) -> None:
+    run("db", "upgrade")
+    (command.home / "precious").write_text("mine")
+    answer = run("db", "backup", "precious", "--json")
+    assert (answer.code, answer.error["type"]) == (1, "FileExistsError")
+    assert (command.home / "precious").read_text() == "mine"
+    with closing(sqlite3.connect(command.cache / "registry.db")) as connection:
+        connection.execute("PRAGMA application_id = 7")
+        connection.commit()
+    answer = run("db", "backup", "copy.db", "--json")
+    assert (answer.code, answer.error["type"]) == (3, "NotARegistry")
+    assert not (command.home / "copy.db").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -29,3 +31,23 @@ def test_no_time_or_no_memory_is_refused(cpu, memory):
 def test_a_bare_number_is_no_time_and_a_fraction_no_memory(cpu, memory):
     with pytest.raises(TypeError):
         Limits.of(cpu, memory)
+
+
+IMPOSE = """
+import resource
+from registry.host.limits import Limits
+
+Limits(8.5, 2**30).impose()
+names = "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_CORE"
+print([resource.getrlimit(getattr(resource, name)) for name in names])
+"""
+
+
+def test_the_kernel_ends_what_nobody_watches_but_not_what_is_within_its_limits():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPOSE], capture_output=True, text=True, check=True
+    )
+    (warned, ended), data, files, core = eval(done.stdout)
+    assert 1.5 * 8.5 < warned < ended < WALL_FACTOR * 8.5  # its clock is not ours: see CPU_SLACK
+    assert data == files == (2**30, 2**30)
+    assert core == (0, 0)

@@ -44,7 +44,7 @@ def without_fencing_token() -> AbstractContextManager[Any]:
 def unlinking_before_the_commit() -> AbstractContextManager[Any]:
     """Prune files first, and then their rows."""
 
-    def delete(limit: int, horizon: int, spared: int) -> Verb[list[Row]]:
+    def delete(_: object, limit: int, horizon: int, spared: int, _reason: str) -> Verb[list[Row]]:
         yield from pruning.unlink_all((yield from pruning._doomed(limit, horizon)))
         bounds = {"bytes_limit": limit, "horizon": horizon, "spared": spared}
         return (yield from asking.end(Event.PRUNE, {**bounds, "most": PRUNE_BATCH}))
