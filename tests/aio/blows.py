@@ -2,9 +2,8 @@
 
 A verb is driven by hand, one suspension at a time. At the chosen one its task is cancelled:
 *early*, while what it awaits has only begun, or *late*, when that is done but the task has not
-heard of it. After the first blow others may follow, at every later suspension, while the verb
-makes good what it had begun: at the task alone (*storm*), or at every task of the loop
-(*shutdown*), which is what the end of `asyncio.run` does.
+heard of it. Or early, and then again at every later suspension, while the verb makes good what it
+had begun: the task, and every other one of the loop (*shutdown*), as the end of `asyncio.run` does.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ class Blow(Enum):
 
     EARLY = auto()
     LATE = auto()
-    STORM = auto()
     SHUTDOWN = auto()
 
 
@@ -64,8 +62,6 @@ class _Struck:
                 awaited.add_done_callback(lambda _: task.cancel())
             else:
                 task.cancel()
-        elif self._blow is Blow.STORM:
-            task.cancel()
         elif self._blow is Blow.SHUTDOWN:
             for victim in asyncio.all_tasks() - self._strikers:
                 victim.cancel()

@@ -1,7 +1,7 @@
 """Whatever await a verb is cancelled at: the task ends as cancelled, and nothing is left half done.
 
 Each verb is driven again and again, cancelled at its first suspension, its second, and so on until
-it ends before the blow falls; in each of the four ways that `blows` knows. After every blow the
+it ends before the blow falls; in each of the three ways that `blows` knows. After every blow the
 handle goes on to another verb, and then no claim of its own is left, no file that no row refers to,
 no row without its file; and the same artifact can be prepared.
 """
@@ -37,7 +37,7 @@ from .blows import Blow, strike
 from .making import DATA, DEAD, change, claimed, failed, files, held, neglect, prepare, prepared
 
 # Longer than any verb takes here, so that it ends by itself only if it waits for a living host.
-MOMENT = timedelta(milliseconds=20)
+MOMENT = timedelta(milliseconds=10)
 
 
 @dataclass
