@@ -68,7 +68,14 @@ __all__ = ["AsyncClaim", "AsyncRegistry"]
 T = TypeVar("T")
 FILE_THREADS = 4
 # Done in the loop itself: each takes microseconds, a hop to a thread and back fifty.
-_QUICK = (effects.Now, effects.Elapsed, effects.Draw, effects.Stat, effects.IsAlive)
+_QUICK = (
+    effects.Now,
+    effects.Elapsed,
+    effects.Draw,
+    effects.Stat,
+    effects.IsAlive,
+    effects.WriteMark,
+)
 
 
 class AsyncRegistry:
@@ -416,6 +423,8 @@ class AsyncRegistry:
         match effect:
             case effects.Run(statement, params):
                 return await self._run(statement, params)
+            case effects.Doze():
+                return await self._doze(effect)
             case effects.Sleep(seconds, until):
                 return await _sleep(seconds, until)  # type: ignore[arg-type]  # an asyncio.Event
             case effects.BackOff():
@@ -425,6 +434,12 @@ class AsyncRegistry:
             case _ if isinstance(effect, _QUICK):
                 return self._world.perform(effect)
         return await self._in_thread(lambda: self._world.perform(effect))
+
+    async def _doze(self, effect: effects.Doze) -> None:
+        for _ in range(effect.naps):
+            await asyncio.sleep(effects.NAP_SECONDS)
+            if self._world.write_mark() != effect.mark:
+                return
 
     async def _run(self, statement: Statement, params: Params) -> list[Any]:
         rows = await self._database.run(statement, params)

@@ -105,6 +105,15 @@ class Unsure(Exception):
     """The database reported an error: the statement may, or may not, have been committed."""
 
 
+@dataclass(slots=True)
+class WriteMark(Effect[tuple[int, int] | None]):
+    """Look at what a write to the database changes: size and time of its -wal file; one stat.
+
+    The time may stand still for some milliseconds, and the size while the file is written anew
+    from its start. So a mark that stays says "nothing was written" only if it has stayed a while.
+    """
+
+
 # --- clock and chance ---------------------------------------------------------------------------
 
 
@@ -124,6 +133,25 @@ class Sleep(Effect[None]):
 
     seconds: float
     until: Signal | None = None
+
+
+# What a nap in a doze lasts, and so how late a doze can end; see `registry.verbs.waiting`.
+NAP_SECONDS = 0.005
+
+
+@dataclass(slots=True)
+class Doze(Sleep):
+    """Sleep so many seconds in short naps, but only while nothing is written to the database.
+
+    `mark` is what `WriteMark` answered last. Can be interrupted.
+    """
+
+    mark: tuple[int, int] | None = None
+
+    @property
+    def naps(self) -> int:
+        """How many naps it takes, if nothing is written."""
+        return max(1, round(self.seconds / NAP_SECONDS))
 
 
 @dataclass(slots=True)

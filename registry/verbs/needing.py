@@ -127,12 +127,14 @@ def inspect(handle: Handle, row: Row, *, checksums: bool | None = None) -> Verb[
 def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     """Drop the row of a faulty file, then the file; the artifact will be prepared again."""
     artifact = ArtifactId(row.code_hash, row.prep_hash)
-    _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
     handle.hot.pop(artifact, None)
-    handle.counters.discarded += 1
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
     now = yield from Now()
     discarded = (yield from end(Event.DISCARD, named)).rows
+    if not discarded:  # pruned or replaced meanwhile, and so no fault at all
+        return
+    _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
+    handle.counters.discarded += 1
     yield from unlink_all(discarded)
     yield from record(handle, map(ended, discarded), fault, now)
 

@@ -36,6 +36,7 @@ class WaitingRoom:
         self._new_signal = new_signal
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
+        self.entered = 0  # how many have ever come in
         self._leader: Ticket | None = None
 
     def enter(self, id: ArtifactId, row_id: int) -> Ticket:
@@ -43,6 +44,7 @@ class WaitingRoom:
         ticket = Ticket(id, row_id, self._new_signal())
         with self._lock:
             self._tickets.add(ticket)
+            self.entered += 1
         return ticket
 
     def leave(self, ticket: Ticket) -> None:

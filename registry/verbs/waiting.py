@@ -5,6 +5,9 @@ come leads: it polls the rows of all in one statement, 1 ms apart at first and 5
 wakes those whose rows have settled. The others sleep until they are woken. A leader that leaves
 (its artifact is settled, its time is up, it was interrupted) hands over to one who still waits.
 
+Where nothing was written to the database, the leader need not ask it: it dozes, and a stat of the
+-wal file every 5 ms tells, at a tenth of the cost.
+
 Every 50 ms the leader asks the kernel whether the claimants live, and ends the claims of those that
 do not, or that are past their deadline: nobody waits for the dead.
 """
@@ -13,12 +16,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 
 from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micros
 from registry.config import as_span
-from registry.effects import Elapsed, Now, Sleep, Verb
+from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import WaitTimeout
 from registry.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import read, run
@@ -33,6 +36,9 @@ _logger = logging.getLogger("registry")
 FIRST_PAUSE_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.005
 PROBE_EVERY_SECONDS = 0.05
+# After a mark has changed it is looked at, and the rows are read, so often again: the time in it
+# stands still for 10 ms at most.
+LOOKS_AFTER_A_WRITE = 4
 # One who is not the leader looks up now and then all the same, should a wake-up be lost to a crash
 # of the thread that led.
 LONGEST_SLEEP_SECONDS = 1.0
@@ -86,9 +92,19 @@ def _tell(id: ArtifactId, row: Row) -> Verb[None]:
     )
 
 
+@dataclass(slots=True)
+class _Lead:
+    """What a leader remembers from look to look."""
+
+    pause: float = FIRST_PAUSE_SECONDS
+    probed: float = 0.0  # at the first look, ask at once whether the claimants live
+    seen: tuple[tuple[int, int] | None, int] = (None, 0)  # the mark, and how many had come in
+    looks: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+
 def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
-    pause = FIRST_PAUSE_SECONDS
-    probed = 0.0  # the first poll asks at once whether the claimants live
+    lead = _Lead()
     while not ticket.settled:
         now = yield from Elapsed()
         left = LONGEST_SLEEP_SECONDS if until is None else until - now
@@ -98,18 +114,38 @@ def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
                 "`registry ls --state preparing`"
             )
         if handle.waiting.leads(ticket):
-            probe = now - probed >= PROBE_EVERY_SECONDS
-            probed = now if probe else probed
-            yield from _poll(handle, probe)
+            yield from _look(handle, lead, now)
             if not ticket.settled:
-                yield from Sleep(min(pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+                yield from _rest(lead, left)
         else:
             yield from Sleep(min(left, LONGEST_SLEEP_SECONDS), ticket.signal)
             ticket.signal.clear()
 
 
-def _poll(handle: Handle, probe: bool) -> Verb[None]:
+def _look(handle: Handle, lead: _Lead, now: float) -> Verb[None]:
+    """Read the rows if anything may have been written, and probe their claimants if it is time."""
+    mark = yield from WriteMark()
+    seen = (mark, handle.waiting.entered)
+    fresh = mark is None or seen != lead.seen
+    lead.looks = LOOKS_AFTER_A_WRITE if fresh else lead.looks - 1
+    lead.seen = seen
+    if lead.looks > 0:
+        lead.rows = yield from _poll(handle)
+    if now - lead.probed >= PROBE_EVERY_SECONDS:
+        lead.probed = now
+        for row in lead.rows:
+            yield from _end_if_abandoned(handle, row)
+
+
+def _rest(lead: _Lead, left: float) -> Verb[None]:
+    if lead.looks > 0:
+        yield from Sleep(min(lead.pause, left))
+        lead.pause = min(lead.pause * 1.5, LONGEST_PAUSE_SECONDS)
+    else:
+        yield from Doze(min(PROBE_EVERY_SECONDS, left), mark=lead.seen[0])
+
+
+def _poll(handle: Handle) -> Verb[list[Row]]:
     tickets = handle.waiting.waiting()
     ids = json.dumps(sorted({ticket.row_id for ticket in tickets}))
     rows = {row[0]: Row(*row) for row in (yield from run(READ_SEVERAL, {"ids": ids}))}
@@ -119,9 +155,7 @@ def _poll(handle: Handle, probe: bool) -> Verb[None]:
             row = None  # the row vanished, and its number was given to another
         if row is None or row.state != State.PREPARING:
             ticket.settle(row)
-    if probe:
-        for row in rows.values():
-            yield from _end_if_abandoned(handle, row)
+    return list(rows.values())
 
 
 def _end_if_abandoned(handle: Handle, row: Row) -> Verb[None]:

@@ -54,9 +54,12 @@ class World:
         self.reserve = Reserve(directory / "reserve")
         self.lock: HostLock = self.hosts.register()
         files, hosts = self.files, self.hosts
+        self._wal = os.fspath(directory / "registry.db-wal")
         self._performers: dict[type, Callable[[Any], Any]] = {
             effects.Now: lambda _: clock.now(),
             effects.Elapsed: lambda _: clock.elapsed(),
+            effects.WriteMark: lambda _: self.write_mark(),
+            effects.Doze: self._doze,
             effects.Draw: lambda e: secrets.token_hex(e.size),
             effects.Sleep: _sleep,
             effects.BackOff: lambda _: time.sleep(back_off_seconds()),
@@ -82,6 +85,20 @@ class World:
     def perform(self, effect: Effect[Any]) -> Any:
         """Do what is wanted, and answer."""
         return self._performers[type(effect)](effect)
+
+    def write_mark(self) -> tuple[int, int] | None:
+        """What a write to the database changes; see `registry.effects.WriteMark`."""
+        try:
+            seen = os.stat(self._wal)
+        except OSError:
+            return None
+        return seen.st_size, seen.st_mtime_ns
+
+    def _doze(self, effect: effects.Doze) -> None:
+        for _ in range(effect.naps):
+            time.sleep(effects.NAP_SECONDS)
+            if self.write_mark() != effect.mark:
+                return
 
     def abandon(self) -> None:
         """Close the descriptors that a fork copied; never unlock: that would be the parent's."""

@@ -64,6 +64,7 @@ class ReversibleWorld:
             fx.Run: self._run,
             fx.Now: lambda _: self.state.now,
             fx.Elapsed: lambda _: 0.0,
+            fx.WriteMark: lambda _: None,
             fx.BackOff: lambda _: None,
             fx.IsAlive: lambda effect: effect.host_id in self.state.living,
             fx.ListLocks: lambda _: sorted(self.state.locks),
