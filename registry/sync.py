@@ -8,6 +8,7 @@ wants then runs to its end, and only then is the KeyboardInterrupt raised.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -73,6 +74,8 @@ class Registry:
         upgrade: bool = True,
     ) -> None:
         self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
+        self._closing = threading.RLock()
+        self._closer: int | None = None  # the thread that closes it
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
         self._database = Database(database_path(cache))
@@ -255,13 +258,21 @@ class Registry:
         return self._drive(maintaining.pulse(self._handle))
 
     def close(self) -> None:
-        """Give back the claims of this handle, without a failure, and let go of everything."""
-        if self._closed is not None:
-            return
-        try:
-            self._drive(maintaining.close(self._handle))
-        finally:
-            self._let_go()
+        """Give back the claims of this handle, without a failure, and let go of everything.
+
+        Verbs that other threads are in the middle of raise `HandleClosed`.
+        """
+        with self._closing:
+            if self._closed is not None:
+                return
+            try:
+                self._closer = threading.get_ident()
+                self._closed = HandleClosed
+                # No claim of another thread comes after all claims were given back.
+                self._database = self._database.handed_over()
+                drive(maintaining.close(self._handle), self._perform)
+            finally:
+                self._let_go()
 
     def __enter__(self) -> Registry:
         return self
@@ -281,6 +292,7 @@ class Registry:
     def after_fork(self) -> None:
         """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
+        self._closing = threading.RLock()  # whoever held the old one does not exist here
         self._handle.hot.clear()
         self._world.abandon()
 
@@ -305,8 +317,12 @@ class Registry:
         return drive(verb, self._perform)
 
     def _perform(self, effect: Effect[Any]) -> Any:
+        # Looked up before it is asked who may use it: he who closes marks the handle first.
+        database = self._database
+        if self._closed is not None and self._closer != threading.get_ident():
+            raise closed_error(self._closed)  # meanwhile, by another thread
         if type(effect) is Run:
-            return self._database.run(effect.statement, effect.params)
+            return database.run(effect.statement, effect.params)
         return self._world.perform(effect)
 
 

@@ -189,6 +189,14 @@ class Connection:
             self._closed = True
             self._let_go()
 
+    def handed_over(self) -> Connection:
+        """Close this one for good, and answer one that goes on with what it has open."""
+        heir = Connection(self._path, synchronous=self._synchronous)
+        with self.mutex:
+            self._closed = True
+            heir._connection, self._connection = self._connection, None
+        return heir
+
     def before_fork(self) -> None:
         """Close it for now; the mutex is held."""
         self._let_go()
@@ -232,6 +240,15 @@ class Database:
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows
+
+    def handed_over(self) -> Database:
+        """Refuse whoever comes from now on, and answer one that goes on with the connections.
+
+        Statements that others are in the middle of are over when it is answered.
+        """
+        heir = Database(self._path)
+        heir._main, heir._durable = self._main.handed_over(), self._durable.handed_over()
+        return heir
 
     def close(self) -> None:
         """Close both connections."""

@@ -1,0 +1,91 @@
+"""Threads share a handle, and one of them closes it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from support.making import claimed
+from support.tables import connected, rows
+from support.threads import PATIENCE, crew
+
+from registry import ArtifactId, HandleClosed, Registry
+
+HOUR = timedelta(hours=1)
+
+
+def descriptors(cache: Path) -> list[str]:
+    """Which files of a cache this process has open."""
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    paths = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [path for path in paths if path.startswith(str(cache))]
+
+
+@pytest.mark.parametrize("_", range(5))
+def test_closing_in_several_threads_closes_once(_: int, cache: Path) -> None:
+    registry = Registry(cache)
+    together = threading.Barrier(4)
+
+    def close() -> None:
+        together.wait(PATIENCE)
+        registry.close()
+
+    with crew(3) as threads, connected(cache) as rival:
+        rival.execute("BEGIN IMMEDIATE")  # so that the first is still at it when the last begins
+        closing = [threads.submit(close) for _ in range(3)]
+        together.wait(PATIENCE)
+        rival.execute("ROLLBACK")
+        for one in closing:
+            one.result(PATIENCE)
+    assert descriptors(cache) == []
+
+
+def test_a_verb_under_which_its_handle_is_closed_says_so(
+    cache: Path, id: ArtifactId, other: Registry
+) -> None:
+    registry = Registry(cache)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def prepare() -> bytes:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        return b"too late"
+
+    with crew(1) as threads:
+        preparing = threads.submit(registry.get_or_prepare, id, prepare)
+        assert begun.wait(PATIENCE)
+        registry.close()
+        assert other.get(id) is None, "its claim was given back"
+        may_end.set()
+        assert isinstance(preparing.exception(PATIENCE), HandleClosed)
+    assert other.get(id) is None
+
+
+def test_closing_under_busy_threads_leaves_no_claim_and_no_failure(
+    cache: Path, new_id: Callable[[], ArtifactId], other: Registry
+) -> None:
+    def work(registry: Registry, ids: list[ArtifactId], together: threading.Barrier) -> None:
+        together.wait(PATIENCE)
+        for one in ids:
+            with registry.claim(one) as claim:
+                claim.extend(HOUR)
+
+    for _ in range(20):
+        registry, together = Registry(cache), threading.Barrier(4)
+        held = claimed(registry, new_id())
+        with crew(3) as threads:
+            working = [
+                threads.submit(work, registry, [new_id() for _ in range(20)], together)
+                for _ in range(3)
+            ]
+            together.wait(PATIENCE)
+            registry.close()
+            for one in working:
+                error = one.exception(PATIENCE)
+                assert error is None or isinstance(error, HandleClosed), repr(error)
+        assert other.get(held.id) is None
+    assert rows(cache) == []
