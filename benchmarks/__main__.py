@@ -17,6 +17,7 @@ NAMES = (
     "opening",
     "pruning",
     "wal",
+    "async_latency",
     "host_latency",
     "torture",
 )
