@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from registry.errors import HandleClosed, RegistryError
+from registry.host.confinement import Confinement
 from registry.host.events import (
     Answer,
     Event,
@@ -69,11 +70,13 @@ class Crew(Generic[Enqueue]):
         backend: str,
         folder: Path,
         metrics: PoolMetrics,
+        confinement: Confinement | None = None,
     ) -> None:
         self._decide = decide
         self._backend = backend
         self._folder = folder
         self._metrics = metrics
+        self._confinement = confinement
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._desks: dict[int, asyncio.Queue[Id | None]] = {}
         self._jobs: dict[Id, Job] = {}
@@ -158,7 +161,8 @@ class Crew(Generic[Enqueue]):
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._metrics.spawning += 1
-                worker = await Worker.spawn(self._backend, self._folder / str(next(self._names)))
+                folder = self._folder / str(next(self._names))
+                worker = await Worker.spawn(self._backend, folder, self._confinement)
                 self._metrics.spawned += 1
                 return worker
             except (OSError, SpawnFailed) as error:

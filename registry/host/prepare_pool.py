@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from registry.artifact import ArtifactId
 from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
+from registry.host.confinement import Confinement
 from registry.host.crew import Crew
 from registry.host.job import PREPARED
 from registry.host.kinds import Kind
@@ -57,10 +58,11 @@ class PreparePool:
         *,
         workers: int = PREPARE_WORKERS,
         workers_hard: int = PREPARE_WORKERS_HARD,
+        confinement: Confinement | None = None,
     ) -> None:
         queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
         self.metrics = PoolMetrics("prepare")
-        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics)
+        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics, confinement)
         self._folder = folder
         self._wanted: set[ArtifactId] = set()
         self._names = count(1)

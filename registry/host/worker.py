@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from registry.host import wire
+from registry.host.confinement import Confinement, to_wire
 from registry.host.folder import remove
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
@@ -34,9 +35,9 @@ LOAD_TIMEOUT = 60.0
 
 _MAIN = """\
 import sys
-descriptor, host, backend, *sys.path = sys.argv[1:]
+descriptor, host, backend, confinement, *sys.path = sys.argv[1:]
 from registry.host.supervisor import main
-main(int(descriptor), int(host), backend)
+main(int(descriptor), int(host), backend, confinement)
 """
 # In the worker's folder until it is up: what it has to say if it does not come up.
 _STDERR = "stderr"
@@ -73,7 +74,9 @@ class Worker:
         self._broken: str | None = None
 
     @classmethod
-    async def spawn(cls, backend: str, folder: Path) -> Worker:
+    async def spawn(
+        cls, backend: str, folder: Path, confinement: Confinement | None = None
+    ) -> Worker:
         """Start a process that works in `folder`, which is made, and have it load the backend.
 
         Raises `SpawnFailed` or `OSError`. A backend that cannot be loaded is no reason to: each
@@ -81,7 +84,7 @@ class Worker:
         """
         os.mkdir(folder, mode=0o700)
         try:
-            process, streams = await _start(backend, folder)
+            process, streams = await _start(folder, backend, to_wire(confinement))
         except BaseException:
             with suppress(OSError):
                 remove(folder)
@@ -199,7 +202,7 @@ class Worker:
             self.gone.set_result(None)
 
 
-async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process, _Streams]:
+async def _start(folder: Path, *orders: str) -> tuple[asyncio.subprocess.Process, _Streams]:
     with _last_words(folder) as words:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -207,7 +210,7 @@ async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process
             try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-c", _MAIN),
-                    *(str(theirs.fileno()), str(os.getpid()), backend, *_import_path()),
+                    *(str(theirs.fileno()), str(os.getpid()), *orders, *_import_path()),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=words,
                     stderr=words,
