@@ -2,7 +2,7 @@
 
 Each worker has one task of the event loop, its life, that owns it from spawning to burial:
 
-    spawn it, again and again until it works    and tell the queue: WorkerSpawned
+    spawn it, again and again until it works    and tell the queue: WorkerDelayed, WorkerSpawned
     wait at its desk for a job, have it done    and tell the queue: JobConcluded
     bury it                                     and tell the queue: WorkerDied
 
@@ -34,6 +34,7 @@ from registry.host.events import (
     SpawnWorker,
     StartJob,
     Withdraw,
+    WorkerDelayed,
     WorkerDied,
     WorkerSpawned,
 )
@@ -143,7 +144,7 @@ class Crew(Generic[Enqueue]):
 
     async def _live(self, number: int) -> None:
         desk = self._desks[number]
-        worker = await self._hire()
+        worker = await self._hire(number)
         try:
             worker.gone.add_done_callback(lambda _: desk.put_nowait(None))
             self._tell(WorkerSpawned(number))
@@ -156,7 +157,7 @@ class Crew(Generic[Enqueue]):
             self._metrics.retired += 1
             await worker.bury()
 
-    async def _hire(self) -> Worker:
+    async def _hire(self, number: int) -> Worker:
         while True:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,6 +168,7 @@ class Crew(Generic[Enqueue]):
                 return worker
             except (OSError, SpawnFailed) as error:
                 _log.warning("cannot start a worker, trying again in %s s: %s", RETRY_DELAY, error)
+                self._tell(WorkerDelayed(number))
                 await asyncio.sleep(RETRY_DELAY)
 
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:
