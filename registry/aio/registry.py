@@ -33,6 +33,7 @@ from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
+from registry.world import clock
 from registry.world.hot import hot_artifact
 
 __all__ = ["AsyncRegistry"]
@@ -192,6 +193,10 @@ class AsyncRegistry(AsyncHandle):
             self._opened, id, prepare, label=label, held=held, on_claim=claimed
         )
         return await self._drive(verb)
+
+    def time_from_now(self, lease: Lease) -> None:
+        """Count the seconds of preparing from now on: until now the claim has only waited."""
+        lease.since = clock.elapsed()
 
     async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
         """Extend a claim that `prepare_under_claim` showed."""

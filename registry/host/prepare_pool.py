@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -86,10 +86,16 @@ class PreparePool:
         return await self.run(id, task, priority=priority)
 
     async def run(
-        self, id: ArtifactId, task: Task, *, priority: Priority = Priority.NORMAL
+        self,
+        id: ArtifactId,
+        task: Task,
+        *,
+        priority: Priority = Priority.NORMAL,
+        begun: Callable[[], None] = lambda: None,
     ) -> Prepared:
         """Do a task of preparing; raises `PrepareError`, and `CodeTooLarge` where a backend does.
 
+        `begun` is called when a worker takes it, and again if that one dies before it has it.
         `ArtifactBusy` while the same id is being prepared here, `HandleClosed` when stopped.
         Cancelled, it ends the job.
         """
@@ -99,7 +105,7 @@ class PreparePool:
         target = self._folder / f"{PREPARED}-{next(self._names)}"
         self._wanted.add(id)
         try:
-            return await self._run(id, _Preparation(task, target), priority)
+            return await self._run(id, _Preparation(task, target, begun), priority)
         except BaseException:
             with suppress(OSError):  # mostly there is none; it is there if we were cancelled late
                 target.unlink()
@@ -141,8 +147,10 @@ class PreparePool:
 class _Preparation:
     task: Task
     target: Path
+    begun: Callable[[], None]
 
     async def perform(self, worker: Worker) -> Prepared:
+        self.begun()
         reply = await worker.do(self.task)
         if reply.kind is not None:
             raise _failure(reply)
