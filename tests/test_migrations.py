@@ -20,7 +20,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from registry import ArtifactId, Registry, migrate
+from registry import ArtifactId, Registry, RegistryBusy, migrate
 from registry.schema import DDL
 
 ROOT = Path(__file__).parents[1]
@@ -160,11 +160,10 @@ def test_an_older_cache_is_upgraded_by_opening_and_keeps_its_artifacts(tmp_path:
     code = ArtifactId.of(b"code")
     with Registry(cache) as registry:
         registry.get_or_prepare(code, lambda: b"artifact")
-    migrate.downgrade(str(cache / "registry.db"), "0001")
-    (cache / "cache.id").unlink()  # the first revision had none
+    migrate.downgrade(str(cache / "registry.db"), "0001")  # which knew no identity
     with Registry(cache) as registry:
         assert registry.need(code) is not None
-        assert registry.check(checksums=True).ok
+        assert registry.check(checksums=True).ok  # the database and cache.id agree
 
 
 def test_an_upgrade_that_fails_midway_changes_nothing(path: Path, scripts: Path) -> None:
@@ -200,6 +199,67 @@ def test_nobody_writes_while_an_upgrade_runs(path: Path, scripts: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         migrate.upgrade(str(path))
     assert dump(path)[1]["usage"] == [(0, 0)]
+
+
+# --- opening, where an upgrade cannot be done, or rebuilds --------------------------------------
+
+
+def test_an_upgrade_that_a_shell_keeps_waiting_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    Registry(cache).close()
+    migrate.downgrade(str(cache / "registry.db"), "0003")
+    before = dump(cache / "registry.db")
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryBusy, match="cannot be migrated while another program holds"):
+            Registry(cache)
+    assert dump(cache / "registry.db") == before
+    with Registry(cache) as registry:
+        assert registry.check().ok
+
+
+@pytest.mark.parametrize("rebuilds", [True, False])
+def test_a_backup_is_made_before_a_table_is_rebuilt(
+    tmp_path: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch, rebuilds: bool
+) -> None:
+    cache, code = tmp_path / "cache", ArtifactId.of(b"code")
+    with Registry(cache) as registry:
+        registry.get_or_prepare(code, lambda: b"artifact")
+    add_revision(scripts, "op.get_bind().exec_driver_sql('DELETE FROM artifact')")
+    with (scripts / "9999_next.py").open("a") as script:
+        script.write(f"rebuilds = {rebuilds}\n")
+    before = migrate.HEAD
+    monkeypatch.setattr(migrate, "HEAD", "9999")
+    with Registry(cache) as registry:
+        assert registry.get(code) is None
+    assert (cache / "backups").exists() == rebuilds
+    kept = list((cache / "backups").glob("*"))
+    assert len(kept) == rebuilds
+    for backup in kept:
+        assert backup.stat().st_mode & 0o777 == 0o600
+        assert migrate.revision_of(str(backup)) == before
+        with closing(sqlite3.connect(backup)) as connection:
+            assert connection.execute("SELECT code_hash FROM artifact").fetchall() == [
+                (code.code_hash,)
+            ]
+
+
+def test_no_backup_no_upgrade(
+    tmp_path: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    Registry(cache).close()
+    add_revision(scripts, "raise AssertionError('not without a backup')")
+    with (scripts / "9999_next.py").open("a") as script:
+        script.write("rebuilds = True\n")
+    (cache / "backups").write_text("in the way")
+    monkeypatch.setattr(migrate, "HEAD", "9999")
+    with pytest.raises(FileExistsError):
+        Registry(cache)
+    assert migrate.revision_of(str(cache / "registry.db")) != "9999"
 
 
 # --- rules --------------------------------------------------------------------------------------
@@ -290,7 +350,6 @@ id = ArtifactId.of(b"code")
 with Registry(cache) as opened:
     opened.get_or_prepare(id, lambda: b"artifact")
 migrate.downgrade(str(cache / "registry.db"), "0001")
-(cache / "cache.id").unlink()
 with Registry(cache) as opened:
     assert opened.need(id) is not None
     assert opened.check(checksums=True).ok

@@ -1,4 +1,4 @@
-"""Hits, misses and waits reach the counters of the cache, and a hot need writes nothing for that."""
+"""Hits, misses and waits reach the counters of the cache; a hot need writes nothing for that."""
 
 from __future__ import annotations
 
