@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from support.wheels import ROOT, build, install
 
 from registry import ArtifactId, Registry, RegistryBusy, migrate
 from registry.schema import DDL
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 DATA = """\
 INSERT INTO artifact (code_hash, prep_hash, state, path, size, checksum, last_time_needed)
@@ -298,32 +297,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("source") / "registry",
         ignore=shutil.ignore_patterns(".*", "tests", "__pycache__", "benchmarks", "dist"),
     )
-    target = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", target],
-        cwd=source,
-        check=True,
-        capture_output=True,
-    )
-    (built,) = target.glob("*.whl")
-    return built
+    return build(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an empty environment that has the wheel; its dependencies are those here.
-
-    To install a wheel of pure Python is to unpack it; that needs neither pip nor a network.
-    """
-    home = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    python = home / "bin" / "python"
-    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    place = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
-    shutil.unpack_archive(wheel, place, "zip")
-    here = [entry for entry in sys.path if Path(entry).name.endswith("-packages")]
-    (place / "dependencies.pth").write_text("\n".join(here))
-    return python
+    """The Python of an environment that has nothing but the wheel."""
+    return install(wheel, tmp_path_factory.mktemp("environment"))
 
 
 def test_the_wheel_holds_the_migrations_inside_the_package(installed: Path) -> None:
