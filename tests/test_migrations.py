@@ -7,10 +7,8 @@ moves on.
 from __future__ import annotations
 
 import ast
-import os
 import shutil
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,9 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from support.wheels import ROOT, build, install
+from support.wheels import ROOT
 
 from registry import ArtifactId, Registry, RegistryBusy, migrate
-from registry.schema import DDL
 
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 DATA = """\
@@ -118,40 +115,6 @@ def test_all_the_way_down_leaves_nothing_but_alembics_own_empty_table(path: Path
     schema, rows, pragmas = dump(path)
     assert {name for name, _ in schema} <= {"alembic_version", "sqlite_autoindex_alembic_version_1"}
     assert (rows, pragmas) == ({"alembic_version": []}, [(0,), (0,), ("ok",)])
-
-
-def test_data_of_the_first_revision_survives_to_the_newest(path: Path) -> None:
-    migrate.upgrade(str(path), "0001")
-    execute(path, DATA)
-    before = dump(path)[1]
-    migrate.upgrade(str(path))
-    after = dump(path)[1]
-    assert {name: after[name] for name in ("artifact", "usage", "setting")} == {
-        name: before[name] for name in ("artifact", "usage", "setting")
-    }
-    with closing(sqlite3.connect(path)) as connection:
-        made = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
-        ).fetchall()
-    assert sorted(sql for (sql,) in made) == sorted(DDL)
-
-
-def test_a_host_that_is_open_while_the_journal_comes_is_named_by_it(path: Path) -> None:
-    migrate.upgrade(str(path), "0002")
-    execute(path, DATA)
-    execute(path, "INSERT INTO host VALUES ('h', 7, 'here', 'python job.py', 1, '0.1.0')")
-    migrate.upgrade(str(path), "0003")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT * FROM history").fetchall() == []
-        assert connection.execute("SELECT sum(value) FROM counter").fetchone() == (0,)
-        # What it knows of the schema is still there; and what it does is told from now on.
-        connection.execute(
-            "INSERT INTO artifact (code_hash, prep_hash, state, path, token, host_id, claimed_at, "
-            "deadline) VALUES (?, ?, 'preparing', ?, 't', 'h', 5, 9)",
-            ("c" * 64, "d" * 64, "2" * 128 + ".pvf"),
-        )
-        told = connection.execute("SELECT at, event, who FROM events").fetchall()
-    assert told == [(5, "claimed", "process 7 on here: python job.py")]
 
 
 def test_an_older_cache_is_upgraded_by_opening_and_keeps_its_artifacts(tmp_path: Path) -> None:
@@ -284,63 +247,3 @@ def test_alembic_without_a_connection_is_refused(path: Path) -> None:
     with pytest.raises(SystemExit, match="registry db upgrade"):
         command.upgrade(settings, "head", sql=True)
     assert path.read_bytes() == b""
-
-
-# --- the wheel ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout."""
-    source = shutil.copytree(
-        ROOT,
-        tmp_path_factory.mktemp("source") / "registry",
-        ignore=shutil.ignore_patterns(".*", "tests", "__pycache__", "benchmarks", "dist"),
-    )
-    return build(source, tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has nothing but the wheel."""
-    return install(wheel, tmp_path_factory.mktemp("environment"))
-
-
-def test_the_wheel_holds_the_migrations_inside_the_package(installed: Path) -> None:
-    (package,) = (installed.parents[1] / "lib").rglob("registry/__init__.py")
-    inside = package.parent / "migrations"
-    assert {str(script.relative_to(inside)) for script in inside.rglob("*.py")} == {
-        str(script.relative_to(ROOT / "migrations")) for script in SCRIPTS
-    }
-    assert (package.parent / "py.typed").exists()
-    assert not (package.parents[1] / "migrations").exists()
-
-
-def test_the_installed_wheel_creates_and_upgrades_a_database(
-    installed: Path, tmp_path: Path
-) -> None:
-    story = """\
-import pathlib, sys
-import registry
-from registry import ArtifactId, Registry, migrate
-
-assert pathlib.Path(registry.__file__).is_relative_to(sys.prefix), registry.__file__
-cache = pathlib.Path(sys.argv[1])
-id = ArtifactId.of(b"code")
-with Registry(cache) as opened:
-    opened.get_or_prepare(id, lambda: b"artifact")
-migrate.downgrade(str(cache / "registry.db"), "0001")
-with Registry(cache) as opened:
-    assert opened.need(id) is not None
-    assert opened.check(checksums=True).ok
-print(migrate.revision_of(str(cache / "registry.db")))
-"""
-    run = subprocess.run(
-        [installed, "-I", "-W", "error", "-c", story, tmp_path / "cache"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.stdout, run.stderr) == (f"{migrate.HEAD}\n", "")
