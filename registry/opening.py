@@ -31,6 +31,7 @@ from registry.errors import (
     OpenTimeout,
     RegistryBusy,
     RegistryError,
+    SchemaTooNew,
     SchemaTooOld,
 )
 from registry.world import clock, fork
@@ -77,7 +78,8 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     """Take a cache back to an older schema, for an older version of `registry`.
 
     What the newer revisions added is lost. Raises `RegistryBusy` while a host has the cache open,
-    and `InvalidSetting` for what is no older revision.
+    `SchemaTooNew` for a schema that this version does not know, and `InvalidSetting` for what is no
+    older revision.
     """
     cache = prepared_directory(directory)
     _in_turn(cache, lambda: _downgrade(cache, revision))
@@ -150,11 +152,16 @@ def _downgrade(cache: Path, revision: str) -> None:
             "(`registry hosts` lists them), then downgrade"
         )
     known, now = [known.id for known in migrate.revisions()], _revision(cache)
-    older = known[: known.index(now)] if now in known else []
+    if now not in known:
+        raise SchemaTooNew(
+            f"the database has schema {now}, which only a newer version of registry can take back; "
+            "run `registry db downgrade` of that one"
+        )
+    older = known[: known.index(now)]
     if revision not in older:
         raise InvalidSetting(
             f"{revision[:40]!r} is no revision before {now}, which the database has; "
-            f"those are: {', '.join(older) or 'none that this version knows'}"
+            f"those are: {', '.join(older) or 'none'}"
         )
     with _migrating(database_path(cache)) as path:
         migrate.downgrade(path, revision)

@@ -1,4 +1,4 @@
-"""Count hits, misses and waits; make next_prune cheaper; tell failures of one's own from reaping.
+"""Counts of hits, misses and waits, a cheaper next_prune, and own failures told from reaping.
 
 The statements are written out: a migration never imports the program, which moves on.
 """
