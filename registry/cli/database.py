@@ -49,9 +49,8 @@ def current(session: Session) -> None:
     from registry.migrate import HEAD
 
     revision = _revision(_path(session))
-    session.write(
-        {"revision": revision, "head": HEAD}, [f"{revision or 'none'} ({_age(revision)})"]
-    )
+    words = f"{revision or 'none'} ({_age(revision)})"
+    session.write({"revision": revision, "head": HEAD}, [words])
 
 
 @app.command()
