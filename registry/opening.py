@@ -152,12 +152,12 @@ def _downgrade(cache: Path, revision: str) -> None:
             "(`registry hosts` lists them), then downgrade"
         )
     known, now = [known.id for known in migrate.revisions()], _revision(cache)
-    if now not in known:
+    if now is not None and now not in known:
         raise SchemaTooNew(
             f"the database has schema {now}, which only a newer version of registry can take back; "
             "run `registry db downgrade` of that one"
         )
-    older = known[: known.index(now)]
+    older = [] if now is None else known[: known.index(now)]
     if revision not in older:
         raise InvalidSetting(
             f"{revision[:40]!r} is no revision before {now}, which the database has; "

@@ -135,9 +135,7 @@ def _age(revision: str | None) -> str:
     if revision == HEAD:
         return "the newest"
     if revision in {known.id for known in revisions()}:
-        return (
-            f"the newest is {HEAD}: whatever opens the cache upgrades it, or `registry db upgrade`"
-        )
+        return f"the newest is {HEAD}: `registry db upgrade`, or whatever opens the cache"
     return f"of a newer version of registry; the newest that this one knows is {HEAD}"
 
 
