@@ -39,8 +39,10 @@ TOTALS = compiled(
 
 def tell(handle: Handle, now: int) -> Verb[None]:
     """Tell the cache what it does not know yet, if that is due; where it is busy, another time."""
+    if 0 <= now - handle.told_at < TELL_EVERY_MICROS:
+        return
     news = handle.untold()
-    if 0 <= now - handle.told_at < TELL_EVERY_MICROS or not any(news.values()):
+    if not any(news.values()):
         return
     handle.told.update(news)  # at once: another thread must not tell it too
     try:

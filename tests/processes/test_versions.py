@@ -84,7 +84,7 @@ def present(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(python: Path, *arguments: str | Path) -> str:
     """Run a program of one version to its end, which must be a quiet one; what it printed."""
     done = subprocess.run(
-        [python, "-I", "-W", "error", *arguments], capture_output=True, text=True, timeout=PATIENCE
+        [python, "-I", *arguments], capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -102,7 +102,7 @@ def start() -> Iterator[Start]:
             pipe = subprocess.PIPE
             process = stack.enter_context(
                 subprocess.Popen(
-                    [python, "-I", "-W", "error", *arguments],
+                    [python, "-I", *arguments],
                     stdin=pipe,
                     stdout=pipe,
                     stderr=pipe,
