@@ -23,8 +23,8 @@ from registry.artifact import ArtifactId, from_micros
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.queries import Row
-from registry.schema import counter, host_history
 from registry.schema import history as journal
+from registry.schema import host_history
 from registry.statement import Statement, compiled, constant, given
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
@@ -37,7 +37,6 @@ __all__ = [
     "history",
     "rebuilt_lately",
     "record",
-    "totals",
 ]
 
 _logger = logging.getLogger("registry")
@@ -77,9 +76,6 @@ PAST_BY_PREFIX = compiled(
     .distinct()
     .limit(constant(2))
     .offset(constant(0)),
-)
-TOTALS = compiled(
-    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
 )
 REBUILT = compiled(
     "rebuilt",
@@ -162,11 +158,6 @@ def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
         raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")
     rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
     return [_event(id, *row) for row in rows]
-
-
-def totals() -> Verb[dict[str, int]]:
-    """Read how often what happened, since the cache was made."""
-    return dict((yield from run(TOTALS, {})))
 
 
 def rebuilt_lately() -> Verb[Rebuilt]:
