@@ -23,7 +23,7 @@ from functools import partial
 from io import IOBase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, ParamSpec, TypeVar
 
 from registry import effects
 from registry.artifact import Artifact, ArtifactId, State
@@ -31,6 +31,7 @@ from registry.config import CleanupConfig, RetryPolicy, Settings, require_overri
 from registry.effects import Effect, Interrupted, Outcome, Params, Verb
 from registry.errors import ClaimLost, HandleClosed, HandleForked, WrongLoop
 from registry.opening import database_path, open_cache
+from registry.recipe import AsyncRecipe, Label, Terms
 from registry.statement import Statement
 from registry.verbs import (
     claiming,
@@ -65,6 +66,7 @@ from registry.world.world import World, back_off_seconds, outcome_of, this_proce
 
 __all__ = ["AsyncClaim", "AsyncRegistry"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 FILE_THREADS = 4
 # Done in the loop itself: each takes microseconds, a hop to a thread and back fifty.
@@ -228,6 +230,27 @@ class AsyncRegistry:
     async def retry(self, id: ArtifactId) -> bool:
         """As `Registry.retry`."""
         return await self._drive(looking.retry(self._opened, id))
+
+    def artifact(
+        self,
+        *,
+        version: object,
+        name: str | None = None,
+        key: Callable[..., object] | None = None,
+        label: Label | None = None,
+    ) -> Callable[
+        [Callable[P, bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]]],
+        AsyncRecipe[P],
+    ]:
+        """As `Registry.artifact`, for coroutine functions and others."""
+
+        async def this() -> AsyncRegistry:
+            return self
+
+        def decorate(function: Callable[P, Any]) -> AsyncRecipe[P]:
+            return AsyncRecipe(Terms(function, version, name, key, label), this)
+
+        return decorate
 
     # --- the cache ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from registry import AsyncClaim, AsyncRegistry, Claim, Registry
 
 # An async handle cannot be opened by its constructor; and a Host, which is async, has its own uses.
 ONLY_ASYNC = {"open", "workers_folder", "prepare_under_claim", "extend_lease", "reject"}
-NOT_AWAITED = {"after_fork", "at_exit"}
+NOT_AWAITED = {"after_fork", "at_exit", "artifact"}
 MADE = "bytes | os.PathLike[str]"
 
 TWINS = [(Registry, AsyncRegistry), (Claim, AsyncClaim)]
@@ -24,7 +24,7 @@ def surface(cls: type) -> set[str]:
 def as_sync(annotation: object) -> str:
     """How the sync twin writes an annotation of the async one."""
     text = str(annotation).replace(f" | Awaitable[{MADE}]", "")
-    return re.sub(r"\bAsync(?=Claim|Registry|Iterator)", "", text)
+    return re.sub(r"\bAsync(?=Claim|Registry|Iterator|Recipe)", "", text)
 
 
 PAIRS = [
