@@ -11,7 +11,6 @@ depends on what the journal says.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from sqlalchemy import func, select
 from registry.artifact import ArtifactId, from_micros
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
+from registry.log import about, logger
 from registry.queries import Row
 from registry.schema import counter, host_history
 from registry.schema import history as journal
@@ -40,7 +40,6 @@ __all__ = [
     "totals",
 ]
 
-_logger = logging.getLogger("registry")
 _DAY_MICROS = 24 * 3600 * 1_000_000
 
 RECORD = Statement(
@@ -153,7 +152,13 @@ def record(
     try:
         yield from run(RECORD, {**how, "rows": json.dumps(rows)})
     except RegistryError as error:
-        _logger.info("history will not tell that %d artifacts were %s: %s", len(rows), event, error)
+        logger.info(
+            "history will not tell that %d artifacts were %s: %s",
+            len(rows),
+            event,
+            error,
+            extra=about("history_incomplete", untold=event, count=len(rows), error=str(error)),
+        )
 
 
 def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
