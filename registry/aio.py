@@ -223,6 +223,15 @@ class AsyncRegistry:
         """As `Registry.history`."""
         return await self._drive(journal.history(self._opened, id))
 
+    async def events(self) -> AsyncIterator[HistoryEvent]:
+        """As `Registry.events`."""
+        before: int | None = journal.LAST
+        while before is not None:
+            page = await self._drive(journal.events_page(self._opened, before))
+            for event in page.events:
+                yield event
+            before = page.next
+
     async def remove(self, id: ArtifactId) -> bool:
         """As `Registry.remove`."""
         return await self._drive(looking.remove(self._opened, id))

@@ -187,6 +187,17 @@ class Registry:
         """
         return self._drive(journal.history(self._handle, id))
 
+    def events(self) -> Iterator[HistoryEvent]:
+        """Iterate over what happened to all artifacts, what was written last first.
+
+        The last 10,000 events; read in pages, and no snapshot. See `history`.
+        """
+        before: int | None = journal.LAST
+        while before is not None:
+            page = self._drive(journal.events_page(self._handle, before))
+            yield from page.events
+            before = page.next
+
     def remove(self, id: ArtifactId) -> bool:
         """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""
         return self._drive(looking.remove(self._handle, id))

@@ -16,6 +16,7 @@ from registry.cli import (
     running,
     settings,
     upkeep,
+    watch,
 )
 from registry.cli.completion import InstallOption, ShowOption
 from registry.cli.options import CacheOption, JsonOption, shared_options
@@ -64,7 +65,7 @@ def registry(
     shared_options(context, cache=cache, json=json)
 
 
-GROUPS = (running, preparing, artifacts, history, upkeep, health, metrics)
+GROUPS = (running, preparing, artifacts, history, upkeep, watch, health, metrics)
 for group in GROUPS:
     app.add_typer(group.app)
 app.add_typer(settings.app, name="config")

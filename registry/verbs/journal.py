@@ -31,9 +31,11 @@ from registry.verbs.handle import Handle
 
 __all__ = [
     "Ended",
+    "EventsPage",
     "HistoryEvent",
     "Rebuilt",
     "ended",
+    "events_page",
     "history",
     "rebuilt_lately",
     "record",
@@ -41,6 +43,8 @@ __all__ = [
 ]
 
 _DAY_MICROS = 24 * 3600 * 1_000_000
+_PAGE = 500
+LAST = 2**63 - 1
 
 RECORD = Statement(
     "record",
@@ -62,6 +66,16 @@ HISTORY = compiled(
     .select_from(_WITH_HOSTS)
     .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
     .order_by(journal.c.at, journal.c.id),
+)
+EVENTS_PAGE = compiled(
+    "events page",
+    "Read a page of the journal, what was written last first, before a number.",
+    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
+    .select_from(_WITH_HOSTS)
+    .where(journal.c.id < given("before"))
+    .order_by(journal.c.id.desc())
+    .limit(given("most"))
+    .offset(constant(0)),
 )
 PAST_BY_PREFIX = compiled(
     "past by prefix",
@@ -167,6 +181,20 @@ def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
         raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")
     rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
     return [_event(id, *row) for row in rows]
+
+
+class EventsPage(NamedTuple):
+    """A page of the journal, and before which number the next one is; None: that was the last."""
+
+    events: list[HistoryEvent]
+    next: int | None
+
+
+def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
+    """Read a page of the journal, of all artifacts, what was written last first."""
+    rows = yield from run(EVENTS_PAGE, {"before": before, "most": _PAGE})
+    events = [_event(ArtifactId(row[4], row[5]), *row) for row in rows]
+    return EventsPage(events, rows[-1][0] if len(rows) == _PAGE else None)
 
 
 def totals() -> Verb[dict[str, int]]:
