@@ -13,6 +13,7 @@ from registry.cli import (
     history,
     metrics,
     preparing,
+    report,
     running,
     settings,
     upkeep,
@@ -65,7 +66,7 @@ def registry(
     shared_options(context, cache=cache, json=json)
 
 
-GROUPS = (running, preparing, artifacts, history, upkeep, watch, health, metrics)
+GROUPS = (running, preparing, artifacts, history, upkeep, watch, report, health, metrics)
 for group in GROUPS:
     app.add_typer(group.app)
 app.add_typer(settings.app, name="config")

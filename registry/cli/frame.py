@@ -116,7 +116,7 @@ def _warnings(glance: Glance) -> Iterator[Text]:
     stats = glance.stats
     if stats.over_limit:
         over = near_size(stats.prepared_bytes - stats.cache_limit)
-        yield Text(f"over the limit by {over}: the rest was needed too recently", "red")
+        yield Text(f"over the limit by {over}", "red")
     if stats.rebuilt_lately.count:
         again = (
             f"{stats.rebuilt_lately.count} prepared again soon after being pruned, since yesterday"
