@@ -53,10 +53,9 @@ class Terms:
 
     def id(self, *args: Any, **kwargs: Any) -> ArtifactId:
         """Name what a call builds."""
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        bound = self._bound(*args, **kwargs)
         if self.key is not None:
-            named = _canonical(self.key(*args, **kwargs), "what key() gave")
+            named = _canonical(self.key(*bound.args, **bound.kwargs), "what key() gave")
         else:
             named = {name: _canonical(it, name) for name, it in bound.arguments.items()}
         params = {"version": _canonical(self.version, "version"), "arguments": named}
@@ -65,8 +64,15 @@ class Terms:
     def label_of(self, *args: Any, **kwargs: Any) -> str:
         """Say to people what a call builds."""
         if callable(self.label):
-            return self.label(*args, **kwargs)
+            bound = self._bound(*args, **kwargs)
+            return self.label(*bound.args, **bound.kwargs)
         return self.label or self.function.__qualname__
+
+    def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        """All arguments of a call, the defaults too."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
 
 
 class Recipe(Generic[P]):

@@ -53,8 +53,8 @@ def prepared(
     What is built is named by the function (`name`, by default its module and qualified name), by
     `version` (whatever changes the result and is no argument) and by the arguments, or what `key`
     makes of them. It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else
-    the user's cache directory, looked up at each call. `label` is what people see, or a function
-    of the arguments.
+    the user's cache directory, looked up at each call. `label` is what people see. `key` and
+    `label`, where they are functions, are called with all arguments, the defaults too.
 
     A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `InvalidParams` for
     a version without a canonical form, TypeError for a function of `__main__` that is in no file

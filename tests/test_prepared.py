@@ -46,7 +46,7 @@ class Builder:
 
 
 def build_of(builder: Builder) -> Callable[..., bytes]:
-    def build(source: bytes, arch: str = "native", *, debug: bool = False) -> bytes:
+    def build(source: bytes, arch: str = "native", debug: bool = False) -> bytes:
         """Compile."""
         return builder(source, arch, debug=debug)
 
@@ -127,10 +127,11 @@ def test_a_key_says_what_counts(registry: Registry) -> None:
 
 def test_people_see_the_functions_name_or_the_label(registry: Registry) -> None:
     plain = registry.artifact(version=1)(build_of(Builder()))
-    named = registry.artifact(version=2, label=lambda source, arch: f"kernel for {arch}")(
+    named = registry.artifact(version=2, label=lambda source, arch, debug: f"kernel for {arch}")(
         build_of(Builder())
     )
     assert plain.artifact(b"code").label == "build_of.<locals>.build"
+    assert named.artifact(b"code").label == "kernel for native"
     assert named.artifact(b"code", "gpu").label == "kernel for gpu"
 
 

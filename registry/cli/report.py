@@ -23,10 +23,11 @@ def report(
         typer.Option("--html", metavar="FILE", help="Write the page here; it replaces the file."),
     ] = None,
 ) -> None:
-    """Write a page about the cache: its size by age, its past, what pruning would free.
+    """Write a page about the cache, for a browser.
 
-    The page is one file, with labels and sizes in it but no artifacts; no network is asked when
-    it is opened. With --json the figures are printed.
+    Its size by age, its past, what pruning would free, what was dear. The page is one file, with
+    names and sizes in it but no artifacts; no network is asked when it is opened. With --json the
+    figures are printed.
     """
     from registry.cli.figures import collect
     from registry.cli.page import page

@@ -108,9 +108,11 @@ def watch(
         ),
     ] = None,
 ) -> None:
-    """Watch the cache: usage, hosts, what is being prepared, hits and misses, evictions.
+    """Watch the cache live, until Ctrl-C.
 
-    Ctrl-C ends it. Where nobody is at a terminal, it is shown once.
+    Usage, hosts, what is being prepared and since when, hits and misses a second, the last
+    evictions. A need writes at most once a second, so an artifact counts as one hit a second,
+    however often it is needed. Where nobody is at a terminal, it is shown once.
     """
     watcher = Watcher(session.registry)
     if session.json:
