@@ -356,3 +356,21 @@ def test_times_and_order_are_those_of_the_events(
     times = [event.at for event in registry.history(id)]
     assert times == sorted(times)
     assert times[-1] == START + 3 * HOUR
+
+
+# --- of all artifacts ---------------------------------------------------------------------------
+
+
+def test_the_events_of_all_are_read_page_by_page_the_last_first(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_PAGE", 3)
+    ids = [ArtifactId.of(b"%d" % number) for number in range(4)]
+    for each in ids:
+        prepared(registry, each)
+    read = [(event.id, event.event) for event in registry.events()]
+    assert read == [(each, what) for each in ids[::-1] for what in ("published", "claimed")]
+
+
+def test_an_empty_cache_has_no_events(registry: Registry) -> None:
+    assert list(registry.events()) == []

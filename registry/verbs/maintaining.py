@@ -7,12 +7,12 @@ host that wins one guarded UPDATE does it, within a publish, a prune, a close, o
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
 from registry.errors import DatabaseDamaged
+from registry.log import about, logger
 from registry.queries import MAINTAIN
 from registry.verbs import pruning
 from registry.verbs.asking import run
@@ -25,7 +25,6 @@ from registry.verbs.totals import tell, tell_the_rest
 
 __all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
-_logger = logging.getLogger("registry")
 _NOBODY = -1
 EVERY_MICROS = 3600 * 1_000_000  # the original's cleanup pulse
 
@@ -111,6 +110,6 @@ def _clean(handle: Handle) -> Verb[None]:
     try:
         yield from sweep(handle)
     except DatabaseDamaged as refusal:
-        _logger.warning("%s", refusal)
+        logger.warning("%s", refusal, extra=about("sweep_refused", error=str(refusal)))
     yield from drop_fileless(handle)
     yield from RebuildReserve()

@@ -11,7 +11,6 @@ a pruned, replaced or truncated artifact shows at once.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from typing import BinaryIO, Literal, NamedTuple
@@ -19,6 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import UnknownArtifact
+from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
@@ -30,7 +30,6 @@ from registry.verbs.totals import tell
 
 __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
 
-_logger = logging.getLogger("registry")
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
 COARSEST_MICROS = 1_000_000
@@ -134,7 +133,12 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     discarded = (yield from end(Event.DISCARD, named)).rows
     if not discarded:  # pruned or replaced meanwhile, and so no fault at all
         return
-    _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
+    logger.warning(
+        "the file of %s is %s; it will be prepared again",
+        artifact.short,
+        fault,
+        extra=about("discarded", artifact, label=row.label, fault=fault),
+    )
     handle.counters.discarded += 1
     yield from unlink_all(discarded)
     yield from record(handle, map(ended, discarded), fault, now)
