@@ -51,5 +51,5 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
         usage=usage,
         working_set_bytes=working_set,
         rebuilt_lately=(yield from rebuilt_lately()),
-        killed_their_host=tuple(handle.artifact(Row(*row)) for row in killers),
+        killed_their_host=tuple(handle.artifacts(Row(*row) for row in killers)),
     )

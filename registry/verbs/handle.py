@@ -14,13 +14,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, to_micros
+from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, names, to_micros
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
 from registry.queries import Row
@@ -191,6 +191,10 @@ class Handle:
             prepare_seconds=row.prepare_seconds,
             holder=self._holder(row),
         )
+
+    def artifacts(self, rows: Iterable[Row]) -> list[Artifact]:
+        """Show rows to the user, but none that names no artifact: `check` reports those."""
+        return [self.artifact(row) for row in rows if names(row.code_hash, row.prep_hash)]
 
     def _holder(self, row: Row) -> Holder | None:
         if row.state != State.PREPARING or row.host_id is None:

@@ -75,7 +75,7 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
     listed = []
     for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):
         alive = host_id == handle.host_id or (yield from IsAlive(host_id))
-        claims = tuple(handle.artifact(row) for row in preparing if row.host_id == host_id)
+        claims = tuple(handle.artifacts(row for row in preparing if row.host_id == host_id))
         opened = from_micros(opened_at)
         listed.append(HostInfo(host_id, pid, hostname, command, opened, version, alive, claims))
     return listed

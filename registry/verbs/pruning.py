@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 
-from registry.artifact import Artifact, ArtifactId, to_micros
+from registry.artifact import Artifact, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.queries import DOOMED, USAGE, Row
@@ -79,7 +79,7 @@ def prune(
         rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
         if hard_limit is not None:
             rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
-    return [handle.artifact(row) for row in rows]
+    return handle.artifacts(rows)
 
 
 def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> Verb[None]:
@@ -123,8 +123,8 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
 def _count(handle: Handle, gone: list[Row]) -> None:
     handle.counters.pruned += len(gone)
     handle.counters.pruned_bytes += _freed(gone)
-    for row in gone:
-        handle.evicted.note(ArtifactId(row.code_hash, row.prep_hash))
+    for artifact in handle.artifacts(gone):
+        handle.evicted.note(artifact.id)
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -63,6 +64,8 @@ def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> 
         isolation_level=None,  # else Python begins transactions behind one's back
         check_same_thread=False,
     )
+    # Text that somebody else wrote may be no UTF-8; one such row must not end a listing.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             connection.execute(pragma)
@@ -117,11 +120,10 @@ class Checkpointer:
 
     def run(self) -> None:
         """Checkpoint under the write lock; where that is not to be had, at another time."""
-        if self.mutex.acquire(blocking=False):
-            try:
+        if not self.mutex.locked():  # else another thread is at it
+            # Not acquire and try: Ctrl-C between the two would hold the mutex for ever.
+            with self.mutex:
                 self._run()
-            finally:
-                self.mutex.release()
 
     def before_fork(self) -> None:
         """Nothing is open: the mutex is held only while `run` is at it."""

@@ -40,6 +40,10 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
+    if path == "":  # an unset variable, most likely; a path it is not
+        raise CacheDirectoryRefused(
+            'the cache directory has an empty name; name it, or say Path(".") for the current one'
+        )
     cache = Path(os.path.abspath(os.fspath(path)))
     try:
         _make(cache)
