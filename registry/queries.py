@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import (
-    LargeBinary,
-    and_,
-    cast,
-    delete,
-    func,
-    literal_column,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import and_, delete, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
@@ -29,7 +18,6 @@ _ROW = artifact.c
 _PREPARED = _ROW.state == constant(State.PREPARED)
 _PREPARING = _ROW.state == constant(State.PREPARING)
 _FAILED = _ROW.state == constant(State.FAILED)
-_OCTETS = func.length(cast(_ROW.code_hash + _ROW.prep_hash, LargeBinary))
 
 
 class Row(NamedTuple):
@@ -117,7 +105,8 @@ BY_PREFIX = compiled(
         _ROW.code_hash < given("code_end"),
         func.substr(_ROW.prep_hash, constant(1), func.length(given("prep_start")))
         == given("prep_start"),
-        constant(128) == _OCTETS,  # a CHECK reads a text up to its first NUL only
+        # The CHECKs of the schema read a text up to its first NUL only.
+        func.length(func.hex(_ROW.code_hash.concat(_ROW.prep_hash))) == constant(256),
     )
     .limit(constant(2))
     .offset(constant(0)),

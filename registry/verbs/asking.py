@@ -34,7 +34,7 @@ from registry.queries import READ, Row
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS, Event
 
-__all__ = ["end", "move", "read", "run"]
+__all__ = ["end", "move", "one", "read", "run"]
 
 # Longer than any batch of ours holds the lock by far; shorter than a user's patience.
 PATIENCE_SECONDS = 30.0
@@ -53,6 +53,16 @@ class Answer(NamedTuple):
 def run(statement: Statement, params: Params) -> Verb[list[Any]]:
     """Run a statement, waiting for the lock; raises `RegistryBusy`, `DatabaseDamaged`."""
     return (yield from _ask(statement, params)).rows
+
+
+def one(statement: Statement, params: Params) -> Verb[Any]:
+    """Run a statement that answers one row, always; raises `DatabaseDamaged` where it does not."""
+    rows = yield from run(statement, params)
+    if len(rows) != 1:
+        raise DatabaseDamaged(
+            f"the database has {len(rows)} rows to {statement.name}, and not one; see `registry db`"
+        )
+    return rows[0]
 
 
 def _ask(statement: Statement, params: Params) -> Verb[Answer]:

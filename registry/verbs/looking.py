@@ -23,7 +23,7 @@ from registry.queries import (
     Row,
 )
 from registry.transitions import Event
-from registry.verbs.asking import end, move, read, run
+from registry.verbs.asking import end, move, one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record, totals
 from registry.verbs.leases import require_id, settle
@@ -123,7 +123,7 @@ def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Ver
 def stats(handle: Handle) -> Verb[Stats]:
     """Count what is held."""
     usage = yield from read_usage(handle)
-    ((preparing, failed),) = yield from run(COUNTS, {})
+    preparing, failed = yield from one(COUNTS, {})
     return Stats(
         prepared_count=usage.count,
         prepared_bytes=usage.bytes,

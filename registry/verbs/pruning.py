@@ -21,7 +21,7 @@ from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.queries import DOOMED, USAGE, Row
 from registry.transitions import PRUNE_BATCH, Event
-from registry.verbs.asking import end, run
+from registry.verbs.asking import end, one, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
 
@@ -48,8 +48,10 @@ class Usage:
 
 def read_usage(handle: Handle) -> Verb[Usage]:
     """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
-    ((count, held, limit, stale, hard, done),) = yield from run(USAGE, {})
-    return Usage(count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done)
+    count, held, limit, stale, hard, done = yield from one(USAGE, {})
+    return Usage(
+        count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done or 0
+    )
 
 
 def prune(

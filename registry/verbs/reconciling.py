@@ -27,7 +27,7 @@ from registry.queries import (
     Row,
 )
 from registry.statement import Statement
-from registry.verbs.asking import read, run
+from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
 from registry.verbs.leases import settle
@@ -39,18 +39,19 @@ _PAGE = 1000
 _UNLINKING_SECONDS = 0.02  # some hundred times what unlinking a file takes
 
 # The CHECKs of the schema read a text up to its first NUL only.
-_IS_NAMELESS = """\
+_IS_ALIEN = """\
 (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
- OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*')"""
-NAMELESS = Statement(
-    "nameless",
-    "Find the rows whose hashes are none: somebody else wrote them, and nobody can ask for them.",
-    f"SELECT id FROM artifact WHERE {_IS_NAMELESS}",  # noqa: S608
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'))"""
+ALIENS = Statement(
+    "aliens",
+    "Find the rows that nobody can ask for: no version of registry wrote them.",
+    f"SELECT id FROM artifact WHERE {_IS_ALIEN}",  # noqa: S608
 )
-DROP_NAMELESS = Statement(
-    "drop nameless",
+DROP_ALIENS = Statement(
+    "drop aliens",
     "Delete such rows, by a JSON array of their row ids; their files are garbage then.",
-    f"DELETE FROM artifact WHERE id IN (SELECT value FROM json_each(:ids)) AND {_IS_NAMELESS}",  # noqa: S608
+    f"DELETE FROM artifact WHERE id IN (SELECT value FROM json_each(:ids)) AND {_IS_ALIEN}",  # noqa: S608
     writes=True,
     durable=True,
 )
@@ -109,7 +110,7 @@ def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckRepo
     """Compare the database with itself, with the living hosts and with the files."""
     found = yield from _check_identity(repair)
     found += yield from _check_database(repair)
-    found += yield from _check_names(repair)
+    found += yield from _check_rows(repair)
     found += yield from _check_hosts(handle)
     found += yield from _check_files(handle, repair, checksums)
     for name in (yield from _lasting_orphans()):
@@ -159,7 +160,7 @@ def stranger() -> Verb[str | None]:
 def _check_database(repair: bool) -> Verb[list[Problem]]:
     lines = yield from run(INTEGRITY, {})
     found = [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
-    ((count, size, true_count, true_size),) = yield from run(SUMS, {})
+    count, size, true_count, true_size = yield from one(SUMS, {})
     if (count, size) != (true_count, true_size):
         words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
         found.append(Problem("usage", "usage", words))
@@ -168,12 +169,12 @@ def _check_database(repair: bool) -> Verb[list[Problem]]:
     return found
 
 
-def _check_names(repair: bool) -> Verb[list[Problem]]:
-    nameless = [row_id for (row_id,) in (yield from run(NAMELESS, {}))]
-    if repair and nameless:
-        yield from run(DROP_NAMELESS, {"ids": json.dumps(nameless)})
-    words = "its hashes are none: no version of registry wrote it, and nobody can ask for it"
-    return [Problem("nameless_row", f"artifact.id = {row_id}", words) for row_id in nameless]
+def _check_rows(repair: bool) -> Verb[list[Problem]]:
+    aliens = [row_id for (row_id,) in (yield from run(ALIENS, {}))]
+    if repair and aliens:
+        yield from run(DROP_ALIENS, {"ids": json.dumps(aliens)})
+    words = "its hashes or its state are none: no version of registry wrote it"
+    return [Problem("alien_row", f"artifact.id = {row_id}", words) for row_id in aliens]
 
 
 def _check_hosts(handle: Handle) -> Verb[list[Problem]]:

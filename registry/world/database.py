@@ -90,6 +90,10 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_INTERRUPT:
             return Unsure(f"{error} ({error.sqlite_errorname})")
+        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
+            # Our statements are right for our schema: a table is gone, a row says what none may.
+            why = str(error).partition("\n")[0]
+            return DatabaseDamaged(f"{path} is not as we made it ({why}); see `registry check`")
         case None if isinstance(error, sqlite3.ProgrammingError):
             return HandleClosed("the handle was closed meanwhile; open a new one")
         case _:

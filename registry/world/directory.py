@@ -114,17 +114,32 @@ def _refused(folder: Path, why: str, instead: str) -> CacheDirectoryRefused:
 def stored_identity(cache: Path) -> str | None:
     """Read `cache.id`: which cache the directory says that it is."""
     try:
-        fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking: what somebody planted there may be a fifo.
+        fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         return os.read(fd, 64).decode("ascii", "replace").strip() or None
+    except OSError:  # a folder
+        return None
     finally:
         os.close(fd)
 
 
 def store_identity(cache: Path, uuid: str) -> None:
-    """Write `cache.id` as a whole; the caller holds `open.lock`."""
+    """Write `cache.id` as a whole; the caller holds `open.lock`.
+
+    Raises `CacheDirectoryRefused` where that cannot be done.
+    """
+    try:
+        _write_identity(cache, uuid)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{cache / IDENTITY} cannot be written: {error.strerror}; see what it is"
+        ) from error
+
+
+def _write_identity(cache: Path, uuid: str) -> None:
     temporary = cache / f"{IDENTITY}.tmp"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
