@@ -1,0 +1,107 @@
+"""The N-th system call fails, for every N until there is none, of each kind and in each way.
+
+A child lives the whole life of an artifact, and the kernel refuses it one call: of its own or of
+SQLite's. It must get a documented error, or none; the same again must then work; and the cache must
+be clean, with every artifact that was published before still there.
+"""
+
+from __future__ import annotations
+
+import traceback
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from processes.crew import Crew, Line
+from processes.traces import claimed, code_id
+from processes.tracing import between_stops, trace, why_no_strace
+from registry import ArtifactId, Registry, RegistryError
+
+pytestmark = pytest.mark.skipif(bool(why_no_strace()), reason=why_no_strace() or "-")
+
+KEPT = code_id("kept")
+CALLS = {
+    "openat": ("EMFILE", "EACCES", "ENOSPC"),
+    "newfstatat": ("EIO",),
+    "read": ("EIO",),
+    "pread64": ("EIO",),
+    "write": ("ENOSPC", "EIO"),
+    "pwrite64": ("ENOSPC", "EIO"),
+    "fsync": ("EIO", "ENOSPC"),
+    "fdatasync": ("EIO",),
+    "rename": ("EIO", "ENOSPC"),
+    "renameat": ("EIO", "ENOSPC", "EACCES"),
+    "unlink": ("EACCES",),
+    "unlinkat": ("EIO", "EACCES"),
+    "ftruncate": ("EIO",),
+    "fchmod": ("EPERM",),
+    "linkat": ("ENOSPC",),
+    "flock": ("ENOLCK",),
+    "fcntl": ("ENOLCK",),
+    "getdents64": ("EIO",),
+}
+
+
+def life(cache: Path, number: int) -> None:
+    """All that may happen to an artifact, from opening the cache to closing it."""
+    one, two = (ArtifactId.of(b"%d of %d" % (which, number)) for which in (1, 2))
+    made = cache.with_name("made")
+    made.write_bytes(b"a file")
+    with Registry(cache) as registry:
+        registry.get_or_prepare(one, lambda: b"artifact")
+        claimed(registry, two).publish(made)
+        with Registry(cache) as other:
+            assert other.need(KEPT) is not None
+            other.open_file(one).close()
+            claimed(other, ArtifactId.of(b"in vain %d" % number)).fail("it went wrong")
+            claimed(other, ArtifactId.of(b"given back %d" % number)).release()
+        registry.remove(one)
+        registry.prune(cache_limit=4, min_stale_time=timedelta(0))
+        registry.check(repair=True, checksums=True)
+
+
+def told(cache: Path, number: int) -> str:
+    """Live, and say what no user should ever see."""
+    try:
+        life(cache, number)
+    except (RegistryError, OSError):
+        pass  # documented
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def lives(line: Line, cache: Path) -> None:
+    """Live once to have everything imported; then with a fault and without, as often as asked."""
+    life(cache, 0)
+    for number in count(1):
+        with Registry(cache) as registry:
+            registry.get_or_prepare(KEPT, lambda: b"kept")
+        words = between_stops(partial(told, cache, number))
+        assert not words, words
+        life(cache, -number)
+        if line.ask("well") == "enough":
+            return
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [(call, error) for call, errors in CALLS.items() for error in errors]
+)
+def test_whichever_call_fails_nothing_is_lost_and_the_next_one_works(
+    cache: Path, crew: Crew, call: str, error: str
+) -> None:
+    child, log = crew.start(lives, cache), cache.with_name("log")
+    for number in count(1):
+        inject = f"inject={call}:error={error}:when={number}"
+        lines = trace(child, log, "-e", f"trace={call}", "-e", inject)
+        child.expect("well")
+        if not any("INJECTED" in line for line in lines):
+            break
+        child.tell("again")
+    child.tell("enough")
+    assert child.join() == 0
+    assert number > 1, "it was never asked for"
+    print(call, error, number)
