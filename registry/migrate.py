@@ -152,6 +152,7 @@ def config() -> Config:
 def _run(path: str, direction: str, revision: str) -> None:
     from alembic import command
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
     engine = create_engine(
@@ -159,15 +160,18 @@ def _run(path: str, direction: str, revision: str) -> None:
         creator=lambda: connect(path, synchronous="FULL", timeout=LOCK_TIMEOUT_SECONDS),
         poolclass=NullPool,
     )
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        settings = config()
-        settings.attributes["connection"] = connection
-        getattr(command, direction)(settings, revision)
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-        if broken:
-            raise AssertionError(f"the migration would leave dangling references: {broken}")
-        connection.commit()
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            settings = config()
+            settings.attributes["connection"] = connection
+            getattr(command, direction)(settings, revision)
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise AssertionError(f"the migration would leave dangling references: {broken}")
+            connection.commit()
+    except DBAPIError as error:
+        raise error.orig or error from None  # sqlite3's own, as everywhere else
 
 
 def _knows(revision: str) -> bool:

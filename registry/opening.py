@@ -111,8 +111,9 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
     while True:
         with _lock(cache) as fd:
             if _locked(fd, fcntl.LOCK_EX):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 work()
                 return
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -125,18 +126,20 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
+    path = database_path(cache)
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
         empty = _size(cache) == 0 or _revision(cache) is None
         if empty and stored_identity(cache) is not None:
-            raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
+            raise DatabaseDamaged(f"{path} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
         set_aside(cache, damage)
         _make_database(cache, upgrade)
     Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
-        store_identity(cache, migrate.uuid_of(database_path(cache)))
+        with _worded(path):
+            store_identity(cache, migrate.uuid_of(path))
 
 
 def _downgrade(cache: Path, revision: str) -> None:
@@ -165,13 +168,18 @@ def _make_database(cache: Path, upgrade: bool) -> None:
         _create(path)
     revision = _revision(cache)
     if revision is None:
-        migrate.upgrade(path)
+        _upgrade(path)
     elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
             raise SchemaTooOld(
                 f"{path} has schema {revision}, this version needs {migrate.HEAD}; "
                 "run `registry db upgrade`, or open it with upgrade=True"
             )
+        _upgrade(path)
+
+
+def _upgrade(path: str) -> None:
+    with _worded(path):
         migrate.upgrade(path)
 
 
@@ -207,8 +215,15 @@ def _size(cache: Path) -> int:
 
 def _revision(cache: Path) -> str | None:
     path = database_path(cache)
-    try:
+    with _worded(path):
         return migrate.revision_of(path)
+
+
+@contextmanager
+def _worded(path: str) -> Iterator[None]:
+    """Turn what SQLite says of the database into an error of ours."""
+    try:
+        yield
     except sqlite3.Error as error:
         problem = translated(error, path)
         if isinstance(problem, Locked):
