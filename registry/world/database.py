@@ -70,10 +70,20 @@ def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> 
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             connection.execute(pragma)
         connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise _undecodable(error) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _undecodable(error: UnicodeDecodeError) -> sqlite3.Error:
+    """What sqlite3 should have raised: SQLite's complaint quotes what is damaged, as it is."""
+    meant = sqlite3.DatabaseError(f"{error.object!r}")
+    meant.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return meant
 
 
 def translated(error: sqlite3.Error, path: str) -> Exception:
@@ -187,7 +197,10 @@ class Connection:
     def execute(self, sql: str, params: Params) -> Rows:
         """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
         with self.mutex:
-            return Rows(self._opened().execute(sql, params))
+            try:
+                return Rows(self._opened().execute(sql, params))
+            except UnicodeDecodeError as error:
+                raise _undecodable(error) from None
 
     def close(self) -> None:
         """Close it for good."""
