@@ -76,5 +76,6 @@ def test_a_process_killed_at_any_step_loses_nothing_and_stops_nobody(
         if not died:
             break
     assert step > 1
+    print(f"{story.__name__}: killed at each of {step} steps")
     kept = KEPT in {artifact.id for artifact in assert_clean(cache)}
     assert kept or story in (pruning, publishing_over_the_limit)
