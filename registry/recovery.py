@@ -36,6 +36,9 @@ __all__ = ["Recovery", "newest", "recover"]
 
 # A page holds a dozen rows. Where so many ids in a row cannot be read, nothing is behind them.
 BREAK = 1000
+LAST = 2**63 - 1
+# The second: a complaint of SQLite that quotes what is damaged.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _PARTS = ("registry.db", "registry.db-wal")
 _COLUMNS = "id, code_hash, prep_hash, path, size, checksum, last_time_needed, label"
 _PREPARED = f"SELECT {_COLUMNS} FROM artifact NOT INDEXED WHERE state = 'prepared'"  # noqa: S608
@@ -153,19 +156,19 @@ def _readable(folder: Path) -> list[_Found]:
 
 
 def _rows(path: str) -> Iterator[_Found]:
-    with suppress(sqlite3.Error), closing(connect(path)) as connection:
+    with suppress(*_UNREADABLE), closing(connect(path)) as connection:
         connection.execute("PRAGMA writable_schema = ON")  # a view that is broken hinders nobody
         yield from _walk(connection, _FORWARDS, 0, 1)
-        yield from _walk(connection, _BACKWARDS, 2**63 - 1, -1)
+        yield from _walk(connection, _BACKWARDS, LAST, -1)
 
 
 def _walk(connection: sqlite3.Connection, sql: str, at: int, step: int) -> Iterator[_Found]:
     """Read rows in the order of their ids; where one cannot be read, try those behind it."""
     broken = 0
-    while broken < BREAK:
+    while broken < BREAK and 0 <= at <= LAST:
         try:
             found = connection.execute(sql, (at,)).fetchone()
-        except sqlite3.Error:
+        except _UNREADABLE:
             at, broken = at + step, broken + 1
             continue
         if found is None:

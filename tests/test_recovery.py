@@ -250,3 +250,13 @@ def test_hostile_rows_bring_nothing_back(cache: Path) -> None:
     with Registry(cache) as registry:
         assert recover(registry, newest(cache)) == Recovery(read=1, recovered=1)
         assert len(rows(cache)) == 1
+
+
+def test_the_last_row_id_that_there_is_can_be_read(cache: Path) -> None:
+    filled(cache, 2)
+    with closing(sqlite3.connect(cache / "registry.db")) as connection:
+        connection.execute("UPDATE artifact SET id = 9223372036854775807 WHERE id = 1")
+        connection.commit()
+    spoil_schema(cache)
+    with Registry(cache) as registry:
+        assert recover(registry, newest(cache)) == Recovery(read=2, recovered=2)
