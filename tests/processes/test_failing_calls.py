@@ -20,7 +20,7 @@ import pytest
 from support.templates import cache_in_memory, made_cache  # noqa: F401
 
 from processes.crew import Crew, Line
-from processes.traces import assert_clean, claimed, code_id
+from processes.traces import assert_clean, claimed, code_id, query
 from processes.tracing import between_stops, trace, why_no_strace
 from registry import ArtifactId, Registry, RegistryError
 
@@ -94,6 +94,7 @@ def lives(line: Line, cache: Path) -> None:
                 line.say("lost")
             registry.get_or_prepare(KEPT, lambda: b"kept")
             registry.get_or_prepare(ArtifactId.of(b"next %d" % number), lambda: b"artifact")
+        query(cache, "DELETE FROM history")  # else each life has more to read than the last
 
 
 def numbers() -> Iterator[int]:
