@@ -130,7 +130,9 @@ def from_stored(stored: Mapping[str, int | None]) -> Settings:
 
 def _stored(name: str, value: object) -> int | None:
     if name not in _NAMES:
-        raise InvalidSetting(f"there is no setting {name!r}; the settings are {', '.join(_NAMES)}")
+        raise InvalidSetting(
+            f"there is no setting {name[:80]!r}; the settings are {', '.join(_NAMES)}"
+        )
     if name in SPANS:
         return to_micros(as_span(name, value))
     if name == "hard_limit" and value is None:

@@ -116,8 +116,9 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
     while True:
         with _lock(cache) as fd:
             if _locked(fd, fcntl.LOCK_EX):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 work()
                 return
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -130,18 +131,20 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
+    path = database_path(cache)
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
         empty = _size(cache) == 0 or _revision(cache) is None
         if empty and stored_identity(cache) is not None:
-            raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
+            raise DatabaseDamaged(f"{path} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
         set_aside(cache, damage)
         _make_database(cache, upgrade)
     Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
-        store_identity(cache, migrate.uuid_of(database_path(cache)))
+        with _worded(path):
+            store_identity(cache, migrate.uuid_of(path))
 
 
 def _downgrade(cache: Path, revision: str) -> None:
@@ -163,7 +166,8 @@ def _downgrade(cache: Path, revision: str) -> None:
             f"{revision[:40]!r} is no revision before {now}, which the database has; "
             f"those are: {', '.join(older) or 'none'}"
         )
-    with _migrating(database_path(cache)) as path:
+    path = database_path(cache)
+    with _worded(path):
         migrate.downgrade(path, revision)
 
 
@@ -173,7 +177,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
         _create(path)
     revision = _revision(cache)
     if revision is None:
-        with _migrating(path):
+        with _worded(path):
             migrate.upgrade(path)
     elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
@@ -183,27 +187,10 @@ def _make_database(cache: Path, upgrade: bool) -> None:
             )
         if revision == migrate.FIRST:  # it knows no identity: the upgrade draws a new one
             forget_identity(cache)
-        with _migrating(path):
+        with _worded(path):
             if migrate.rebuilds(revision):
                 _back_up(cache, revision)
             migrate.upgrade(path)
-
-
-@contextmanager
-def _migrating(path: str) -> Iterator[str]:
-    """Word what keeps a migration from being done; it is done as a whole, or not at all."""
-    try:
-        yield path
-    except sqlite3.Error as error:
-        problem = translated(error, path)
-        if isinstance(problem, Locked):
-            raise RegistryBusy(
-                f"{path} cannot be migrated while another program holds it: close that (a shell in "
-                "a transaction, a backup), then try again"
-            ) from error
-        if isinstance(problem, RegistryError):
-            raise problem from error
-        raise
 
 
 def _back_up(cache: Path, revision: str) -> None:
@@ -247,12 +234,22 @@ def _size(cache: Path) -> int:
 
 def _revision(cache: Path) -> str | None:
     path = database_path(cache)
-    try:
+    with _worded(path):
         return migrate.revision_of(path)
+
+
+@contextmanager
+def _worded(path: str) -> Iterator[None]:
+    """Turn what SQLite says of the database into an error of ours."""
+    try:
+        yield
     except sqlite3.Error as error:
         problem = translated(error, path)
         if isinstance(problem, Locked):
-            raise RegistryBusy(f"{path} is locked by another program; try again") from error
+            raise RegistryBusy(
+                f"{path} is held by another program: close that (a shell in a transaction, a "
+                "backup), then try again"
+            ) from error
         if isinstance(problem, RegistryError):
             raise problem from error
         raise DatabaseDamaged(f"{path} cannot be read: {error}") from error

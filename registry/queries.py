@@ -105,6 +105,8 @@ BY_PREFIX = compiled(
         _ROW.code_hash < given("code_end"),
         func.substr(_ROW.prep_hash, constant(1), func.length(given("prep_start")))
         == given("prep_start"),
+        # The CHECKs of the schema read a text up to its first NUL only.
+        func.length(func.hex(_ROW.code_hash.concat(_ROW.prep_hash))) == constant(256),
     )
     .limit(constant(2))
     .offset(constant(0)),

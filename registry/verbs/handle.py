@@ -14,15 +14,16 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, to_micros
+from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, names, to_micros
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
+from registry.errors import DatabaseDamaged
 from registry.queries import Row
 from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
@@ -184,7 +185,7 @@ class Handle:
         prepared = row.state == State.PREPARED
         return Artifact(
             id=ArtifactId(row.code_hash, row.prep_hash),
-            state=State(row.state),
+            state=_state(row),
             # A hostile row may say anything; only a name of ours becomes a path.
             path=self.folder / str(row.path) if prepared and is_file_name(row.path) else None,
             size=row.size if prepared else None,
@@ -200,6 +201,10 @@ class Handle:
             holder=self._holder(row),
         )
 
+    def artifacts(self, rows: Iterable[Row]) -> list[Artifact]:
+        """Show rows to the user, but none that names no artifact: `check` reports those."""
+        return [self.artifact(row) for row in rows if names(row.code_hash, row.prep_hash)]
+
     def _holder(self, row: Row) -> Holder | None:
         if row.state != State.PREPARING or row.host_id is None:
             return None
@@ -207,6 +212,16 @@ class Handle:
         if row.host_id == self.host_id and self.process is not None:
             pid, hostname = self.process  # what a transition returns does not say
         return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
+
+
+def _state(row: Row) -> State:
+    try:
+        return State(row.state)
+    except ValueError:
+        raise DatabaseDamaged(
+            f"the row of {row.code_hash}/{row.prep_hash} has the state {row.state!r}, which is "
+            "none; `registry check --repair` removes it"
+        ) from None
 
 
 def _time(micros: int | None) -> datetime | None:

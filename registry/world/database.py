@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -63,14 +64,26 @@ def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> 
         isolation_level=None,  # else Python begins transactions behind one's back
         check_same_thread=False,
     )
+    # Text that somebody else wrote may be no UTF-8; one such row must not end a listing.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             connection.execute(pragma)
         connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise _undecodable(error) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _undecodable(error: UnicodeDecodeError) -> sqlite3.Error:
+    """What sqlite3 should have raised: SQLite's complaint quotes what is damaged, as it is."""
+    meant = sqlite3.DatabaseError(f"{error.object!r}")
+    meant.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return meant
 
 
 def translated(error: sqlite3.Error, path: str) -> Exception:
@@ -87,6 +100,10 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_INTERRUPT:
             return Unsure(f"{error} ({error.sqlite_errorname})")
+        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
+            # Our statements are right for our schema: a table is gone, a row says what none may.
+            why = str(error).partition("\n")[0]
+            return DatabaseDamaged(f"{path} is not as we made it ({why}); see `registry check`")
         case None if isinstance(error, sqlite3.ProgrammingError):
             return HandleClosed("the handle was closed meanwhile; open a new one")
         case _:
@@ -117,11 +134,10 @@ class Checkpointer:
 
     def run(self) -> None:
         """Checkpoint under the write lock; where that is not to be had, at another time."""
-        if self.mutex.acquire(blocking=False):
-            try:
+        if not self.mutex.locked():  # else another thread is at it
+            # Not acquire and try: Ctrl-C between the two would hold the mutex for ever.
+            with self.mutex:
                 self._run()
-            finally:
-                self.mutex.release()
 
     def before_fork(self) -> None:
         """Nothing is open: the mutex is held only while `run` is at it."""
@@ -181,7 +197,10 @@ class Connection:
     def execute(self, sql: str, params: Params) -> Rows:
         """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
         with self.mutex:
-            return Rows(self._opened().execute(sql, params))
+            try:
+                return Rows(self._opened().execute(sql, params))
+            except UnicodeDecodeError as error:
+                raise _undecodable(error) from None
 
     def close(self) -> None:
         """Close it for good."""
