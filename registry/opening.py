@@ -23,7 +23,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from registry import migrate
-from registry.effects import Locked
+from registry.effects import Locked, Unsure
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
@@ -46,13 +46,17 @@ from registry.world.directory import (
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
 
-__all__ = ["database_path", "downgrade_cache", "open_cache"]
+__all__ = ["database_path", "downgrade_cache", "open_cache", "worded_trouble"]
 
 _logger = logging.getLogger("registry")
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
 _WAL_TRIES = 200
+_TRY_AGAIN = (
+    "nothing was changed; see how the disk is, and how many files this process has open, then try "
+    "again"
+)
 
 
 def database_path(cache: Path) -> str:
@@ -68,9 +72,10 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     """
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
-    cache = prepared_directory(directory)
-    if not _seems_ready(cache):
-        _in_turn(cache, lambda: _make_ready(cache, upgrade))
+    with worded_trouble(directory):
+        cache = prepared_directory(directory)
+        if not _seems_ready(cache):
+            _in_turn(cache, lambda: _make_ready(cache, upgrade))
     return cache
 
 
@@ -252,7 +257,24 @@ def _worded(path: str) -> Iterator[None]:
             ) from error
         if isinstance(problem, RegistryError):
             raise problem from error
+        if isinstance(problem, Unsure):  # no damage: no good one is set aside for a want of files
+            raise CacheDirectoryRefused(
+                f"{path} cannot be read: {problem}; {_TRY_AGAIN}"
+            ) from error
         raise DatabaseDamaged(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system refuses while a cache is opened into an error of ours."""
+    try:
+        yield
+    except RegistryError:  # some of them are an OSError too
+        raise
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
+        ) from error
 
 
 @contextmanager

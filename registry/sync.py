@@ -20,7 +20,7 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
 from registry.effects import Effect, Run, Verb
 from registry.errors import ClaimLost, HandleClosed, HandleForked
-from registry.opening import database_path, open_cache
+from registry.opening import database_path, open_cache, worded_trouble
 from registry.recipe import Label, Recipe, Terms
 from registry.verbs import (
     claiming,
@@ -81,7 +81,7 @@ class Registry:
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
         self._database = Database(database_path(cache))
-        with fork.opening():
+        with worded_trouble(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
             self._closed = None

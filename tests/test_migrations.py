@@ -18,7 +18,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from support.wheels import ROOT
 
-from registry import ArtifactId, Registry, RegistryBusy, migrate
+from registry import ArtifactId, CacheDirectoryRefused, Registry, RegistryBusy, migrate
 
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 DATA = """\
@@ -219,7 +219,7 @@ def test_no_backup_no_upgrade(
         script.write("rebuilds = True\n")
     (cache / "backups").write_text("in the way")
     monkeypatch.setattr(migrate, "HEAD", "9999")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(CacheDirectoryRefused, match="backups"):
         Registry(cache)
     assert migrate.revision_of(str(cache / "registry.db")) != "9999"
 
