@@ -187,10 +187,10 @@ class Connection:
     """
 
     def __init__(self, path: str, *, synchronous: str = "NORMAL") -> None:
+        self._connection: sqlite3.Connection | None = None
         self.mutex = threading.Lock()
         self._path = path
         self._synchronous = synchronous
-        self._connection: sqlite3.Connection | None = None
         self._closed = False
         fork.hold_off(self)
 
@@ -207,6 +207,10 @@ class Connection:
         with self.mutex:
             self._closed = True
             self._let_go()
+
+    def __del__(self) -> None:
+        """Let go with a handle that was dropped; Python 3.13 and later warn where nobody does."""
+        self._let_go()
 
     def handed_over(self) -> Connection:
         """Close this one for good, and answer one that goes on with what it has open."""
