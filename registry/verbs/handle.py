@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -46,23 +47,28 @@ class Lease:
 
 
 class OwnedClaims:
-    """The claims that this handle holds, or may hold; few at a time, so all are looked through.
+    """The claims that this handle holds, or may hold, and which of them nobody holds any more.
 
-    Nothing is called when a lease goes: an interruption there would be lost, and the claim with it.
+    Each verb asks for those, so that costs the same however many are held: a lease that goes
+    enters a queue. What enters it is a method written in C. In a function of ours an interruption
+    would be lost, and the claim with it.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
+        self._gone: deque[_Watch] = deque()
 
     def note(self, lease: Lease) -> None:
         """Remember a claim that is about to be made."""
-        self._held[lease.token] = _Held(lease.id, lease.token, lease.path, weakref.ref(lease))
+        watch = _Watch(lease, self._gone.append)
+        watch.token = lease.token
+        self._held[lease.token] = _Held(lease.id, lease.path, watch)
 
     def drop(self, lease: Lease) -> None:
         """Leave a claim to the next verb, should its own not manage to end it."""
         held = self._held.get(lease.token)
         if held is not None:
-            self._held[lease.token] = held._replace(lease=_nobody)
+            self._gone.append(held.watch)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -71,31 +77,42 @@ class OwnedClaims:
 
     def orphans(self) -> list[Lease]:
         """Adopt the claims whose lease nobody holds."""
-        if not self._held:  # the common case, at the start of every verb
-            return []
-        return [self._adopted(held) for held in list(self._held.values()) if held.lease() is None]
+        adopted: list[Lease] = []
+        if not self._gone:  # the common case, at the start of every verb
+            return adopted
+        with suppress(IndexError, ValueError):  # another thread, at it as well, was faster
+            while self._gone:
+                watch = self._gone[0]
+                held = self._held.get(watch.token)
+                if held is not None and held.watch is watch:  # neither over nor adopted already
+                    adopted.append(self._adopted(watch.token, held))
+                self._gone.remove(watch)  # last, lest an interruption lose it
+        return adopted
 
     def all(self) -> list[Lease]:
         """Adopt every claim, for closing."""
-        return [held.lease() or self._adopted(held) for held in list(self._held.values())]
+        return [
+            held.watch() or self._adopted(token, held) for token, held in list(self._held.items())
+        ]
 
-    def _adopted(self, held: _Held) -> Lease:
-        lease = Lease(held.id, held.token, held.path)
+    def _adopted(self, token: str, held: _Held) -> Lease:
+        lease = Lease(held.id, token, held.path)
         self.note(lease)
         return lease
+
+
+class _Watch(weakref.ref[Lease]):
+    """Watches a lease without holding it."""
+
+    token = ""  # of the claim; for an instant, of none
 
 
 class _Held(NamedTuple):
     """What is known of a claim without holding its lease."""
 
     id: ArtifactId
-    token: str
     path: str
-    lease: Callable[[], Lease | None]  # a weak reference
-
-
-def _nobody() -> None:
-    """The lease of a claim that was dropped, though something may still refer to it."""
+    watch: _Watch
 
 
 @dataclass(slots=True)
