@@ -11,6 +11,7 @@ import sys
 from benchmarks.report import Options, Report
 
 NAMES = (
+    "transitions",
     "claims",
     "waiting",
     "takeover",

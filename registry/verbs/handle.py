@@ -120,11 +120,11 @@ class HotArtifact:
     """An artifact known to be prepared, and its file as it was when its checksum was compared."""
 
     artifact: Artifact
-    row: Row
-    location: str
+    name: str
+    size: int
     identity: tuple[int, int]  # inode and mtime in ns
-    written: int  # the last_time_needed last written, microseconds
-    resolution: int  # how old that may grow before it is written again, microseconds
+    written: int = 0  # the last_time_needed last written, microseconds
+    resolution: int = 0  # how old that may grow before it is written again, microseconds
 
 
 class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
@@ -161,12 +161,7 @@ class Handle:
 
     def __post_init__(self) -> None:
         self.folder = self.cache / "artifacts"
-        self._prefix = f"{self.folder}/"
         self.waiting = WaitingRoom(self.new_signal)
-
-    def location(self, name: str) -> str:
-        """Where a file of ours is, for people and for `os.stat`."""
-        return self._prefix + name
 
     @property
     def max_retries(self) -> int | None:
@@ -188,11 +183,11 @@ class Handle:
             return to_micros(self.cleanup.min_stale_time)
         return to_micros(MIN_STALE_TIME) if stored is None else stored
 
-    def artifact(self, row: Row) -> Artifact:
-        """Show a row to the user."""
+    def artifact(self, row: Row, id: ArtifactId | None = None) -> Artifact:
+        """Show a row to the user, under the very id that he named, if he did."""
         prepared = row.state == State.PREPARED
         return Artifact(
-            id=ArtifactId(row.code_hash, row.prep_hash),
+            id=id or ArtifactId(row.code_hash, row.prep_hash),
             state=State(row.state),
             # A hostile row may say anything; only a name of ours becomes a path.
             path=self.folder / str(row.path) if prepared and is_file_name(row.path) else None,

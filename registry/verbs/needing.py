@@ -14,9 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from dataclasses import replace
 from typing import BinaryIO, Literal, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, from_micros
 from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import UnknownArtifact
 from registry.queries import Row
@@ -60,7 +61,9 @@ def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         if finding.fault is not None or finding.seen is None:
             yield from discard(handle, row, finding.fault or "missing")
             continue
-        bumped = yield from _bump(handle, row, finding.seen)
+        found = handle.artifact(row, id)
+        hot = HotArtifact(found, str(row.path), finding.seen.st_size, identity(finding.seen))
+        bumped = yield from _bump(handle, hot)
         if bumped is not None:
             return bumped
     return None
@@ -71,9 +74,9 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     hot = handle.hot.get(id)
     if hot is None:
         return None
-    seen = yield from Stat(str(hot.row.path))
-    if seen is not None and (seen.st_size, identity(seen)) == (hot.row.size, hot.identity):
-        bumped = yield from _bump(handle, hot.row, seen)
+    seen = yield from Stat(hot.name)
+    if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
+        bumped = yield from _bump(handle, hot)
         if bumped is not None:
             return bumped
     handle.hot.pop(id, None)
@@ -161,22 +164,18 @@ def identity(seen: os.stat_result) -> tuple[int, int]:
 
 def _known(handle: Handle, row: Row, seen: os.stat_result) -> bool:
     hot = handle.hot.get(ArtifactId(row.code_hash, row.prep_hash))
-    return hot is not None and hot.row.path == row.path and hot.identity == identity(seen)
+    return hot is not None and hot.name == row.path and hot.identity == identity(seen)
 
 
-def _bump(handle: Handle, row: Row, seen: os.stat_result) -> Verb[Artifact | None]:
+def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     """Write the last use, guarded by the path; and remember that the artifact is hot."""
-    now = yield from Now()
-    this = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
+    now, named = (yield from Now()), hot.artifact.id
+    this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
-    bumped = row._replace(last_time_needed=now)
-    artifact = handle.artifact(bumped)
-    stale = handle.min_stale_time(answer[0][0])
-    handle.hot.remember(
-        HotArtifact(
-            artifact, bumped, handle.location(str(row.path)), identity(seen), now, resolution(stale)
-        )
-    )
-    return artifact
+    bumped = hot.artifact = replace(hot.artifact, last_time_needed=from_micros(now))
+    hot.resolution = resolution(handle.min_stale_time(answer[0][0]))
+    hot.written = now
+    handle.hot.remember(hot)
+    return bumped

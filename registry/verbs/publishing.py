@@ -53,7 +53,7 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
     handle.counters.prepared += 1
     handle.counters.prepared_again += handle.evicted.take(lease.id)
     yield from _keep(handle, row)
-    return handle.artifact(row)
+    return handle.artifact(row, lease.id)
 
 
 def _keep(handle: Handle, row: Row) -> Verb[None]:

@@ -36,14 +36,16 @@ class Files:
     """The folder `artifacts/` of one cache."""
 
     def __init__(self, folder: Path) -> None:
-        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.descriptor = os.open(
+            folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.descriptor)
 
     def stat(self, name: str) -> os.stat_result | None:
         try:
-            return os.stat(_ours(name), dir_fd=self._fd, follow_symlinks=False)
+            return os.stat(_ours(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -65,7 +67,7 @@ class Files:
         return written
 
     def sync(self, name: str) -> None:
-        fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+        fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         try:
             os.fchmod(fd, 0o400)
             with _room_for(name):
@@ -75,15 +77,17 @@ class Files:
 
     def rename(self, name: str, to: str) -> None:
         with _room_for(to):
-            os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.rename(
+                _ours(name), _ours(to), src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor
+            )
 
     def sync_folder(self) -> None:
         with _room_for("artifacts"):
-            os.fsync(self._fd)
+            os.fsync(self.descriptor)
 
     def unlink(self, name: str) -> bool:
         try:
-            os.unlink(_ours(name), dir_fd=self._fd)
+            os.unlink(_ours(name), dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except IsADirectoryError:  # named like ours, but none of our making: leave it
@@ -91,7 +95,7 @@ class Files:
         return True
 
     def list_names(self) -> list[str]:
-        with os.scandir(self._fd) as entries:
+        with os.scandir(self.descriptor) as entries:
             return [
                 entry.name
                 for entry in entries
@@ -112,7 +116,7 @@ class Files:
 
     def open_file(self, name: str) -> BinaryIO | None:
         try:
-            fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+            fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -127,12 +131,12 @@ class Files:
     @contextmanager
     def _created(self, name: str) -> Iterator[BinaryIO]:
         self.unlink(name)
-        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self._fd), "wb") as file:
+        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor), "wb") as file:
             yield file
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
-            os.rename(source, _ours(name), dst_dir_fd=self._fd)
+            os.rename(source, _ours(name), dst_dir_fd=self.descriptor)
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS):
                 return False
