@@ -38,7 +38,8 @@ def claim(
     row = yield from read(id)
     if row is not None and not (yield from _open_to_claims(handle, row)):
         return handle.artifact(row, id)
-    lease = Lease(id, (yield from Draw(TOKEN_BYTES)), (yield from Draw(NAME_BYTES)) + ".pvf")
+    drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
+    lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)
     return (yield from or_give_back(handle, lease, _claim(handle, lease, row, span, called)))
 
