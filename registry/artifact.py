@@ -138,7 +138,7 @@ class Artifact:
 
 def from_micros(micros: int) -> datetime:
     """Turn stored microseconds since the epoch into an aware UTC datetime."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + timedelta(0, 0, micros)
 
 
 def to_micros(span: timedelta) -> int:

@@ -32,6 +32,8 @@ __all__ = ["Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
 
 # About 100 bytes each: some 6 MB for all that one process keeps hot.
 HOT_LIMIT = 65536
+_STATES = {state.value: state for state in State}
+_PREPARED = State.PREPARED
 
 
 @dataclass(eq=False)
@@ -185,10 +187,11 @@ class Handle:
 
     def artifact(self, row: Row, id: ArtifactId | None = None) -> Artifact:
         """Show a row to the user, under the very id that he named, if he did."""
-        prepared = row.state == State.PREPARED
+        state = _STATES[row.state]
+        prepared = state is _PREPARED
         return Artifact(
             id=id or ArtifactId(row.code_hash, row.prep_hash),
-            state=State(row.state),
+            state=state,
             # A hostile row may say anything; only a name of ours becomes a path.
             path=self.folder / str(row.path) if prepared and is_file_name(row.path) else None,
             size=row.size if prepared else None,
@@ -201,16 +204,14 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=self._holder(row),
+            holder=None if row.host_id is None else self._holder(row, row.host_id),
         )
 
-    def _holder(self, row: Row) -> Holder | None:
-        if row.state != State.PREPARING or row.host_id is None:
-            return None
+    def _holder(self, row: Row, host_id: str) -> Holder:
         pid, hostname = row.pid, row.hostname
-        if row.host_id == self.host_id and self.process is not None:
+        if host_id == self.host_id and self.process is not None:
             pid, hostname = self.process  # what a transition returns does not say
-        return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
+        return Holder(host_id, pid, hostname, from_micros(row.claimed_at or 0))
 
 
 def _time(micros: int | None) -> datetime | None:
