@@ -11,6 +11,7 @@ import sys
 from benchmarks.report import Options, Report
 
 NAMES = (
+    "hot_need",
     "transitions",
     "claims",
     "waiting",
