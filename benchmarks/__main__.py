@@ -12,6 +12,8 @@ from benchmarks.report import Options, Report
 
 NAMES = (
     "hot_need",
+    "loading",
+    "needs",
     "transitions",
     "claims",
     "waiting",

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from processes.traces import code_id
 
 from benchmarks import rivals
-from benchmarks.contest import Contestant, Taken, Work, contest, ratio, spread
+from benchmarks.contest import Contestant, Taken, contest, hot, ratio, spread
 from benchmarks.report import Options, Report, new_cache
 from benchmarks.stock import fill
 from registry import ArtifactId, AsyncRegistry, Registry
@@ -49,12 +49,6 @@ def contestants(stack: ExitStack) -> dict[str, Contestant]:
     return named | rivals.diskcaches(stack, keys)
 
 
-def hot(needs: Work) -> Work:
-    """Need all of them just before: after a second, the last use is written again."""
-    needs()
-    return needs
-
-
 async def _needs(registry: AsyncRegistry, ids: list[ArtifactId]) -> None:
     for one in ids:
         await registry.need(one)
@@ -76,8 +70,7 @@ def measure(options: Options) -> Report:
         got = ratio(taken[name].clock, taken["need"].clock)
         words = f"at least {FASTER[name]} x as fast as {name} ({got:.1f} x)"
         report.promise(words, got >= FASTER[name])
-    if rivals.diskcache is None:
-        report.notes.append(rivals.WITHOUT_DISKCACHE)
+    report.notes += rivals.missing()[: rivals.diskcache is None]
     return report
 
 

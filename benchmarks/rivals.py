@@ -5,8 +5,9 @@ A rival that is not there is left out, and the report says so in a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,19 @@ try:
 except ImportError:
     diskcache = None
 
-__all__ = ["WITHOUT_DISKCACHE", "WITHOUT_JAX", "diskcache", "diskcaches", "jax_cache"]
+__all__ = ["POLICIES", "diskcache", "diskcaches", "fill_diskcache", "has_jax", "jax_cache"]
 
-WITHOUT_DISKCACHE = "diskcache is not installed, and left out: `pip install '.[bench]'`.\n"
-WITHOUT_JAX = "jax is not installed, and its LRUCache left out: `pip install jax filelock`.\n"
 POLICIES = {"diskcache": "least-recently-stored", "diskcache, LRU": "least-recently-used"}
+
+
+def missing() -> list[str]:
+    """A word for each rival that is not there."""
+    words = []
+    if diskcache is None:
+        words.append("diskcache is not installed, and left out: `pip install '.[bench]'`.\n")
+    if not has_jax():
+        words.append("jax is not installed, and left out: `pip install jax filelock`.\n")
+    return words
 
 
 def diskcaches(stack: ExitStack, keys: Sequence[object]) -> dict[str, Contestant]:
@@ -33,22 +42,28 @@ def diskcaches(stack: ExitStack, keys: Sequence[object]) -> dict[str, Contestant
 
 def _getting(stack: ExitStack, policy: str, keys: Sequence[object]) -> Contestant:
     folder = stack.enter_context(new_cache())
-    cache = stack.enter_context(diskcache.Cache(str(folder), eviction_policy=policy))
-    with cache.transact():
-        for key in keys:
-            cache.set(key, DATA)
+    fill_diskcache(folder, policy, keys)
+    cache = stack.enter_context(diskcache.Cache(str(folder)))
     return lambda _: lambda: [cache.get(key) for key in keys]
 
 
-def jax_cache(folder: Path) -> Callable[[str], Any] | None:
-    """The `get` of JAX's bounded cache of compiled programs; None where jax is not installed.
+def fill_diskcache(folder: Path, policy: str, keys: Iterable[object]) -> None:
+    """Have it hold all the keys."""
+    with diskcache.Cache(str(folder), eviction_policy=policy) as cache, cache.transact():
+        for key in keys:
+            cache.set(key, DATA)
 
-    It is the one that `jax_compilation_cache_max_size` switches on, and not public.
+
+def has_jax() -> bool:
+    """Whether JAX's bounded cache can be used."""
+    return find_spec("jax") is not None and find_spec("filelock") is not None
+
+
+def jax_cache(folder: Path) -> Any:
+    """JAX's cache of compiled programs, bounded.
+
+    It is what `jax_compilation_cache_max_size` switches on, and not public.
     """
-    try:
-        from jax._src.lru_cache import LRUCache
-    except ImportError:
-        return None
-    cache = LRUCache(str(folder), max_size=1 << 40)
-    get: Callable[[str], Any] = cache.get
-    return get
+    from jax._src.lru_cache import LRUCache
+
+    return LRUCache(str(folder), max_size=1 << 40)

@@ -1,4 +1,4 @@
-"""Caches that hold many artifacts, made in seconds: rows by the million, files where they matter."""
+"""Caches that hold many artifacts, made in seconds: rows by the million, files if they matter."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ INSERT = """
 INSERT INTO artifact (code_hash, prep_hash, state, path, size, checksum, last_time_needed,
                       created_at, prepare_seconds)
 VALUES (?, ?, 'prepared', ?, ?, ?, ?, ?, 0.5)"""
+TRIGGER = "SELECT sql FROM sqlite_master WHERE name = 'usage_insert'"
+COUNT = "UPDATE usage SET prepared_count = ?, prepared_bytes = ?"
 _CHECKSUM = xxhash.xxh3_128_hexdigest(DATA)
 _PREP = code_id(0).prep_hash  # that of no parameters
 
@@ -33,13 +35,11 @@ def fill(cache: Path, number: int, *, files: bool = False) -> None:
     Registry(cache).close()
     with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as database:
         database.execute("PRAGMA synchronous = OFF")
-        name = ("usage_insert",)
-        (trigger,) = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", name).fetchone()
+        (trigger,) = database.execute(TRIGGER).fetchone()
         database.execute("BEGIN")
         database.execute("DROP TRIGGER usage_insert")
         database.executemany(INSERT, _rows(number))
-        bytes_ = number * len(DATA)
-        database.execute("UPDATE usage SET prepared_count = ?, prepared_bytes = ?", (number, bytes_))
+        database.execute(COUNT, (number, number * len(DATA)))
         database.execute(trigger)
         database.execute("COMMIT")
     for key in range(number if files else 0):

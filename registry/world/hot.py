@@ -1,8 +1,9 @@
 """The hot path of `need`: a dictionary, a stat, and a comparison of times; no statement.
 
 Plain code, before any verb starts. It holds for as long as the last use that this handle wrote is
-younger than the resolution; the file's inode, size and mtime are those whose checksum was compared,
-and names are never used twice, so what was pruned or replaced by any process shows here at once.
+younger than the resolution, and the settings that this follows from were read a moment ago. The
+file's inode, size and mtime are those whose checksum was compared, and names are never used twice,
+so what was pruned or replaced by any process shows here at once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None
 
     `folder` is the descriptor of the artifacts' folder: the kernel has no path to walk.
     """
-    hot = handle.hot.get(id)
-    # The time as `clock.now` tells it, which a call would cost more to ask than it costs.
-    if hot is None or not 0 <= (time.time_ns() + 500) // 1000 - hot.written < hot.resolution:
+    known = handle.hot
+    hot = known.get(id)
+    now = (time.time_ns() + 500) // 1000  # as `clock.now` tells it, without the call
+    if hot is None or now >= known.ask_at or not 0 <= now - hot.written < known.resolution:
         return None
     try:
         seen = os.stat(hot.name, dir_fd=folder, follow_symlinks=False)
