@@ -26,9 +26,10 @@ from benchmarks.report import Options, Report, crew, new_cache
 from benchmarks.stock import DATA, fill
 from registry import Registry
 
-KEYS = 10_000
 PROCESSES = (1, 2, 4, 8)
 FASTER, SLOWEST_SHARE = 10, 0.6
+# diskcache by default notes no use at all: what it throws away first is what was stored first.
+NOTE_EACH_USE = ("guarded UPDATE", "diskcache, LRU", "JAX's LRUCache")
 UPDATE = """
 UPDATE artifact SET last_time_needed = ?
 WHERE code_hash = ? AND prep_hash = ? AND state = 'prepared' RETURNING path"""
@@ -36,30 +37,30 @@ Need: TypeAlias = Callable[[int], object]
 Rates: TypeAlias = dict[tuple[str, int], list[list[float]]]  # a round, of each process
 
 
-def by_registry(folder: Path) -> Need:
-    registry, ids = Registry(folder), [code_id(key) for key in range(KEYS)]
+def by_registry(folder: Path, keys: int) -> Need:
+    registry, ids = Registry(folder), [code_id(key) for key in range(keys)]
     return lambda key: registry.need(ids[key])
 
 
-def by_update(folder: Path) -> Need:
+def by_update(folder: Path, keys: int) -> Need:
     database = sqlite3.connect(folder / "registry.db", timeout=60, isolation_level=None)
     database.execute("PRAGMA synchronous = NORMAL")
-    named = [(one.code_hash, one.prep_hash) for one in map(code_id, range(KEYS))]
+    named = [(one.code_hash, one.prep_hash) for one in map(code_id, range(keys))]
     return lambda key: database.execute(UPDATE, (time.time_ns() // 1000, *named[key])).fetchall()
 
 
-def by_diskcache(folder: Path) -> Need:
+def by_diskcache(folder: Path, _keys: int) -> Need:
     cache = rivals.diskcache.Cache(str(folder))  # which remembers its policy
     get: Need = cache.get
     return get
 
 
-def by_jax(folder: Path) -> Need:
+def by_jax(folder: Path, _keys: int) -> Need:
     cache = rivals.jax_cache(folder)
     return lambda key: cache.get(str(key))
 
 
-CONTESTANTS: dict[str, Callable[[Path], Need]] = {
+CONTESTANTS: dict[str, Callable[[Path, int], Need]] = {
     "registry": by_registry,
     "guarded UPDATE": by_update,
     "diskcache": by_diskcache,
@@ -68,28 +69,28 @@ CONTESTANTS: dict[str, Callable[[Path], Need]] = {
 }
 
 
-def stock(name: str, folder: Path) -> bool:
+def stock(name: str, folder: Path, keys: int) -> bool:
     """Fill a contestant's folder; False where the contestant is not installed."""
     if name in ("registry", "guarded UPDATE"):
-        fill(folder, KEYS, files=name == "registry")
+        fill(folder, keys, files=name == "registry")
     elif name in rivals.POLICIES and rivals.diskcache:
-        rivals.fill_diskcache(folder, rivals.POLICIES[name], range(KEYS))
+        rivals.fill_diskcache(folder, rivals.POLICIES[name], range(keys))
     elif name == "JAX's LRUCache" and rivals.has_jax():
-        cache = rivals.jax_cache(folder)
-        for key in range(KEYS):
+        folder.mkdir()
+        for key in range(keys):
             (folder / f"{key}-cache").write_bytes(DATA)  # as `put` does, which looks at all of them
-        return cache is not None
     else:
         return False
     return True
 
 
-def needs(line: Line, name: str, folder: Path, number: int) -> None:
-    """Need one after the other for so long as told, when told; how many a second."""
-    need = CONTESTANTS[name](folder)
-    order = list(range(KEYS))
-    random.Random(number).shuffle(order)
-    hundreds = cycle([order[start : start + 100] for start in range(0, KEYS, 100)])
+def needs(line: Line, name: str, folder: Path, keys: int) -> None:
+    """Need all once, then one after the other for as long as told, when told; how many a second."""
+    need = CONTESTANTS[name](folder, keys)
+    order = random.sample(range(keys), keys)
+    for key in order:
+        need(key)
+    hundreds = cycle([order[start : start + 100] for start in range(0, keys, 100)])
     line.say("ready")
     while True:
         seconds = line.hear()
@@ -108,7 +109,7 @@ def run(children: list[Child], seconds: float) -> list[float]:
     return [child.hear() for child in children]
 
 
-def rates(options: Options, counts: tuple[int, ...]) -> Rates:
+def rates(options: Options, counts: tuple[int, ...], keys: int) -> Rates:
     """Needs a second of each process, in rounds of all contestants."""
     found: Rates = {}
     with ExitStack() as stack:
@@ -116,8 +117,8 @@ def rates(options: Options, counts: tuple[int, ...]) -> Rates:
         teams = {}
         for name in CONTESTANTS:
             folder = stack.enter_context(new_cache())
-            if stock(name, folder):
-                teams[name] = team(started, name, folder, counts[-1])
+            if stock(name, folder, keys):
+                teams[name] = team(started, counts[-1], name, folder, keys)
         for _ in range(options.rounds(5, 1)):
             for name, children in teams.items():
                 for count in counts:
@@ -126,32 +127,32 @@ def rates(options: Options, counts: tuple[int, ...]) -> Rates:
     return found
 
 
-def team(started: Crew, name: str, folder: Path, size: int) -> list[Child]:
-    """So many processes, each of which has needed everything once."""
-    children = [started.start(needs, name, folder, number) for number in range(size)]
+def team(started: Crew, size: int, name: str, folder: Path, keys: int) -> list[Child]:
+    """So many processes that have needed everything once."""
+    children = [started.start(needs, name, folder, keys) for _ in range(size)]
     for child in children:
         child.expect("ready")
-        run([child], 1.5 if name == "registry" else 0.1)
     return children
 
 
 def measure(options: Options) -> Report:
     """Measure all in turn."""
     counts = (1, 8) if options.quick else PROCESSES
-    found = rates(options, counts)
+    keys = options.rounds(10_000, 500)
+    found = rates(options, counts, keys)
     names = list(dict.fromkeys(name for name, _ in found))
     report = Report(
-        f"How many needs a second of {KEYS:,} hot artifacts, by so many processes?",
+        f"How many needs a second of {keys:,} hot artifacts, by so many processes?",
         ["", *map(str, counts), f"slowest ÷ fastest of {counts[-1]}"],
     )
     for name in names:
         together = [median(map(sum, found[name, count])) for count in counts]
         fair = median(min(each) / max(each) for each in found[name, counts[-1]])
         report.rows.append([name, *(f"{rate:,.0f}" for rate in together), f"{fair:.2f}"])
-    ours, *others = (median(map(sum, found[name, counts[-1]])) for name in names)
+    at_most = {name: median(map(sum, found[name, counts[-1]])) for name in names}
+    got = at_most["registry"] / max(at_most[name] for name in names if name in NOTE_EACH_USE)
+    report.promise(f"at least {FASTER} x the best that notes each use ({got:.1f} x)", got >= FASTER)
     fair = median(min(each) / max(each) for each in found["registry", counts[-1]])
-    got = ours / max(others)
-    report.promise(f"at least {FASTER} x the best of the others ({got:.1f} x)", got >= FASTER)
     words = f"the slowest process has {SLOWEST_SHARE} x of the fastest ({fair:.2f} x)"
     report.promise(words, fair >= SLOWEST_SHARE)
     report.notes += rivals.missing()
