@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contestant
+from benchmarks.contest import Contestant, Work
 from benchmarks.report import new_cache
 from benchmarks.stock import DATA
 
@@ -52,6 +52,20 @@ def fill_diskcache(folder: Path, policy: str, keys: Iterable[object]) -> None:
     with diskcache.Cache(str(folder), eviction_policy=policy) as cache, cache.transact():
         for key in keys:
             cache.set(key, DATA)
+
+
+def culling(stack: ExitStack, number: int, k: int, *, rounds: int) -> Contestant:
+    """diskcache's cull of k of so many: it takes ten at a time until the volume is in its limit."""
+    folder = stack.enter_context(new_cache())
+    fill_diskcache(folder, "least-recently-used", range(number + k * (rounds + 1)))
+    cache = stack.enter_context(diskcache.Cache(str(folder), size_limit=1 << 60))
+
+    def ready(_: int) -> Work:
+        each = (cache.volume() - len(cache) * len(DATA)) / max(len(cache), 1) + len(DATA)
+        cache.reset("size_limit", int(cache.volume() - k * each))
+        return cache.cull
+
+    return ready
 
 
 def has_jax() -> bool:
