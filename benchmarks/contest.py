@@ -52,7 +52,7 @@ def spread(seconds: list[float]) -> str:
     """The median and, in brackets, the quartiles, in the unit that reads best."""
     middle = median(seconds)
     scale, unit = (1e6, "µs") if middle < 1e-3 else (1e3, "ms") if middle < 1 else (1, "s")
-    low, _, high = quantiles(seconds, n=4) if len(seconds) > 1 else [middle] * 3
+    low, _, high = quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else [middle] * 3
     return f"{_short(middle * scale)} {unit} ({_short(low * scale)}–{_short(high * scale)})"
 
 

@@ -16,13 +16,14 @@ import sqlite3
 import time
 from contextlib import ExitStack, closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from processes.crew import Line
 
 from benchmarks import rivals
-from benchmarks.contest import Contestant, Taken, Work, contest, spread
+from benchmarks.contest import Contestant, Taken, Work, contest, hot, spread
 from benchmarks.report import Options, Report, crew, ms, new_cache
 from benchmarks.stock import DATA, fill
 from registry import Registry
@@ -44,7 +45,8 @@ def by_registry(registry: Registry, k: int) -> Contestant:
 
     def ready(_: int) -> Work:
         limit = registry.stats().prepared_bytes - k * len(DATA)
-        return lambda: registry.prune(cache_limit=limit, min_stale_time=AT_ONCE)
+        prune = partial(registry.prune, cache_limit=limit, min_stale_time=AT_ONCE)
+        return hot(prune) if k == 0 else prune
 
     return ready
 
