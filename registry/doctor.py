@@ -21,6 +21,7 @@ from registry.migrate import HEAD
 from registry.sync import Registry
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.journal import Rebuilt
+from registry.world import landlock
 from registry.world.directory import NETWORK_FILE_SYSTEMS, file_system
 from registry.world.hosts import Hosts
 
@@ -64,6 +65,7 @@ def _machine(cache: Path) -> Iterator[Finding]:
         yield Finding("file system", kind)
     yield _directory(cache)
     yield _locks(cache)
+    yield _confinement()
 
 
 def _directory(cache: Path) -> Finding:
@@ -86,6 +88,14 @@ def _locks(cache: Path) -> Finding:
     finally:
         hosts.close()
     return Finding("file locks", "a held lock refuses others")
+
+
+def _confinement() -> Finding:
+    release = landlock.version()
+    if release:
+        return Finding("confinement", f"the kernel offers Landlock {release}")
+    advice = "nothing can confine the jobs of a host; Linux can, from 5.13 on, with lsm=landlock"
+    return Finding("confinement", "the kernel offers no Landlock", "note", advice)
 
 
 def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from support.tables import DEAD, change, connected, die
 from registry import ArtifactId, Registry
 from registry.doctor import Finding, examine, has_wal_reset_bug
 from registry.migrate import HEAD
+from registry.world import landlock
 
 DEATHS = 6  # the first failure and five retries
 
@@ -37,11 +38,20 @@ def kill_its_host(registry: Registry, id: ArtifactId, times: int) -> None:
 def test_a_sound_cache_has_no_problem(registry: Registry, id: ArtifactId) -> None:
     prepared(registry, id)
     findings = examine(registry)
-    assert len({found.name for found in findings}) == len(findings) == 12
+    assert len({found.name for found in findings}) == len(findings) == 13
     well = {found.name for found in findings if found.verdict == "ok"}
-    # What this machine's SQLite and disk are like is not ours to say.
-    assert {found.name for found in findings} - well <= {"SQLite", "disk"}
+    # What this machine's SQLite, disk and kernel are like is not ours to say.
+    assert {found.name for found in findings} - well <= {"SQLite", "disk", "confinement"}
     assert all(bool(found.advice) == (found.verdict != "ok") for found in findings)
+
+
+def test_whether_the_kernel_can_confine_jobs_is_told(registry: Registry, monkeypatch) -> None:
+    release = landlock.version()
+    expected = f"Landlock {release}" if release else "no Landlock"
+    assert expected in finding(registry, "confinement").value
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    found = finding(registry, "confinement")
+    assert (found.verdict, found.value) == ("note", "the kernel offers no Landlock")
 
 
 @pytest.mark.parametrize(

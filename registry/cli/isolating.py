@@ -24,8 +24,8 @@ def run_isolated(
 ) -> tuple[Found, Result]:
     """Find the artifact or have a worker compile it, and have another one run it.
 
-    Input and output are whole: what the module writes is there when it has ended. Raises what
-    `Host.execute` raises.
+    Both are confined where the kernel can do it. Input and output are whole: what the module
+    writes is there when it has ended. Raises what `Host.execute` raises.
     """
     return asyncio.run(_run(cache, code, request, label))
 
@@ -34,9 +34,14 @@ async def _run(
     cache: Path, code: bytes, request: dict[str, Any], label: str
 ) -> tuple[Found, Result]:
     from registry import AsyncRegistry, wasm
-    from registry.host import Host
+    from registry.host import Confinement, Host
+    from registry.world import landlock
 
-    async with AsyncRegistry(cache) as registry, Host(registry, "registry.wasm") as host:
+    confinement = Confinement() if landlock.version() else None  # and no warning at each run
+    async with (
+        AsyncRegistry(cache) as registry,
+        Host(registry, "registry.wasm", confinement=confinement) as host,
+    ):
         name = wasm.artifact_id(code)
         started = perf_counter()
         known = await registry.need(name)

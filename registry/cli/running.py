@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from registry.cli import exits
 from registry.cli.preparing import Found, artifact_of, name_of
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_span
+from registry.errors import InvalidCandidate
 
 if TYPE_CHECKING:
     from registry.wasm import Result
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
+
+# The kind of `registry.wasm.InvalidRequest`, all that is left of it when a worker raised it.
+INVALID_REQUEST = "invalid_request"
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -44,18 +50,20 @@ def run(
     module's, but for an --invoke that follows at once, and a -- that ends our options. With
     --json its output is captured and becomes part of the document. The exit code is the module's.
 
-    With --isolate nothing that the code does can harm this process, and its input and output are
-    handed over as a whole.
+    With --isolate nothing that the code does can harm this process, nor reach a file, even if it
+    breaks out of wasmtime (see `doctor` for whether the kernel can do that); its input and output
+    are handed over as a whole.
     """
     invoke, args = _invocation(invoke, args or [])
     code, name = file.read_bytes(), name_of(file)
     request = {"name": name, "invoke": invoke, "args": args}
-    if isolate:
-        found, result = _run_isolated(session, code, request, name)
-    else:
-        found = artifact_of(session.registry, code, name)
-        session.note(_report(found, name))
-        result = _run(session, found, request)
+    with _misuse_told(session):
+        if isolate:
+            found, result = _run_isolated(session, code, request, name)
+        else:
+            found = artifact_of(session.registry, code, name)
+            session.note(_report(found, name))
+            result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
     raise typer.Exit(result["exit_code"])
 
@@ -72,6 +80,18 @@ def _invocation(invoke: str | None, args: list[str]) -> tuple[str | None, list[s
     return invoke, args[1:] if args[:1] == ["--"] else args
 
 
+@contextmanager
+def _misuse_told(session: Session) -> Iterator[None]:
+    """Let a request that does not fit the module be a mistake on the command line."""
+    try:
+        yield
+    except InvalidCandidate as error:
+        if error.kind != INVALID_REQUEST:
+            raise
+        exits.complain_of("InvalidRequest", str(error), as_json=session.json)
+        raise typer.Exit(exits.MISUSE) from None
+
+
 def _report(found: Found, name: str) -> str:
     done = "compiled" if found.outcome == "miss" else "found"
     return f"{found.outcome}: {name} {done} in {near_span(found.seconds)}"
@@ -84,11 +104,7 @@ def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
     request |= {"stdin": _input()} if session.json else {"ambient": True}
     with session.registry.open_file(found.artifact.id) as file:
         program = wasm.load(file)
-    try:
-        return program.run(request)
-    except wasm.InvalidRequest as error:
-        exits.complain(error, as_json=session.json)
-        raise typer.Exit(exits.MISUSE) from None
+    return program.run(request)
 
 
 def _run_isolated(

@@ -9,6 +9,7 @@ from registry.errors import (
     NotPrepared,
     PossiblyInvalid,
 )
+from registry.host.confinement import Confinement
 from registry.host.policy import Fifo, Policy, Shares
 from registry.host.priority import ExecutionKind, Priority
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Every worker imports this module, so it imports nothing that a worker does without.
 __all__ = [
+    "Confinement",
     "ExecutionError",
     "ExecutionKind",
     "Fifo",

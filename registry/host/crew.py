@@ -2,7 +2,7 @@
 
 Each worker has one task of the event loop, its life, that owns it from spawning to burial:
 
-    spawn it, again and again until it works    and tell the queue: WorkerSpawned
+    spawn it, again and again until it works    and tell the queue: WorkerDelayed, WorkerSpawned
     wait at its desk for a job, have it done    and tell the queue: JobConcluded
     bury it                                     and tell the queue: WorkerDied
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from registry.errors import HandleClosed, RegistryError
+from registry.host.confinement import Confinement
 from registry.host.events import (
     Answer,
     Event,
@@ -33,6 +34,7 @@ from registry.host.events import (
     SpawnWorker,
     StartJob,
     Withdraw,
+    WorkerDelayed,
     WorkerDied,
     WorkerSpawned,
 )
@@ -69,11 +71,13 @@ class Crew(Generic[Enqueue]):
         backend: str,
         folder: Path,
         metrics: PoolMetrics,
+        confinement: Confinement | None = None,
     ) -> None:
         self._decide = decide
         self._backend = backend
         self._folder = folder
         self._metrics = metrics
+        self._confinement = confinement
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._desks: dict[int, asyncio.Queue[Id | None]] = {}
         self._jobs: dict[Id, Job] = {}
@@ -140,7 +144,7 @@ class Crew(Generic[Enqueue]):
 
     async def _live(self, number: int) -> None:
         desk = self._desks[number]
-        worker = await self._hire()
+        worker = await self._hire(number)
         try:
             worker.gone.add_done_callback(lambda _: desk.put_nowait(None))
             self._tell(WorkerSpawned(number))
@@ -153,16 +157,18 @@ class Crew(Generic[Enqueue]):
             self._metrics.retired += 1
             await worker.bury()
 
-    async def _hire(self) -> Worker:
+    async def _hire(self, number: int) -> Worker:
         while True:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._metrics.spawning += 1
-                worker = await Worker.spawn(self._backend, self._folder / str(next(self._names)))
+                folder = self._folder / str(next(self._names))
+                worker = await Worker.spawn(self._backend, folder, self._confinement)
                 self._metrics.spawned += 1
                 return worker
             except (OSError, SpawnFailed) as error:
                 _log.warning("cannot start a worker, trying again in %s s: %s", RETRY_DELAY, error)
+                self._tell(WorkerDelayed(number))
                 await asyncio.sleep(RETRY_DELAY)
 
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:

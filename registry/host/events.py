@@ -32,6 +32,7 @@ __all__ = [
     "SpawnWorker",
     "StartJob",
     "Withdraw",
+    "WorkerDelayed",
     "WorkerDied",
     "WorkerSpawned",
 ]
@@ -44,6 +45,13 @@ MAX_DELIVERIES = 3
 @dataclass(frozen=True, slots=True)
 class WorkerSpawned:
     """The worker is up and ready for a job."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDelayed:
+    """The worker did not come up and is started once more; nobody knows how often yet."""
 
     worker: int
 
@@ -106,5 +114,5 @@ class Answer:
     outcome: object
 
 
-Event: TypeAlias = WorkerSpawned | JobConcluded | WorkerDied | Withdraw
+Event: TypeAlias = WorkerSpawned | WorkerDelayed | JobConcluded | WorkerDied | Withdraw
 Instruction: TypeAlias = SpawnWorker | StartJob | KillWorker | Answer

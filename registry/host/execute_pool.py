@@ -20,6 +20,7 @@ from registry.errors import (
     UnknownArtifact,
 )
 from registry.host import wire
+from registry.host.confinement import Confinement
 from registry.host.crew import Crew
 from registry.host.execute_queue import EXECUTE_WORKERS, Enqueue, ExecuteQueue
 from registry.host.job import ARTIFACT
@@ -66,6 +67,7 @@ class ExecutePool:
         *,
         workers: int = EXECUTE_WORKERS,
         policy: Policy | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         queue = ExecuteQueue(workers=workers, policy=policy)
         self.metrics = PoolMetrics("execute")
@@ -74,6 +76,7 @@ class ExecutePool:
             backend,
             folder,
             self.metrics,
+            confinement,
         )
         self._folder = folder
         self._names = count(1)

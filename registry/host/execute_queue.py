@@ -13,6 +13,9 @@ the eldest of all has waited `MAX_KEEP_WAITING` already. The job gets
 3.  a new worker, in the place of an idle one of another environment, which is killed; else
 4.  a new worker, if there are fewer than the limit; else it waits.
 
+A job whose worker does not come up at once goes back to the front of its lane, for whichever worker
+is free first; that may be this one, for which it is tried again.
+
 Time is handed in, as seconds of any clock that does not jump.
 """
 
@@ -35,6 +38,7 @@ from registry.host.events import (
     SpawnWorker,
     StartJob,
     Withdraw,
+    WorkerDelayed,
     WorkerDied,
     WorkerSpawned,
 )
@@ -109,6 +113,8 @@ class ExecuteQueue:
                 return []
             case WorkerSpawned():
                 return self._spawned(event.worker, now)
+            case WorkerDelayed():
+                return self._delay(event.worker, now)
             case JobConcluded():
                 return self._conclude(event, now)
             case WorkerDied():
@@ -126,9 +132,16 @@ class ExecuteQueue:
     def _spawned(self, number: int, now: float) -> list[Instruction]:
         worker = self._workers[number]
         worker.starting = False
-        if worker.job is None:  # withdrawn meanwhile
+        if worker.job is None:  # withdrawn meanwhile, or it took too long
             return self._schedule(now, finished=number)
         return [self._start(number, worker.job)]
+
+    def _delay(self, number: int, now: float) -> list[Instruction]:
+        job, self._workers[number].job = self._workers[number].job, None
+        if job is None:
+            return []
+        self._line(job).appendleft(job)
+        return self._schedule(now)
 
     def _conclude(self, event: JobConcluded, now: float) -> list[Instruction]:
         worker = self._workers[event.worker]

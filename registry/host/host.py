@@ -34,18 +34,17 @@ from typing import Any, Self
 
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import as_amount, as_span
+from registry.config import as_amount
 from registry.errors import (
     CodeTooLarge,
     InternalError,
-    InvalidSetting,
     NotPrepared,
     PossiblyInvalid,
     PreparationFailed,
-    RegistryError,
     UnknownArtifact,
 )
 from registry.host import backend as backends
+from registry.host.confinement import Confinement
 from registry.host.door import Door
 from registry.host.execute_pool import EXECUTION_TIMEOUT, ExecutePool
 from registry.host.execute_queue import EXECUTE_WORKERS
@@ -59,6 +58,7 @@ from registry.host.preparations import Preparations, Wanted
 from registry.host.prepare_pool import PreparePool
 from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
+from registry.host.pulse import CLEANUP_INTERVAL, Pulse
 from registry.host.unbroken import unbroken
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
@@ -67,7 +67,6 @@ __all__ = ["Host"]
 
 _log = logging.getLogger(__name__)
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
-CLEANUP_INTERVAL = timedelta(hours=1)
 # Bytes, decompressed: the original's limit for validation code.
 CODE_LIMIT = 12 * 1024**2
 # An artifact pruned between its need and its execution is prepared again; more often than this in
@@ -80,8 +79,10 @@ class Host:
 
     `backend` is a module or its import path. `precheck_timeout` and `prepare_timeout` are CPU
     time; `memory_limit` (bytes) bounds each job, `code_limit` (bytes) code that is to be prepared,
-    once decompressed. Use it as an async context manager; it belongs to the loop of its registry,
-    and must be stopped before that is closed. Several hosts may share one registry.
+    once decompressed. With a `confinement`, jobs reach their own folders, what runs them, and
+    nothing else; by default they may do what this user may. Use it as an async context manager; it
+    belongs to the loop of its registry, and must be stopped before that is closed. Several hosts
+    may share one registry.
     """
 
     def __init__(
@@ -98,28 +99,35 @@ class Host:
         prepare_timeout: timedelta = LENIENT_TIMEOUT,
         memory_limit: int | None = None,
         code_limit: int = CODE_LIMIT,
+        confinement: Confinement | None = None,
     ) -> None:
         name = backends.import_path(backend)
         self._backend = backends.load(name)
         self._registry = registry
         self._precheck_limits = Limits.of(precheck_timeout, memory_limit)
         self._prepare_limits = Limits.of(prepare_timeout, memory_limit)
-        self._cleanup_interval = _as_interval(cleanup_interval)
+        self._pulse = Pulse(registry, cleanup_interval)
         self._memory_limit = memory_limit
         self._code_limit = as_amount("code_limit", code_limit)
+        if confinement is not None:
+            confinement = confinement.around(registry.cache_dir)
         self._folder = registry.workers_folder / secrets.token_hex(4)
         self._pool = PreparePool(
             name,
             self._folder / "prepare",
             workers=prepare_workers,
             workers_hard=prepare_workers_hard,
+            confinement=confinement,
         )
         self._executions = ExecutePool(
-            name, self._folder / "execute", workers=execute_workers, policy=policy
+            name,
+            self._folder / "execute",
+            workers=execute_workers,
+            policy=policy,
+            confinement=confinement,
         )
         self._preparations = Preparations(registry, self._pool, self._check_code)
         self._door = Door()
-        self._pulse: asyncio.Task[None] | None = None
 
     async def precheck(
         self, code: bytes, params: Mapping[str, Any] = _NO_PARAMS, *, label: str | None = None
@@ -195,9 +203,7 @@ class Host:
             await unbroken(self._end())
 
     async def _end(self) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait([self._pulse])
+        await self._pulse.stop()
         await self._preparations.stop()
         await self._pool.stop()
         await self._executions.stop()
@@ -206,7 +212,7 @@ class Host:
             await asyncio.to_thread(remove, self._folder)
 
     async def __aenter__(self) -> Self:
-        self._pulse = asyncio.create_task(self._clean_up())
+        self._pulse.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -270,24 +276,10 @@ class Host:
                 return executed.result
         raise InternalError(f"{wanted.id.short} went {TRIES} times before it could be executed")
 
-    async def _clean_up(self) -> None:
-        while True:
-            await asyncio.sleep(self._cleanup_interval.total_seconds())
-            try:
-                await self._registry.prune()
-            except (RegistryError, OSError) as error:
-                _log.warning("could not clean up, trying again at the next pulse: %s", error)
-
 
 def _require(value: object, type_: type) -> None:
     if not isinstance(value, type_):
         raise TypeError(f"a {type_.__name__} is asked for, not a {type(value).__name__}")
-
-
-def _as_interval(value: timedelta) -> timedelta:
-    if not as_span("cleanup_interval", value):
-        raise InvalidSetting("cleanup_interval is 0, which would clean up all the time")
-    return value
 
 
 def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

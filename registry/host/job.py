@@ -25,11 +25,13 @@ from registry.errors import (
 )
 from registry.host import wire
 from registry.host.backend import Backend
+from registry.host.confinement import enclose
 from registry.host.kinds import Kind
 from registry.host.messages import REPLY_LIMIT, Reply, Task, legible
 from registry.host.process import die_with_parent
+from registry.world.landlock import Grant
 
-__all__ = ["ARTIFACT", "PREPARED", "SCRATCH", "Room", "run"]
+__all__ = ["ARTIFACT", "PREPARED", "SCRATCH", "Room", "Trade", "run"]
 
 # In the worker's folder: what a job executes, what it has prepared, and where it may scribble.
 ARTIFACT = "artifact"
@@ -45,6 +47,17 @@ _ROOM_FOR_THE_REST = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Trade:
+    """What a worker has for all its jobs: the backend, and what they may reach of the machine.
+
+    `grants` is None where they are not confined.
+    """
+
+    backend: Backend
+    grants: list[Grant] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """What a worker gives its job: its folder, a pipe for the report, a pipe for all else."""
 
@@ -53,7 +66,7 @@ class Room:
     output: int
 
 
-def run(task: Task, backend: Backend, room: Room, worker: int) -> None:
+def run(task: Task, trade: Trade, room: Room, worker: int) -> None:
     """Do the task and report; the caller ends the process right after, whatever happens."""
     die_with_parent(worker, signal.SIGKILL)
     os.setpgid(0, 0)  # a signal that the job sends to its own group must not meet the worker
@@ -64,20 +77,27 @@ def run(task: Task, backend: Backend, room: Room, worker: int) -> None:
     os.close(room.output)
     os.chdir(room.folder / SCRATCH)
     task.limits.impose()
-    _write(room.report, _report(task, backend, room.folder))
+    _write(room.report, _report(task, trade, room.folder))
 
 
-def _report(task: Task, backend: Backend, folder: Path) -> bytes:
+def _report(task: Task, trade: Trade, folder: Path) -> bytes:
     try:
-        return wire.frame(_attempt(task, backend, folder).to_wire())
+        return wire.frame(_attempt(task, trade, folder).to_wire())
     except MemoryError:
         return _OUT_OF_MEMORY
 
 
-def _attempt(task: Task, backend: Backend, folder: Path) -> Reply:
-    work = _prepare if task.verb == "prepare" else _execute
+def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
+    # A preparation leaves the artifact beside its scratch folder; an execution finds it there, and
+    # it is everybody's.
+    work, own = (_prepare, folder) if task.verb == "prepare" else (_execute, folder / SCRATCH)
+    if trade.grants is not None:
+        try:
+            enclose(trade.grants, readable=folder, writable=own)
+        except OSError as error:
+            return Reply.failed(Kind.KERNEL, f"the job could not be confined: {error}")
     try:
-        return work(task, backend, folder)
+        return work(task, trade.backend, folder)
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit too is an answer to report

@@ -4,8 +4,10 @@ A preparation is `get_or_prepare` with a worker for its `prepare`. So it joins w
 artifact already, in whichever process, and claims it where nobody does. Whoever asks here meanwhile
 awaits the same task; one who goes away takes nothing from the others.
 
-A claim is held for as long as the workers may take, and extended for as long as this host's loop
-runs, since a job may wait in the queue for longer than it may run.
+A claim is made as soon as the preparation is asked for, so that everybody sees that it will come,
+and whoever asks elsewhere waits for it. It is held for as long as the workers may take, and
+extended for as long as this host's loop runs, since a job may wait in the queue for longer than it
+may run; how long it took is counted from when a worker had it.
 """
 
 from __future__ import annotations
@@ -106,9 +108,15 @@ class Preparations:
         files: list[Path] = []
 
         async def in_a_worker() -> Path:
-            extending = asyncio.create_task(self._extend(leases[-1], held))
+            lease = leases[-1]
+            extending = asyncio.create_task(self._extend(lease, held))
             try:
-                prepared = await self._pool.run(wanted.id, wanted.task, priority=wanted.priority)
+                prepared = await self._pool.run(
+                    wanted.id,
+                    wanted.task,
+                    priority=wanted.priority,
+                    begun=lambda: self._registry.time_from_now(lease),
+                )
             finally:
                 extending.cancel()
                 await asyncio.wait([extending])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from registry.artifact import ArtifactId
 from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
+from registry.host.confinement import Confinement
 from registry.host.crew import Crew
 from registry.host.job import PREPARED
 from registry.host.kinds import Kind
@@ -57,10 +58,11 @@ class PreparePool:
         *,
         workers: int = PREPARE_WORKERS,
         workers_hard: int = PREPARE_WORKERS_HARD,
+        confinement: Confinement | None = None,
     ) -> None:
         queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
         self.metrics = PoolMetrics("prepare")
-        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics)
+        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics, confinement)
         self._folder = folder
         self._wanted: set[ArtifactId] = set()
         self._names = count(1)
@@ -84,10 +86,16 @@ class PreparePool:
         return await self.run(id, task, priority=priority)
 
     async def run(
-        self, id: ArtifactId, task: Task, *, priority: Priority = Priority.NORMAL
+        self,
+        id: ArtifactId,
+        task: Task,
+        *,
+        priority: Priority = Priority.NORMAL,
+        begun: Callable[[], None] = lambda: None,
     ) -> Prepared:
         """Do a task of preparing; raises `PrepareError`, and `CodeTooLarge` where a backend does.
 
+        `begun` is called when a worker takes it, and again if that one dies before it has it.
         `ArtifactBusy` while the same id is being prepared here, `HandleClosed` when stopped.
         Cancelled, it ends the job.
         """
@@ -97,7 +105,7 @@ class PreparePool:
         target = self._folder / f"{PREPARED}-{next(self._names)}"
         self._wanted.add(id)
         try:
-            return await self._run(id, _Preparation(task, target), priority)
+            return await self._run(id, _Preparation(task, target, begun), priority)
         except BaseException:
             with suppress(OSError):  # mostly there is none; it is there if we were cancelled late
                 target.unlink()
@@ -139,8 +147,10 @@ class PreparePool:
 class _Preparation:
     task: Task
     target: Path
+    begun: Callable[[], None]
 
     async def perform(self, worker: Worker) -> Prepared:
+        self.begun()
         reply = await worker.do(self.task)
         if reply.kind is not None:
             raise _failure(reply)

@@ -104,7 +104,7 @@ class PrepareQueue:
                 return self._bury(event)
             case Withdraw(id=id):
                 return self._withdraw(id)
-            case _:  # of a worker that was killed meanwhile
+            case _:  # of a worker that was killed meanwhile; or is delayed, and has no job yet
                 _log.debug("ignored %r", event)
                 return []
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.host import job, wire
-from registry.host.backend import Backend
 from registry.host.limits import Limits
 from registry.host.messages import REPLY_LIMIT, Task
 from registry.host.process import cpu_seconds, reap_offspring
@@ -33,7 +32,7 @@ class HostGone(Exception):
     """The host closed its end, or died: there is nobody left to work for."""
 
 
-def fork_job(task: Task, backend: Backend, folder: Path, host: socket.socket) -> RunningJob:
+def fork_job(task: Task, trade: job.Trade, folder: Path, host: socket.socket) -> RunningJob:
     """Start a process for the task.
 
     Raises `OSError` if the kernel has none to give; then the worker should end, for descriptors
@@ -50,7 +49,7 @@ def fork_job(task: Task, backend: Backend, folder: Path, host: socket.socket) ->
             host.close()
             os.close(report)
             os.close(output)
-            job.run(task, backend, job.Room(folder, report_end, output_end), worker)
+            job.run(task, trade, job.Room(folder, report_end, output_end), worker)
             os._exit(0)
         finally:
             os._exit(1)

@@ -20,9 +20,10 @@ from pathlib import Path
 from types import FrameType
 
 from registry.host import wire
-from registry.host.backend import Backend, load, preload
+from registry.host.backend import load, preload
+from registry.host.confinement import Confinement, from_wire
 from registry.host.folder import empty
-from registry.host.job import PREPARED, SCRATCH
+from registry.host.job import PREPARED, SCRATCH, Trade
 from registry.host.kinds import Kind
 from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
 from registry.host.process import (
@@ -37,7 +38,7 @@ from registry.host.verdict import verdict
 __all__ = ["main"]
 
 
-def main(descriptor: int, host: int, backend: str) -> None:
+def main(descriptor: int, host: int, backend: str, confinement: str) -> None:
     """Work for the process `host`, over the socket `descriptor`, in the current directory."""
     die_with_parent(host, signal.SIGTERM)
     adopt_orphans()
@@ -45,17 +46,16 @@ def main(descriptor: int, host: int, backend: str) -> None:
     os.umask(0o077)
     with socket.socket(fileno=descriptor) as peer, suppress(EOFError, OSError, HostGone):
         try:
-            _work(peer, backend)
+            _work(peer, backend, from_wire(confinement))
         finally:
             reap_offspring()
 
 
-def _work(peer: socket.socket, name: str) -> None:
+def _work(peer: socket.socket, backend: str, confinement: Confinement | None) -> None:
     _say(peer, UP)
     _go_quiet()
     try:
-        backend = load(name)
-        preload(backend)
+        trade = _learn(backend, confinement)
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
@@ -67,19 +67,25 @@ def _work(peer: socket.socket, name: str) -> None:
     while serving:
         task = Task.from_wire(wire.receive(peer, TASK_LIMIT))
         _say(peer, TAKEN)
-        reply = _do(task, backend, folder, peer)
+        reply = _do(task, trade, folder, peer)
         serving = reply.kind not in FATAL
         _say(peer, reply.to_wire())
 
 
-def _do(task: Task, backend: Backend, folder: Path, peer: socket.socket) -> Reply:
+def _learn(backend: str, confinement: Confinement | None) -> Trade:
+    loaded = load(backend)
+    preload(loaded)
+    return Trade(loaded, None if confinement is None else confinement.grants())
+
+
+def _do(task: Task, trade: Trade, folder: Path, peer: socket.socket) -> Reply:
     try:
         (folder / PREPARED).unlink(missing_ok=True)
         (folder / SCRATCH).mkdir(mode=0o700)
     except OSError as error:
         return Reply.failed(Kind.CREATE_TMP_FILE, f"there is no place for the job: {error}")
     try:
-        running = fork_job(task, backend, folder, peer)
+        running = fork_job(task, trade, folder, peer)
     except OSError as error:
         reap_offspring()
         return Reply.failed(Kind.KERNEL, f"the job could not be started: {error}")

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from registry.host import wire
+from registry.host.confinement import Confinement, to_wire
 from registry.host.folder import remove
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
-from registry.host.messages import BROKEN, FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
+from registry.host.messages import FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
 from registry.host.unbroken import unbroken
 
@@ -34,9 +35,9 @@ LOAD_TIMEOUT = 60.0
 
 _MAIN = """\
 import sys
-descriptor, host, backend, *sys.path = sys.argv[1:]
+descriptor, host, backend, confinement, *sys.path = sys.argv[1:]
 from registry.host.supervisor import main
-main(int(descriptor), int(host), backend)
+main(int(descriptor), int(host), backend, confinement)
 """
 # In the worker's folder until it is up: what it has to say if it does not come up.
 _STDERR = "stderr"
@@ -73,15 +74,17 @@ class Worker:
         self._broken: str | None = None
 
     @classmethod
-    async def spawn(cls, backend: str, folder: Path) -> Worker:
+    async def spawn(
+        cls, backend: str, folder: Path, confinement: Confinement | None = None
+    ) -> Worker:
         """Start a process that works in `folder`, which is made, and have it load the backend.
 
         Raises `SpawnFailed` or `OSError`. A backend that cannot be loaded is no reason to: each
-        task will say so.
+        task will say so. Nor is a worker that is killed meanwhile: it has no task yet to fail.
         """
         os.mkdir(folder, mode=0o700)
         try:
-            process, streams = await _start(backend, folder)
+            process, streams = await _start(folder, backend, to_wire(confinement))
         except BaseException:
             with suppress(OSError):
                 remove(folder)
@@ -103,41 +106,36 @@ class Worker:
         if self._broken is not None:
             self.alive = False
             return Reply.failed(Kind.RUNTIME_CONSTRUCTION, self._broken)
+        reply = await self._answer(task)
+        if not self.alive:
+            await unbroken(self._kill())
+        if reply is None:
+            raise WorkerLost(f"worker {self._process.pid} died before it had its task")
+        return reply
+
+    async def bury(self) -> None:
+        """Kill the process and whatever it started, wait for its end and remove its folder.
+
+        Safe to repeat. A cancellation meanwhile is raised once that is done.
+        """
+        self.alive = False
+        self._listener.cancel()
+        self._writer.close()
+        await unbroken(self._clear())
+
+    async def _answer(self, task: Task) -> Reply | None:
         exchange = asyncio.create_task(self._exchange(task))
         try:
             # In two spans, for it may be our own event loop that is late: then the answer has
             # come, and only wants a turn to be seen.
             for span in task.limits.spans:
                 await asyncio.wait([exchange], timeout=span)
-            if not exchange.done():
-                self.kill()
-                return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
+            if exchange.done():
+                return exchange.result()
         finally:
             exchange.cancel()
-        reply = exchange.result()
-        if reply is None:
-            raise WorkerLost(f"worker {self._process.pid} died before it had its task")
-        return reply
-
-    def kill(self) -> None:
-        """End the process and whatever it started, at once."""
         self.alive = False
-        mark = _mark(self.folder)
-        kill_offspring(self._process.pid, mark)
-        if self._handle is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        kill_offspring(self._process.pid, mark)
-
-    async def bury(self) -> None:
-        """Kill the process, wait for its end and remove its folder; safe to repeat.
-
-        A cancellation meanwhile is raised once that is done.
-        """
-        self.kill()
-        self._listener.cancel()
-        self._writer.close()
-        await unbroken(self._clear())
+        return Reply.failed(Kind.TIMED_OUT, f"no answer within {task.limits.wall:g} s")
 
     async def _exchange(self, task: Task) -> Reply | None:
         taken = False
@@ -147,13 +145,26 @@ class Worker:
             taken = await self._hear() == TAKEN
             reply = Reply.from_wire(await self._hear())
         except (EOFError, OSError, ValueError):
-            self.kill()
+            self.alive = False
             died = Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
             return died if taken else None
         self.alive = reply.kind not in FATAL
         return reply
 
+    async def _kill(self) -> None:
+        # In a thread, for it looks through all processes of the machine.
+        await asyncio.to_thread(self._kill_with_offspring)
+
+    def _kill_with_offspring(self) -> None:
+        mark = _mark(self.folder)
+        kill_offspring(self._process.pid, mark)
+        if self._handle is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        kill_offspring(self._process.pid, mark)
+
     async def _clear(self) -> None:
+        await self._kill()
         await self._process.wait()
         if self._handle is not None:
             os.close(self._handle)
@@ -176,12 +187,22 @@ class Worker:
     async def _load(self) -> None:
         try:
             async with asyncio.timeout(LOAD_TIMEOUT):
-                said = await self._hear()
-        except (EOFError, TimeoutError) as error:
-            said = [BROKEN, type(error).__name__]
-        match said:
-            case [_, reason]:
-                self._broken = f"the backend could not be loaded: {reason}"
+                reason = await self._reason()
+        except TimeoutError:
+            reason = f"that took over {LOAD_TIMEOUT:g} s"
+        if reason is not None:
+            self._broken = f"the backend could not be loaded: {reason}"
+
+    async def _reason(self) -> str | None:
+        """Why the backend cannot be loaded; None if it can, or nobody knows: it was killed."""
+        try:
+            match await self._hear():
+                case [_, reason]:
+                    return str(reason)
+        except (EOFError, OSError):
+            status = await self._process.wait()
+            return None if status < 0 else f"it ended the process with status {status}"
+        return None
 
     async def _hear(self) -> object:
         heard = await self._heard.get()
@@ -199,7 +220,7 @@ class Worker:
             self.gone.set_result(None)
 
 
-async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process, _Streams]:
+async def _start(folder: Path, *orders: str) -> tuple[asyncio.subprocess.Process, _Streams]:
     with _last_words(folder) as words:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -207,7 +228,7 @@ async def _start(backend: str, folder: Path) -> tuple[asyncio.subprocess.Process
             try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-c", _MAIN),
-                    *(str(theirs.fileno()), str(os.getpid()), backend, *_import_path()),
+                    *(str(theirs.fileno()), str(os.getpid()), *orders, *_import_path()),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=words,
                     stderr=words,

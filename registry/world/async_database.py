@@ -64,6 +64,14 @@ class AsyncDatabase:
             if connection is not None:
                 fork.keep_for_ever(connection)
 
+    def drop(self) -> None:
+        """Have the threads close their connections and end, where no loop could await that."""
+        for connection in (self._main, self._durable):
+            if connection is not None:
+                # In its own thread it looks in vain for a loop to tell; here it might find one
+                # that has ended, and the thread would break when it tells that.
+                connection._tx.put_nowait((None, connection.stop))  # noqa: SLF001
+
     async def close(self) -> None:
         """Close both connections."""
         async with self._opening:

@@ -15,8 +15,11 @@ from registry import ArtifactId, Registry, State
 from .making import PATIENCE
 
 PRELUDE = """
-import asyncio, os, shutil, sys
+import asyncio, os, shutil, sys, warnings
 from registry import *
+
+# Python 3.12 and later warn of any fork beside other threads, which is what is tried here.
+warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
 
 cache = sys.argv[1]
 id = ArtifactId.of(b"code")

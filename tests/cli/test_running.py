@@ -124,6 +124,13 @@ def test_what_cannot_be_run_is_told(
     assert (answer.code, answer.out, answer.error["type"]) == (code, "", error)
 
 
+@pytest.mark.parametrize("isolated", [[], ["--isolate"]], ids=["here", "isolated"])
+def test_a_request_that_does_not_fit_the_module_is_misuse(run: Run, isolated: list[str]) -> None:
+    answer = run("run", "--json", *isolated, "add.wat", "--invoke", "sub")
+    assert (answer.code, answer.out, answer.error["type"]) == (2, "", "InvalidRequest")
+    assert "no function 'sub'" in answer.error["message"]
+
+
 def test_isolated_it_is_compiled_and_run_in_workers_and_found_again(command: Command) -> None:
     first = command("run", "--isolate", "add.wat", "--invoke", "add", "2", "3")
     assert (first.code, first.out) == (0, "5\n")

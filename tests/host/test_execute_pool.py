@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -334,6 +335,24 @@ async def test_a_worker_that_died_idle_is_replaced(workers, artifact):
         os.kill(worker, signal.SIGKILL)
         _, other = await do(pool, artifact, "introduce")
         assert other != worker
+
+
+@story
+async def test_a_job_does_not_wait_for_a_worker_that_never_comes_up(
+    workers, artifact, tmp_path, monkeypatch
+):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    async with meeting() as held, ExecutePool(ROGUE, workers, workers=2) as pool:
+        first = asyncio.create_task(do(pool, artifact, "meet", at=held.at))
+        guest = await held.guest()
+        monkeypatch.setattr(sys, "executable", str(broken))
+        second = asyncio.create_task(do(pool, artifact, "introduce"))
+        await asyncio.sleep(0)  # it asks for a worker of its own
+        guest.dismiss()
+        await first
+        assert (await second)[1] == guest.worker
 
 
 @story

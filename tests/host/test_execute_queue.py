@@ -19,6 +19,7 @@ from registry.host.events import (
     SpawnWorker,
     StartJob,
     Withdraw,
+    WorkerDelayed,
     WorkerDied,
     WorkerSpawned,
 )
@@ -137,6 +138,24 @@ def test_a_worker_whose_job_was_withdrawn_while_it_started_takes_what_waits():
     assert queue.handle(WorkerSpawned(1), NOW) == [StartJob(1, "second")]
 
 
+def test_a_job_whose_worker_is_delayed_goes_to_whichever_is_free_first():
+    queue = working_queue(workers=2)
+    assert queue.handle(Enqueue("second", "red"), NOW) == [SpawnWorker(2, "red")]
+    assert queue.handle(WorkerDelayed(2), NOW) == []
+    assert queue.handle(JobConcluded(1, None), NOW)[1:] == [StartJob(1, "second")]
+    assert queue.handle(WorkerDelayed(2), NOW) == []
+    queue.handle(Enqueue("third", "red"), NOW)
+    assert queue.handle(WorkerSpawned(2), NOW) == [StartJob(2, "third")]
+
+
+def test_a_delayed_job_is_still_the_first_of_its_lane():
+    queue = ExecuteQueue(workers=1)
+    queue.handle(Enqueue("first", "red"), NOW)
+    queue.handle(Enqueue("second", "red"), NOW)
+    assert queue.handle(WorkerDelayed(1), NOW) == []
+    assert queue.handle(WorkerSpawned(1), NOW) == [StartJob(1, "first")]
+
+
 def test_the_policy_decides_whose_turn_it_is_and_age_decides_within_a_kind():
     queue = ExecuteQueue(workers=1, policy=Shares())
     queue.handle(Enqueue("running"), NOW)
@@ -217,6 +236,11 @@ class AnyStory(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(sorted(self.starting)))
         self.idle[worker] = self.starting.pop(worker)
         self.tell(WorkerSpawned(worker))
+
+    @precondition(lambda self: self.starting)
+    @rule(data=st.data())
+    def worker_is_delayed(self, data):
+        self.tell(WorkerDelayed(data.draw(st.sampled_from(sorted(self.starting)))))
 
     @precondition(lambda self: self.busy)
     @rule(data=st.data(), alive=st.booleans())

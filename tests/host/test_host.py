@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from host.hosting import hosting, id_of, published
+from host.hosting import hosting, id_of, published, until
 from host.stories import ECHO, meeting, running_in, story, wish
 from support.making import claimed, failed
 from support.paths import SPOILED, path_of
@@ -13,6 +13,7 @@ from support.tables import change, row, snapshot
 from support.threads import waiters
 
 from registry import NotPrepared, PreparationFailed, Registry, State
+from registry.world import clock
 
 FINE = wish("answer")
 REFUSED = wish("raise", error="Prevalidation")
@@ -77,6 +78,24 @@ async def test_a_claim_is_held_for_four_times_the_cpu_limit_and_half_a_minute(ho
             assert claim["deadline"] - claim["claimed_at"] == (4 * cpu_limit + 30) * 10**6
             guest.dismiss()
             await asked
+
+
+@story
+async def test_what_is_queued_is_claimed_at_once_and_its_seconds_count_from_its_worker(
+    hosted, monkeypatch
+):
+    waited, elapsed = [0.0], clock.elapsed
+    monkeypatch.setattr(clock, "elapsed", lambda: elapsed() + waited[0])
+    async with meeting() as held, hosting(hosted) as host:
+        first = asyncio.create_task(host.precheck(wish("meet", at=held.at)))
+        guest = await held.guest()
+        second = asyncio.create_task(host.precheck(FINE))
+        await until(lambda: host.metrics.prepare.enqueued == 2)
+        assert row(hosted, id_of(FINE))["state"] == "preparing"
+        waited[0] = 1000.0
+        guest.dismiss()
+        assert (await first).prepare_seconds > 1000
+        assert (await second).prepare_seconds < 1000
 
 
 # --- preparing ----------------------------------------------------------------------------------

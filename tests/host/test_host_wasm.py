@@ -22,6 +22,8 @@ from registry import (
     Registry,
     wasm,
 )
+from registry.host import Confinement
+from registry.world import landlock
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKEND = "registry.wasm"
@@ -53,6 +55,16 @@ TROUBLE = b"""(module
         (then unreachable))
       (br $again))))"""
 
+OPENER = b"""(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open
+    (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "private")
+  (func (export "open") (result i32)
+    (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0)
+      (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8))))"""
+SUCCESS, ACCESS_DENIED = 0, 2  # WASI's numbers
+
 # What is invoked, whose fault that is, of which kind, and what is said.
 ENDS = [
     ({"invoke": "loop", "time_limit": 0.05}, InvalidCandidate, "timed_out", "interrupt"),
@@ -79,6 +91,20 @@ async def test_modules_are_run_and_what_they_do_is_told(hosted):
         assert caught.value.kind == "timed_out"
         assert (await host.precheck(PRIMES)).id == wasm.artifact_id(PRIMES)
     assert len(rows(hosted)) == 2
+
+
+@pytest.mark.skipif(not landlock.version(), reason="the kernel offers no Landlock")
+@story
+async def test_confined_all_works_but_no_file_of_the_machine_can_be_opened(hosted, tmp_path):
+    (tmp_path / "private").write_text("private")
+    look = {"invoke": "open", "dirs": {"/": str(tmp_path)}}
+    async with hosting(hosted, BACKEND) as host:
+        assert (await host.execute(OPENER, {}, look))["values"] == [SUCCESS]
+    async with hosting(hosted, BACKEND, confinement=Confinement()) as host:
+        assert (await host.execute(OPENER, {}, look))["values"] == [ACCESS_DENIED]
+        assert (await host.execute(PRIMES, {}, COUNT))["values"] == [168]
+        words = (EXAMPLES / "wc.wat").read_bytes()
+        assert (await host.execute(words, {}, {"stdin": b"two words"}))["exit_code"] == 0
 
 
 @story

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from host.stories import (
 
 from registry.artifact import ArtifactId
 from registry.errors import ArtifactBusy, HandleClosed, InvalidSetting, PrepareError
-from registry.host import crew, worker
+from registry.host import crew, process, worker
+from registry.host.events import MAX_DELIVERIES
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
 
@@ -374,6 +376,54 @@ async def test_a_backend_that_cannot_be_loaded_fails_each_job(workers, backend, 
             error = await failure_of(pool, b"code")
             assert (error.kind, error.deterministic) == ("runtime_construction", False)
             assert said in str(error)
+
+
+DYING = """
+import os
+from pathlib import Path
+from host.backends.echo import execute, identity, prepare
+
+deaths = Path({deaths!r})
+if len(os.listdir(deaths)) < {limit}:
+    (deaths / str(os.getpid())).touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("limit", [1, MAX_DELIVERIES, 99])
+@story
+async def test_a_worker_killed_while_it_loads_the_backend_costs_the_job_nothing_unless_all_are(
+    workers, tmp_path: Path, monkeypatch, limit
+):
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    name = f"dying_{limit}"
+    (tmp_path / f"{name}.py").write_text(DYING.format(deaths=str(deaths), limit=limit))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    async with PreparePool(name, workers) as pool:
+        if limit >= MAX_DELIVERIES:
+            error = await failure_of(pool, b"code")
+            assert (error.kind, error.deterministic) == ("io_err", False)
+        if limit <= MAX_DELIVERIES:
+            (await pool.prepare(named(b"code"), b"code", {})).path.unlink()
+    assert len(os.listdir(deaths)) == min(limit, MAX_DELIVERIES)
+
+
+@story
+async def test_killing_a_worker_never_holds_up_the_loop(workers, monkeypatch):
+    threads = []
+
+    def kill_offspring(*family) -> None:
+        threads.append(threading.get_ident())
+        process.kill_offspring(*family)
+
+    monkeypatch.setattr(worker, "kill_offspring", kill_offspring)
+    async with PreparePool(ROGUE, workers) as pool:
+        stop = wish("signal worker", signal=signal.SIGSTOP)
+        assert (await failure_of(pool, stop, cpu_limit=SHORT)).kind == "timed_out"
+        assert await prepare_something(pool) == b"prepared"
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @story

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import mmap
 import os
@@ -247,6 +248,32 @@ def forge_a_report(wish: dict[str, Any]) -> None:
     sleep_for_ever(wish)
 
 
+def read_file(wish: dict[str, Any]) -> bytes:
+    with open(wish["path"], "rb") as file:
+        return file.read(wish.get("size", -1))
+
+
+def write_file(wish: dict[str, Any]) -> None:
+    Path(wish["path"]).write_text("written")
+
+
+def list_folder(wish: dict[str, Any]) -> list[str]:
+    return os.listdir(wish["path"])
+
+
+def empty_folder(wish: dict[str, Any]) -> None:
+    for name in wish["names"]:
+        Path(wish["path"], name).unlink()
+
+
+def import_module(wish: dict[str, Any]) -> str:
+    return importlib.import_module(wish["name"]).__name__
+
+
+def connect(wish: dict[str, Any]) -> None:
+    socket.create_connection(("127.0.0.1", wish["port"])).close()
+
+
 def introduce(wish: dict[str, Any]) -> list[int]:
     return [os.getpid(), os.getppid()]
 
@@ -282,4 +309,10 @@ DEEDS = {
     "remove the folder": remove_the_folder,
     "forge a report": forge_a_report,
     "introduce": introduce,
+    "read file": read_file,
+    "write file": write_file,
+    "list folder": list_folder,
+    "empty folder": empty_folder,
+    "import": import_module,
+    "connect": connect,
 }

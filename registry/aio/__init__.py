@@ -1,0 +1,15 @@
+"""`AsyncRegistry`: the verbs for code that runs in an event loop.
+
+A thin driver, as `Registry` is one, for the same verbs:
+
+    registry    the verbs
+    claim       the right to prepare one artifact
+    handle      opening and closing, and what an effect is in an event loop
+    driving     the driver, and what a cancellation does
+    calling     sleeping, and calling a user's `prepare`
+"""
+
+from registry.aio.claim import AsyncClaim
+from registry.aio.registry import AsyncRegistry
+
+__all__ = ["AsyncClaim", "AsyncRegistry"]

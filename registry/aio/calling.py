@@ -1,0 +1,49 @@
+"""What of an effect belongs to the loop itself: to sleep in it, and to call what users gave us."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from registry.effects import Outcome
+from registry.verbs.recursion import Scope
+from registry.verbs.recursion import preparing as mark_preparing
+from registry.world.world import outcome_of
+
+__all__ = ["call", "sleep"]
+
+
+async def sleep(seconds: float, until: asyncio.Event | None) -> None:
+    if until is None:
+        await asyncio.sleep(seconds)
+        return
+    alarm = asyncio.get_running_loop().call_later(seconds, until.set)
+    try:
+        await until.wait()
+    finally:
+        alarm.cancel()
+
+
+async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
+    """Call a user's `prepare`; an exception is an answer, a cancellation is not."""
+    if inspect.iscoroutinefunction(function):
+        return await _awaited(function, scope)
+    outcome = await asyncio.to_thread(_in_its_thread, function, scope)
+    if outcome.error is None and inspect.isawaitable(outcome.value):
+        return await _awaited(lambda: outcome.value, scope)  # a lambda, a partial
+    return outcome
+
+
+async def _awaited(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
+    try:
+        with mark_preparing(scope):
+            return Outcome(await function())
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the user's and is recorded
+        return Outcome(None, error)
+
+
+def _in_its_thread(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
+    with mark_preparing(scope):
+        return outcome_of(function)

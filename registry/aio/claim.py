@@ -1,0 +1,85 @@
+"""`AsyncClaim`: the right to prepare one artifact, for code that runs in an event loop."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from registry.aio.handle import AsyncHandle
+from registry.artifact import Artifact, ArtifactId
+from registry.effects import Verb
+from registry.errors import ClaimLost
+from registry.verbs import publishing
+from registry.verbs.handle import Handle, Lease
+
+__all__ = ["AsyncClaim"]
+
+T = TypeVar("T")
+
+
+class AsyncClaim:
+    """The right to prepare one artifact; see `Claim`."""
+
+    def __init__(self, registry: AsyncHandle, lease: Lease) -> None:
+        self._registry = registry
+        self._lease = lease
+
+    @property
+    def id(self) -> ArtifactId:
+        """What is claimed."""
+        return self._lease.id
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
+
+    async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
+        """As `Claim.publish`."""
+        return await self._drive(publishing.publish(self._handle, self._lease, data))
+
+    async def fail(
+        self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
+    ) -> Artifact:
+        """As `Claim.fail`."""
+        return await self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
+
+    async def release(self) -> None:
+        """As `Claim.release`."""
+        await self._drive(publishing.release(self._handle, self._lease))
+
+    async def extend(self, timeout: timedelta) -> None:
+        """As `Claim.extend`."""
+        await self._drive(publishing.extend(self._handle, self._lease, timeout))
+
+    async def __aenter__(self) -> AsyncClaim:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if not self._lease.ended:
+            try:
+                if isinstance(error, Exception):
+                    await self.fail(error)
+                else:
+                    await self.release()
+            except ClaimLost:
+                if error is None:
+                    raise
+        return False
+
+    def __repr__(self) -> str:
+        return f"<AsyncClaim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
+
+    @property
+    def _handle(self) -> Handle:
+        return self._registry._opened  # noqa: SLF001
+
+    async def _drive(self, verb: Verb[T]) -> T:
+        return await self._registry._drive(verb)  # noqa: SLF001

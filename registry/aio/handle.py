@@ -1,0 +1,253 @@
+"""An open cache in an event loop: how it is opened, how a verb is driven, how it is closed.
+
+A statement is one hop to aiosqlite's thread and back; no transaction spans an await. What touches
+files goes to a few threads of the handle's own, so that the loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
+from functools import partial
+from io import IOBase
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from registry import effects
+from registry.aio.calling import call, sleep
+from registry.aio.driving import drive_async
+from registry.config import CleanupConfig, RetryPolicy, require_overrides
+from registry.effects import Effect, Params, Verb
+from registry.errors import HandleClosed, HandleForked, WrongLoop
+from registry.opening import database_path, open_cache
+from registry.statement import Statement
+from registry.verbs import hosting, maintaining
+from registry.verbs.driving import drive
+from registry.verbs.handle import Handle
+from registry.world import fork
+from registry.world.async_database import AsyncDatabase, to_its_end
+from registry.world.closed import closed_error
+from registry.world.database import Database
+from registry.world.world import World, back_off_seconds, this_process
+
+__all__ = ["AsyncHandle"]
+
+T = TypeVar("T")
+FILE_THREADS = 4
+# Done in the loop itself: each takes microseconds, a hop to a thread and back fifty.
+_QUICK = (
+    effects.Now,
+    effects.Elapsed,
+    effects.Draw,
+    effects.Stat,
+    effects.IsAlive,
+    effects.WriteMark,
+)
+
+
+class AsyncHandle:
+    """An open cache, in the event loop that opened it; `AsyncRegistry` gives it its verbs."""
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str],
+        *,
+        cleanup: CleanupConfig | None = None,
+        retry: RetryPolicy | None = None,
+        upgrade: bool = True,
+    ) -> None:
+        self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
+        require_overrides(cleanup, retry)
+        self._cache_dir = Path(os.path.abspath(cache_dir))
+        self._overrides = (cleanup, retry)
+        self._upgrade = upgrade
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changing = asyncio.Lock()  # held while it is opened or closed
+        self._at_work: set[asyncio.Future[Any]] = set()
+
+    @property
+    def cache_dir(self) -> Path:
+        """The cache directory, absolute."""
+        return self._cache_dir
+
+    async def open(self) -> Self:
+        """Open the handle, as entering it does; raises what opening a `Registry` raises."""
+        if self._closed is None:
+            self._require_loop()
+        async with self._changing:
+            if self._closed is not None:
+                await self._open()
+        return self
+
+    async def _open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(FILE_THREADS, "registry-files")
+        self._to_leave = AsyncExitStack()
+        self._to_leave.callback(self._threads.shutdown, wait=False)
+        try:
+            open_it = partial(open_cache, self._cache_dir, upgrade=self._upgrade)
+            cache = await self._in_thread(open_it)
+            await self._in_thread(partial(self._appear, cache))
+            await self._database.open()
+            await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
+            self._closed = None
+        except BaseException:
+            await to_its_end(self._to_leave.aclose())
+            raise
+
+    def _appear(self, cache: Path) -> None:
+        with fork.opening():
+            self._world = World(cache)
+            self._handle = Handle(
+                self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
+            )
+            self._database = AsyncDatabase(database_path(cache))
+            fork.track(self)
+        self._to_leave.push_async_callback(self._disappear)
+
+    async def _disappear(self) -> None:
+        self._handle.hot.clear()  # so that the hot path ends too
+        try:
+            await self._database.close()
+        finally:
+            if self._at_work:  # files that verbs are in the middle of
+                await asyncio.wait(self._at_work)
+            await self._in_thread(self._leave_world)
+
+    def _leave_world(self) -> None:
+        with fork.opening():
+            fork.untrack(self)
+            self._world.close()
+
+    async def close(self) -> None:
+        """As `Registry.close`; verbs that other tasks are in the middle of raise `HandleClosed`."""
+        if self._closed is None:
+            self._require_loop()
+        async with self._changing:
+            if self._closed is not None:
+                return
+            self._closed = HandleClosed
+            try:
+                await self._drive(maintaining.close(self._handle), while_closed=True)
+            finally:
+                await to_its_end(self._to_leave.aclose())
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        # Dropped, it must not look alive, nor leave its threads until the process ends.
+        with suppress(Exception):
+            if self._closed is None:
+                self._leave_without_loop(self._database.drop)
+
+    def __repr__(self) -> str:
+        state = "open" if self._closed is None else "closed"
+        return f"<{type(self).__name__} {str(self._cache_dir)!r} {state}>"
+
+    # --- the process ----------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """Be closed in the child of a fork; see `Registry.after_fork`."""
+        self._closed = HandleForked
+        self._changing = asyncio.Lock()  # whoever held the old one does not exist here
+        self._handle.hot.clear()
+        self._database.abandon()
+        self._world.abandon()
+
+    def at_exit(self) -> None:
+        """Give the claims back at the end of the process, though the loop has ended.
+
+        The verbs do not know who drives them; here it is the sync driver.
+        """
+        self._leave_without_loop(self._database.abandon)
+
+    def _leave_without_loop(self, part_with_connections: Callable[[], None]) -> None:
+        self._closed = HandleClosed
+        part_with_connections()
+        with ExitStack() as leaving:
+            leaving.callback(self._world.close)
+            database = leaving.enter_context(closing(Database(database_path(self._handle.cache))))
+
+            def perform(effect: Effect[Any]) -> Any:
+                if type(effect) is effects.Run:
+                    return database.run(effect.statement, effect.params)
+                return self._world.perform(effect)
+
+            drive(maintaining.close(self._handle), perform)
+
+    # --- driving --------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> Handle:
+        self._refuse()
+        self._require_loop()
+        return self._handle
+
+    def _require_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoop(
+                "this AsyncRegistry was opened in another event loop; open one in each loop"
+            )
+
+    async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
+        return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
+
+    def _refuse(self) -> None:
+        if self._closed is not None:
+            raise closed_error(self._closed)
+
+    async def _perform(self, effect: Effect[Any]) -> Any:
+        match effect:
+            case effects.Run(statement, params):
+                return await self._run(statement, params)
+            case effects.Doze():
+                return await self._doze(effect)
+            case effects.Sleep(seconds, until):
+                return await sleep(seconds, until)  # type: ignore[arg-type]  # an asyncio.Event
+            case effects.BackOff():
+                return await asyncio.sleep(back_off_seconds())
+            case effects.Call(function, scope):
+                return await call(function, scope)
+            case _ if isinstance(effect, _QUICK):
+                return self._world.perform(effect)
+        return await self._in_thread(lambda: self._world.perform(effect))
+
+    async def _doze(self, effect: effects.Doze) -> None:
+        for _ in range(effect.naps):
+            await asyncio.sleep(effects.NAP_SECONDS)
+            if self._world.write_mark() != effect.mark:
+                return
+
+    async def _run(self, statement: Statement, params: Params) -> list[Any]:
+        rows = await self._database.run(statement, params)
+        checkpoint = self._database.checkpoint_due(statement)
+        if checkpoint is not None:
+            await self._in_thread(checkpoint)
+        return rows
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        self._at_work.add(running)
+        running.add_done_callback(self._at_work.discard)
+        try:
+            return await to_its_end(running)
+        except asyncio.CancelledError:
+            _close_unseen(running)
+            raise
+
+
+def _close_unseen(done: asyncio.Future[Any]) -> None:
+    """Close a file that was opened for a task that never gets to see it."""
+    if not done.cancelled() and done.exception() is None and isinstance(done.result(), IOBase):
+        done.result().close()
+
+
+def _never() -> None:
+    """Refuse nothing: the handle is in the middle of opening, or of closing."""

@@ -1,0 +1,207 @@
+"""`AsyncRegistry`: the verbs, each as `Registry` has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.aio.claim import AsyncClaim
+from registry.aio.handle import AsyncHandle
+from registry.artifact import Artifact, ArtifactId, State
+from registry.config import Settings
+from registry.verbs import (
+    claiming,
+    diagnosing,
+    hosting,
+    journal,
+    looking,
+    maintaining,
+    measuring,
+    needing,
+    preparing,
+    publishing,
+    waiting,
+)
+from registry.verbs.counters import Counters
+from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.handle import Lease
+from registry.verbs.hosting import HostInfo
+from registry.verbs.journal import HistoryEvent
+from registry.verbs.looking import Stats
+from registry.verbs.measuring import Measurement
+from registry.verbs.reconciling import CheckReport
+from registry.world import clock
+from registry.world.hot import hot_artifact
+
+__all__ = ["AsyncRegistry"]
+
+
+class AsyncRegistry(AsyncHandle):
+    """Open a cache of artifacts that all processes of this machine share; see `Registry`.
+
+    Use it as an async context manager: entering opens it. It belongs to the event loop that opened
+    it (`WrongLoop`); its tasks may share it.
+    """
+
+    # --- artifacts ------------------------------------------------------------------------------
+
+    async def get(self, id: ArtifactId) -> Artifact | None:
+        """As `Registry.get`."""
+        return await self._drive(looking.get(self._opened, id))
+
+    async def need(self, id: ArtifactId) -> Artifact | None:
+        """As `Registry.need`; the hot path is the same, and does not yield to the loop."""
+        hot = hot_artifact(self._opened, self._world.folder, id)
+        if hot is not None:
+            return hot
+        return await self._drive(needing.need(self._opened, id))
+
+    async def claim(
+        self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
+    ) -> AsyncClaim | Artifact:
+        """As `Registry.claim`."""
+        claimed = await self._drive(claiming.claim(self._opened, id, timeout, label))
+        return AsyncClaim(self, claimed) if isinstance(claimed, Lease) else claimed
+
+    async def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
+        """As `Registry.wait`."""
+        return await self._drive(waiting.wait(self._opened, id, timeout))
+
+    async def get_or_prepare(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]],
+        *,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+    ) -> Artifact:
+        """As `Registry.get_or_prepare`.
+
+        A coroutine function is awaited, and cancelled with the task; any other function runs in a
+        thread, which a cancellation leaves behind: its claim is released at once, and what it
+        returns is thrown away.
+        """
+        hot = hot_artifact(self._opened, self._world.folder, id)
+        if hot is not None:
+            return hot
+        verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
+        return await self._drive(verb)
+
+    async def open_file(self, id: ArtifactId) -> BinaryIO:
+        """As `Registry.open_file`; the file is a plain one, whose reads block."""
+        return await self._drive(needing.open_file(self._opened, id))
+
+    async def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
+        """As `Registry.artifacts`."""
+        at: tuple[State, int, int] | None = looking.start(state)
+        while at is not None:
+            page = await self._drive(looking.page(self._opened, state, at))
+            for artifact in page.artifacts:
+                yield artifact
+            at = page.next
+
+    async def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
+        """As `Registry.find`."""
+        return await self._drive(looking.find(self._opened, prefix, past))
+
+    async def history(self, id: ArtifactId) -> list[HistoryEvent]:
+        """As `Registry.history`."""
+        return await self._drive(journal.history(self._opened, id))
+
+    async def remove(self, id: ArtifactId) -> bool:
+        """As `Registry.remove`."""
+        return await self._drive(looking.remove(self._opened, id))
+
+    async def retry(self, id: ArtifactId) -> bool:
+        """As `Registry.retry`."""
+        return await self._drive(looking.retry(self._opened, id))
+
+    # --- the cache ------------------------------------------------------------------------------
+
+    async def prune(
+        self,
+        *,
+        cache_limit: int | None = None,
+        min_stale_time: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> list[Artifact]:
+        """As `Registry.prune`."""
+        verb = maintaining.prune(self._opened, cache_limit, min_stale_time, dry_run)
+        return await self._drive(verb)
+
+    async def stats(self) -> Stats:
+        """As `Registry.stats`."""
+        return await self._drive(looking.stats(self._opened))
+
+    async def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
+        """As `Registry.check`."""
+        return await self._drive(maintaining.check(self._opened, repair, checksums))
+
+    async def hosts(self) -> list[HostInfo]:
+        """As `Registry.hosts`."""
+        return await self._drive(hosting.hosts(self._opened))
+
+    async def diagnose(self) -> Diagnosis:
+        """As `Registry.diagnose`."""
+        return await self._drive(diagnosing.diagnose(self._opened))
+
+    async def measure(self) -> Measurement:
+        """As `Registry.measure`."""
+        return await self._drive(measuring.measure(self._opened))
+
+    @property
+    def counters(self) -> Counters:
+        """As `Registry.counters`; any thread may ask."""
+        self._refuse()
+        return self._handle.counters.copy()
+
+    async def settings(self) -> Settings:
+        """As `Registry.settings`."""
+        return await self._drive(looking.settings(self._opened))
+
+    async def configure(self, **changes: Any) -> Settings:
+        """As `Registry.configure`."""
+        return await self._drive(looking.configure(self._opened, changes))
+
+    async def maintain(self) -> bool:
+        """As `Registry.maintain`."""
+        return await self._drive(maintaining.pulse(self._opened))
+
+    # --- for the host ---------------------------------------------------------------------------
+
+    @property
+    def workers_folder(self) -> Path:
+        """Where this handle's workers live; it goes with the handle, or with its reaper."""
+        return self._opened.cache / "workers" / self._opened.host_id
+
+    async def prepare_under_claim(
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        held: timedelta,
+        claimed: Callable[[Lease], None],
+        label: str | None = None,
+    ) -> Artifact:
+        """As `get_or_prepare` for one who has needed it already; the claim is held for so long,
+        and shown before its use.
+        """
+        verb = preparing.prepare_or_join(
+            self._opened, id, prepare, label=label, held=held, on_claim=claimed
+        )
+        return await self._drive(verb)
+
+    def time_from_now(self, lease: Lease) -> None:
+        """Count the seconds of preparing from now on: until now the claim has only waited."""
+        lease.since = clock.elapsed()
+
+    async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
+        """Extend a claim that `prepare_under_claim` showed."""
+        await self._drive(publishing.extend(self._opened, lease, timeout))
+
+    async def reject(self, artifact: Artifact) -> None:
+        """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+        await self._drive(needing.reject(self._opened, artifact))
