@@ -32,8 +32,8 @@ def contest(contestants: Mapping[str, Contestant], *, rounds: int, times: int) -
     taken = {name: Taken() for name in contestants}
     for number in range(rounds + 1):
         for name, contestant in contestants.items():
-            work = contestant(number)
             gc.collect()
+            work = contestant(number)
             cpu, clock = time.process_time(), time.perf_counter()
             work()
             clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
