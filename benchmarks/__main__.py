@@ -28,6 +28,7 @@ NAMES = (
     "publishing",
     "pruning",
     "memory",
+    "journal_cost",
     "wal",
     "scale",
     "async_latency",

@@ -41,6 +41,8 @@ from registry.version import __version__
 
 if TYPE_CHECKING:
     from registry.aio import AsyncClaim, AsyncRegistry
+    from registry.recipe import AsyncRecipe, Recipe
+    from registry.shared import prepared
     from registry.sync import Claim, Registry
     from registry.verbs.hosting import HostInfo
     from registry.verbs.journal import HistoryEvent
@@ -53,6 +55,7 @@ __all__ = [
     "ArtifactBusy",
     "ArtifactId",
     "AsyncClaim",
+    "AsyncRecipe",
     "AsyncRegistry",
     "CacheDirectoryRefused",
     "CheckReport",
@@ -80,6 +83,7 @@ __all__ = [
     "PossiblyInvalid",
     "PreparationFailed",
     "PrepareError",
+    "Recipe",
     "RecursivePreparation",
     "Registry",
     "RegistryBusy",
@@ -94,6 +98,7 @@ __all__ = [
     "WaitTimeout",
     "WrongLoop",
     "__version__",
+    "prepared",
 ]
 
 
@@ -101,13 +106,16 @@ __all__ = [
 # process, which imports this package too, needs none of them.
 _LATER = {
     "AsyncClaim": "registry.aio",
+    "AsyncRecipe": "registry.recipe",
     "AsyncRegistry": "registry.aio",
     "CheckReport": "registry.verbs.reconciling",
     "Claim": "registry.sync",
     "HistoryEvent": "registry.verbs.journal",
     "HostInfo": "registry.verbs.hosting",
+    "Recipe": "registry.recipe",
     "Registry": "registry.sync",
     "Stats": "registry.verbs.looking",
+    "prepared": "registry.shared",
 }
 
 

@@ -14,13 +14,14 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, ParamSpec, TypeVar
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
 from registry.effects import Effect, Run, Verb
 from registry.errors import ClaimLost, HandleClosed, HandleForked
 from registry.opening import database_path, open_cache
+from registry.recipe import Label, Recipe, Terms
 from registry.verbs import (
     claiming,
     diagnosing,
@@ -51,6 +52,7 @@ from registry.world.world import World, this_process
 
 __all__ = ["Claim", "Registry"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -186,6 +188,17 @@ class Registry:
         """
         return self._drive(journal.history(self._handle, id))
 
+    def events(self) -> Iterator[HistoryEvent]:
+        """Iterate over what happened to all artifacts, what was written last first.
+
+        The last 10,000 events; read in pages, and no snapshot. See `history`.
+        """
+        before: int | None = journal.LAST
+        while before is not None:
+            page = self._drive(journal.events_page(self._handle, before))
+            yield from page.events
+            before = page.next
+
     def remove(self, id: ArtifactId) -> bool:
         """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""
         return self._drive(looking.remove(self._handle, id))
@@ -193,6 +206,25 @@ class Registry:
     def retry(self, id: ArtifactId) -> bool:
         """Let a failed artifact be tried again at once; whether it had failed."""
         return self._drive(looking.retry(self._handle, id))
+
+    def artifact(
+        self,
+        *,
+        version: object,
+        name: str | None = None,
+        key: Callable[..., object] | None = None,
+        label: Label | None = None,
+    ) -> Callable[[Callable[P, bytes | os.PathLike[str]]], Recipe[P]]:
+        """Decorate a function that builds bytes: as `registry.prepared`, through this handle.
+
+        After a fork the decorated function raises `HandleForked`; `registry.prepared` does not.
+        """
+
+        def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
+            _refuse_coroutines(function)
+            return Recipe(Terms(function, version, name, key, label), lambda: self)
+
+        return decorate
 
     # --- the cache ------------------------------------------------------------------------------
 
@@ -211,7 +243,7 @@ class Registry:
         return self._drive(maintaining.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
     def stats(self) -> Stats:
-        """Count what is held; costs the same at any size."""
+        """Count what is held; costs the same at any size, unless more is held than the limit."""
         return self._drive(looking.stats(self._handle))
 
     def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:

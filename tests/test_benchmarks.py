@@ -26,7 +26,5 @@ def test_each_measurement_runs_and_shows_a_table(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.svg")) == PLOTS
 
 
-NO_QUESTIONS = {"__init__", "__main__", "contest", "journal_cost", "plot", "report", "rivals"} | {
-    "stock"
-}
+NO_QUESTIONS = {"__init__", "__main__", "contest", "plot", "report", "rivals", "stock"}
 PLOTS = ["scale-by-processes.svg", "scale-by-rows.svg"]

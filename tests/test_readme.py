@@ -33,11 +33,11 @@ def without_numbers(text: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\b[0-9a-f]{12}\b|\d+(\.\d+)?( [mu]?s)?", "N", text))
 
 
-def test_the_ten_lines_of_python_run(newcomer: dict[str, str]) -> None:
-    (code,) = blocks("python")
-    command = [sys.executable, "-c", code]
+@pytest.mark.parametrize(("number", "says"), [(0, "[78498]"), (1, "b'add, compiled for sm_90'")])
+def test_the_lines_of_python_run(newcomer: dict[str, str], number: int, says: str) -> None:
+    command = [sys.executable, "-c", blocks("python")[number]]
     done = subprocess.run(command, cwd=ROOT, env=newcomer, capture_output=True, text=True)
-    assert done.stdout == "[78498]\n", done.stderr
+    assert done.stdout == f"{says}\n", done.stderr
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")

@@ -6,12 +6,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec
 
 from registry.aio.claim import AsyncClaim
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
+from registry.recipe import AsyncRecipe, Label, Terms
 from registry.verbs import (
     claiming,
     diagnosing,
@@ -37,6 +38,8 @@ from registry.world import clock
 from registry.world.hot import hot_artifact
 
 __all__ = ["AsyncRegistry"]
+
+P = ParamSpec("P")
 
 
 class AsyncRegistry(AsyncHandle):
@@ -111,6 +114,15 @@ class AsyncRegistry(AsyncHandle):
         """As `Registry.history`."""
         return await self._drive(journal.history(self._opened, id))
 
+    async def events(self) -> AsyncIterator[HistoryEvent]:
+        """As `Registry.events`."""
+        before: int | None = journal.LAST
+        while before is not None:
+            page = await self._drive(journal.events_page(self._opened, before))
+            for event in page.events:
+                yield event
+            before = page.next
+
     async def remove(self, id: ArtifactId) -> bool:
         """As `Registry.remove`."""
         return await self._drive(looking.remove(self._opened, id))
@@ -118,6 +130,27 @@ class AsyncRegistry(AsyncHandle):
     async def retry(self, id: ArtifactId) -> bool:
         """As `Registry.retry`."""
         return await self._drive(looking.retry(self._opened, id))
+
+    def artifact(
+        self,
+        *,
+        version: object,
+        name: str | None = None,
+        key: Callable[..., object] | None = None,
+        label: Label | None = None,
+    ) -> Callable[
+        [Callable[P, bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]]],
+        AsyncRecipe[P],
+    ]:
+        """As `Registry.artifact`, for coroutine functions and others."""
+
+        async def this() -> AsyncRegistry:
+            return self
+
+        def decorate(function: Callable[P, Any]) -> AsyncRecipe[P]:
+            return AsyncRecipe(Terms(function, version, name, key, label), this)
+
+        return decorate
 
     # --- the cache ------------------------------------------------------------------------------
 

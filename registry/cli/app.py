@@ -13,10 +13,13 @@ from registry.cli import (
     history,
     metrics,
     preparing,
+    report,
     running,
     settings,
     upkeep,
+    watch,
 )
+from registry.cli.completion import InstallOption, ShowOption
 from registry.cli.options import CacheOption, JsonOption, shared_options
 from registry.version import __version__
 
@@ -34,7 +37,7 @@ Exit codes:
 
 app = typer.Typer(
     name="registry",
-    add_completion=False,
+    add_completion=False,  # ours need not guess which shell runs: see registry.cli.completion
     rich_markup_mode=None,  # plain help, as other tools have it, and quick
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,12 +59,14 @@ def registry(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
+    _show: ShowOption = None,
+    _install: InstallOption = None,
 ) -> None:
     """Each artifact compiled once per machine: a persistent, shared, bounded cache."""
     shared_options(context, cache=cache, json=json)
 
 
-GROUPS = (running, preparing, artifacts, history, upkeep, health, metrics)
+GROUPS = (running, preparing, artifacts, history, upkeep, watch, report, health, metrics)
 for group in GROUPS:
     app.add_typer(group.app)
 app.add_typer(settings.app, name="config")

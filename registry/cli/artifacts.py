@@ -50,7 +50,12 @@ def ls(
     session: Session,
     state: Annotated[
         State | None,
-        typer.Option(parser=reading(_parse_state), metavar="STATE", help=_STATES),
+        typer.Option(
+            parser=reading(_parse_state),
+            metavar="STATE",
+            help=_STATES,
+            autocompletion=lambda: list(State),
+        ),
     ] = None,
 ) -> None:
     """List the artifacts, the most recently needed first."""

@@ -10,6 +10,7 @@ import typer
 
 from registry.cli import exits
 from registry.cli.app import app
+from registry.cli.completion import complete
 from registry.cli.log import told
 from registry.cli.options import Options
 from registry.errors import RegistryError
@@ -45,6 +46,8 @@ def _answer(arguments: list[str], options: Options) -> int:
 def _invoke(arguments: list[str], options: Options) -> int:
     # Not Typer's own `main`, which would answer interruptions and broken pipes in its way.
     command = typer.main.get_command(app)
+    if complete(command):
+        return exits.DONE
     try:
         with command.make_context("registry", arguments, obj=options) as context:
             command.invoke(context)

@@ -36,4 +36,5 @@ class _ToStderr(logging.Handler):
         if not self._options.json:
             say(*(["warning:"] if grave else []), visible(message))
         elif grave:
-            say(to_json({"warning": {"message": message}}))
+            event = getattr(record, "event", None)
+            say(to_json({"warning": {"event": event, "message": message}}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +37,9 @@ class Options:
         """The cache directory to use."""
         if self.cache is not None:
             return self.cache
-        if named := os.environ.get("REGISTRY_CACHE"):
-            return Path(named)
-        import platformdirs
+        from registry.shared import user_cache_dir
 
-        return platformdirs.user_cache_path("registry")
+        return user_cache_dir()
 
 
 def shared_options(

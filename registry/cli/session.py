@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, wraps
@@ -55,6 +56,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell people something beside the result; programs asked for the result only."""
         if not self.json:
+            sys.stdout.flush()  # the result comes first, even where both go to one file
             output.say(output.visible(text))
 
     def complain(self, error: Exception, *, about: str = "") -> None:

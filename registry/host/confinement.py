@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import InvalidSetting
+from registry.log import about
 from registry.world.landlock import Access, Grant, restrict, version
 
 __all__ = ["Confinement", "enclose", "from_wire", "to_wire"]
@@ -58,7 +59,10 @@ class Confinement:
     def around(self, cache: Path) -> Confinement:
         """Hide the cache; `InvalidSetting` for a path that is not there or would lay it open."""
         if not version():
-            _log.warning("the kernel offers no Landlock; jobs can reach whatever this user can")
+            _log.warning(
+                "the kernel offers no Landlock; jobs can reach whatever this user can",
+                extra=about("unconfined"),
+            )
         hidden = cache.resolve()
         for path in map(Path, (*self.read, *self.write)):
             if not path.exists():

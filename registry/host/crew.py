@@ -40,6 +40,7 @@ from registry.host.events import (
 )
 from registry.host.metrics import PoolMetrics
 from registry.host.worker import SpawnFailed, Worker, WorkerLost
+from registry.log import about
 
 __all__ = ["RETRY_DELAY", "Crew", "Job"]
 
@@ -167,7 +168,12 @@ class Crew(Generic[Enqueue]):
                 self._metrics.spawned += 1
                 return worker
             except (OSError, SpawnFailed) as error:
-                _log.warning("cannot start a worker, trying again in %s s: %s", RETRY_DELAY, error)
+                _log.warning(
+                    "cannot start a worker, trying again in %s s: %s",
+                    RETRY_DELAY,
+                    error,
+                    extra=about("worker_not_started", error=str(error)),
+                )
                 self._tell(WorkerDelayed(number))
                 await asyncio.sleep(RETRY_DELAY)
 

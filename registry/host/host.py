@@ -60,6 +60,7 @@ from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
 from registry.host.pulse import CLEANUP_INTERVAL, Pulse
 from registry.host.unbroken import unbroken
+from registry.log import about
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
 
@@ -283,8 +284,9 @@ def _require(value: object, type_: type) -> None:
 
 
 def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:
-    if not preparation.cancelled() and isinstance(preparation.exception(), CodeTooLarge):
-        _log.warning("heads-up: %s", preparation.exception())
+    error = None if preparation.cancelled() else preparation.exception()
+    if isinstance(error, CodeTooLarge):
+        _log.warning("heads-up: %s", error, extra=about("heads_up_refused", error=str(error)))
 
 
 def _may_pass(artifact: Artifact) -> bool:

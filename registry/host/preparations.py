@@ -26,6 +26,7 @@ from registry.host.door import stopped
 from registry.host.messages import Task
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
+from registry.log import about
 from registry.verbs.handle import Lease
 
 __all__ = ["Preparations", "Wanted"]
@@ -137,16 +138,23 @@ class Preparations:
             try:
                 await self._registry.extend_lease(lease, held)
             except ClaimLost:
-                _log.warning("the claim of %s was lost while it waited or ran", lease.id.short)
+                told = about("claim_lost", lease.id)
+                _log.warning("the claim of %s was lost meanwhile", lease.id.short, extra=told)
                 return
             except RegistryError as error:  # there are two more times before the deadline
-                _log.warning("the claim of %s could not be extended: %s", lease.id.short, error)
+                _log.warning(
+                    "the claim of %s could not be extended: %s",
+                    lease.id.short,
+                    error,
+                    extra=about("claim_not_extended", lease.id, error=str(error)),
+                )
 
     def _ended(self, id: ArtifactId, task: asyncio.Task[Artifact]) -> None:
         del self._running[id]
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, RegistryError):
-            _log.info("%s", error)
+            _log.info("%s", error, extra=about("preparation_failed", id, error=str(error)))
         else:  # a mistake; and nobody need have awaited it
-            _log.error("preparing %s: %r", id.short, error, exc_info=error)
+            told = about("preparation_failed", id, error=repr(error))
+            _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)

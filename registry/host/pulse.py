@@ -9,6 +9,7 @@ from datetime import timedelta
 from registry.aio import AsyncRegistry
 from registry.config import as_span
 from registry.errors import InvalidSetting, RegistryError
+from registry.log import about
 
 __all__ = ["CLEANUP_INTERVAL", "Pulse"]
 
@@ -42,4 +43,5 @@ class Pulse:
             try:
                 await self._registry.prune()
             except (RegistryError, OSError) as error:
-                _log.warning("could not clean up, trying again at the next pulse: %s", error)
+                told = about("cleanup_failed", error=str(error))
+                _log.warning("could not clean up, trying again later: %s", error, extra=told)

@@ -11,7 +11,6 @@ depends on what the journal says.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,26 +21,29 @@ from sqlalchemy import func, select
 from registry.artifact import ArtifactId, from_micros
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
+from registry.log import about, logger
 from registry.queries import Row
-from registry.schema import counter, host_history
 from registry.schema import history as journal
+from registry.schema import host_history
 from registry.statement import Statement, compiled, constant, given
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
 
 __all__ = [
     "Ended",
+    "EventsPage",
     "HistoryEvent",
     "Rebuilt",
     "ended",
+    "events_page",
     "history",
     "rebuilt_lately",
     "record",
-    "totals",
 ]
 
-_logger = logging.getLogger("registry")
 _DAY_MICROS = 24 * 3600 * 1_000_000
+_PAGE = 500
+LAST = 2**63 - 1
 
 RECORD = Statement(
     "record",
@@ -64,6 +66,16 @@ HISTORY = compiled(
     .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
     .order_by(journal.c.at, journal.c.id),
 )
+EVENTS_PAGE = compiled(
+    "events page",
+    "Read a page of the journal, what was written last first, before a number.",
+    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
+    .select_from(_WITH_HOSTS)
+    .where(journal.c.id < given("before"))
+    .order_by(journal.c.id.desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
 PAST_BY_PREFIX = compiled(
     "past by prefix",
     "Find artifacts that the journal knows by the first digits of their hashes.",
@@ -77,9 +89,6 @@ PAST_BY_PREFIX = compiled(
     .distinct()
     .limit(constant(2))
     .offset(constant(0)),
-)
-TOTALS = compiled(
-    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
 )
 REBUILT = compiled(
     "rebuilt",
@@ -153,7 +162,13 @@ def record(
     try:
         yield from run(RECORD, {**how, "rows": json.dumps(rows)})
     except RegistryError as error:
-        _logger.info("history will not tell that %d artifacts were %s: %s", len(rows), event, error)
+        logger.info(
+            "history will not tell that %d artifacts were %s: %s",
+            len(rows),
+            event,
+            error,
+            extra=about("history_incomplete", untold=event, count=len(rows), error=str(error)),
+        )
 
 
 def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
@@ -164,9 +179,18 @@ def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
     return [_event(id, *row) for row in rows]
 
 
-def totals() -> Verb[dict[str, int]]:
-    """Read how often what happened, since the cache was made."""
-    return dict((yield from run(TOTALS, {})))
+class EventsPage(NamedTuple):
+    """A page of the journal, and before which number the next one is; None: that was the last."""
+
+    events: list[HistoryEvent]
+    next: int | None
+
+
+def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
+    """Read a page of the journal, of all artifacts, what was written last first."""
+    rows = yield from run(EVENTS_PAGE, {"before": before, "most": _PAGE})
+    events = [_event(ArtifactId(row[4], row[5]), *row) for row in rows]
+    return EventsPage(events, rows[-1][0] if len(rows) == _PAGE else None)
 
 
 def rebuilt_lately() -> Verb[Rebuilt]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from registry.artifact import ArtifactId
 from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost
+from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import MOVES, Event
 from registry.verbs.asking import end, move, read
@@ -110,9 +111,10 @@ def abandoned(handle: Handle, row: Row, now: int) -> Verb[Failure | None]:
 
 def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
     """End the claim of a claimant that is gone or late, with a failure."""
+    artifact = ArtifactId(row.code_hash, row.prep_hash)
     reaped = yield from move(
         Event.REAP,
-        ArtifactId(row.code_hash, row.prep_hash),
+        artifact,
         now=(yield from Now()),
         seen_token=row.token,
         seen_deadline=row.deadline,
@@ -122,6 +124,8 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
     )
     if reaped is not None:
         handle.counters.failures.note(why.kind)
+        told = about("reaped", artifact, label=row.label, error_kind=why.kind)
+        logger.debug("ended the claim of %s: %s", artifact.short, why.message, extra=told)
         yield from drop_files(row.path)
 
 

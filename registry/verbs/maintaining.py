@@ -7,12 +7,12 @@ host that wins one guarded UPDATE does it, within a publish, a prune, a close, o
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
 from registry.errors import DatabaseDamaged
+from registry.log import about, logger
 from registry.queries import MAINTAIN
 from registry.verbs import pruning
 from registry.verbs.asking import run
@@ -21,10 +21,10 @@ from registry.verbs.hosting import leave, orphan_locks, reap_dead
 from registry.verbs.leases import insist, settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
+from registry.verbs.totals import tell, tell_the_rest
 
 __all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
-_logger = logging.getLogger("registry")
 _NOBODY = -1
 EVERY_MICROS = 3600 * 1_000_000  # the original's cleanup pulse
 
@@ -46,7 +46,7 @@ def prune(
     yield from settle(handle)
     usage = yield from read_usage(handle)
     gone = yield from pruning.prune(handle, usage, cache_limit, min_stale_time, dry_run)
-    if not dry_run and (yield from _won(usage.maintained_at)):
+    if not dry_run and (yield from _won(usage.maintained_at, (yield from Now()))):
         yield from _clean(handle)
     return gone
 
@@ -68,6 +68,7 @@ def close(handle: Handle) -> Verb[None]:
     Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
     """
     yield from insist(lambda: leave(handle))
+    yield from tell_the_rest(handle)
     usage = yield from read_usage(handle)
     yield from maintain_if_due(handle, usage.maintained_at)
 
@@ -81,14 +82,15 @@ def pulse(handle: Handle) -> Verb[bool]:
 
 def maintain_if_due(handle: Handle, last: int, spared: int = _NOBODY) -> Verb[bool]:
     """Maintain the cache if an hour has passed, and no other host does; whether it was done."""
-    won = yield from _won(last)
+    now = yield from Now()
+    yield from tell(handle, now)
+    won = yield from _won(last, now)
     if won:
         yield from _maintain(handle, spared)
     return won
 
 
-def _won(last: int) -> Verb[bool]:
-    now = yield from Now()
+def _won(last: int, now: int) -> Verb[bool]:
     if 0 <= now - last < EVERY_MICROS:
         return False
     return bool((yield from run(MAINTAIN, {"now": now, "due_before": now - EVERY_MICROS})))
@@ -106,6 +108,6 @@ def _clean(handle: Handle) -> Verb[None]:
     try:
         yield from sweep(handle)
     except DatabaseDamaged as refusal:
-        _logger.warning("%s", refusal)
+        logger.warning("%s", refusal, extra=about("sweep_refused", error=str(refusal)))
     yield from drop_fileless(handle)
     yield from RebuildReserve()

@@ -11,7 +11,6 @@ a pruned, replaced or truncated artifact shows at once.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from registry.artifact import Artifact, ArtifactId, State, from_micros
 from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import UnknownArtifact
+from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
@@ -27,10 +27,10 @@ from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import read_usage, unlink_all
+from registry.verbs.totals import tell
 
 __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
 
-_logger = logging.getLogger("registry")
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
 FINEST_MICROS = 1_000_000
@@ -140,7 +140,12 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     discarded = (yield from end(Event.DISCARD, named)).rows
     if not discarded:  # pruned or replaced meanwhile, and so no fault at all
         return
-    _logger.warning("the file of %s is %s; it will be prepared again", artifact.short, fault)
+    logger.warning(
+        "the file of %s is %s; it will be prepared again",
+        artifact.short,
+        fault,
+        extra=about("discarded", artifact, label=row.label, fault=fault),
+    )
     handle.counters.discarded += 1
     yield from unlink_all(discarded)
     yield from record(handle, map(ended, discarded), fault, now)
@@ -181,6 +186,7 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
+    yield from tell(handle, now)
     bumped = hot.artifact = replace(hot.artifact, last_time_needed=from_micros(now))
     _trust(handle, handle.min_stale_time(answer[0][0]), now)
     hot.written = now
@@ -192,6 +198,7 @@ def _written_lately(handle: Handle, hot: HotArtifact) -> Verb[bool]:
     """Whether the last use that is written is young enough, by the settings as they are now."""
     now = yield from Now()
     if now >= handle.hot.ask_at:
+        yield from tell(handle, now)
         _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
     return 0 <= now - hot.written < handle.hot.resolution
 

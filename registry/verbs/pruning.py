@@ -11,7 +11,6 @@ its commit. So a cut at any point leaves files that no row refers to, never a ro
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
@@ -19,6 +18,7 @@ from operator import attrgetter
 from registry.artifact import Artifact, ArtifactId, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
+from registry.log import about, logger
 from registry.queries import DOOMED, USAGE, Row
 from registry.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, run
@@ -27,7 +27,6 @@ from registry.verbs.journal import ended, record
 
 __all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
-_logger = logging.getLogger("registry")
 _NOBODY = -1  # no row has this id
 _ALWAYS = 2**63 - 1  # a horizon that spares nothing
 _ALL = -1  # SQLite: no LIMIT
@@ -114,7 +113,7 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
         now = yield from Now()
         batch = (yield from end(Event.PRUNE, bound)).rows
         batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
-        _count(handle, batch)
+        _count(handle, batch, reason)
         yield from unlink_all(batch)
         yield from record(handle, map(ended, batch), "pruned", now, reason)
         gone += batch
@@ -122,11 +121,14 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
             return gone
 
 
-def _count(handle: Handle, gone: list[Row]) -> None:
+def _count(handle: Handle, gone: list[Row], reason: str) -> None:
     handle.counters.pruned += len(gone)
     handle.counters.pruned_bytes += _freed(gone)
     for row in gone:
-        handle.evicted.note(ArtifactId(row.code_hash, row.prep_hash))
+        artifact = ArtifactId(row.code_hash, row.prep_hash)
+        handle.evicted.note(artifact)
+        told = about("pruned", artifact, label=row.label, size=row.size, reason=reason)
+        logger.debug("pruned %s", artifact.short, extra=told)
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
@@ -143,9 +145,10 @@ def _warn_over_limit(handle: Handle, held: int, limit: int) -> Verb[None]:
     last = handle.warned_over_limit
     if last is None or now - last >= WARN_EVERY_SECONDS:
         handle.warned_over_limit = now
-        _logger.warning(
+        logger.warning(
             "the cache holds %d bytes, over its limit of %d, and nothing in it is old enough to "
             "go; raise cache_limit, lower min_stale_time, or set hard_limit",
             held,
             limit,
+            extra=about("over_limit", prepared_bytes=held, cache_limit=limit),
         )

@@ -6,7 +6,6 @@ claim that ends in any other way leaves a file that no row refers to, which is g
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from os import PathLike, fspath
 from pathlib import Path
@@ -25,6 +24,7 @@ from registry.effects import (
     Written,
 )
 from registry.errors import DiskFull, InvalidData, RegistryError
+from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import Event
 from registry.verbs.asking import move, read
@@ -34,8 +34,6 @@ from registry.verbs.maintaining import keep
 from registry.verbs.words import describe
 
 __all__ = ["claimed_row", "extend", "fail", "publish", "release"]
-
-_logger = logging.getLogger("registry")
 
 
 def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[Artifact]:
@@ -52,6 +50,8 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
     handle.claims.end(lease)
     handle.counters.prepared += 1
     handle.counters.prepared_again += handle.evicted.take(lease.id)
+    made = {"label": row.label, "size": row.size, "prepare_seconds": row.prepare_seconds}
+    logger.debug("prepared %s", lease.id.short, extra=about("prepared", lease.id, **made))
     yield from _keep(handle, row)
     return handle.artifact(row, lease.id)
 
@@ -61,7 +61,11 @@ def _keep(handle: Handle, row: Row) -> Verb[None]:
     try:
         yield from keep(handle, spared=row.id)
     except (RegistryError, OSError) as error:
-        _logger.warning("an artifact was published, but the cache could not be kept: %s", error)
+        logger.warning(
+            "an artifact was published, but the cache could not be kept: %s",
+            error,
+            extra=about("keeping_failed", error=str(error)),
+        )
 
 
 def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
@@ -148,6 +152,9 @@ def fail(
         row = found
     handle.claims.end(lease)
     handle.counters.failures.note(failure.kind)
+    how = {"label": row.label, "error_kind": row.error_kind, "num_failures": row.num_failures}
+    told = about("failed", lease.id, error=row.error, **how)
+    logger.debug("failed to prepare %s: %s", lease.id.short, row.error, extra=told)
     yield from drop_files(lease.path)
     return handle.artifact(row)
 

@@ -23,6 +23,7 @@ from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micro
 from registry.config import as_span
 from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import WaitTimeout
+from registry.log import about, logger
 from registry.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import read, run
 from registry.verbs.handle import Handle
@@ -32,7 +33,6 @@ from registry.verbs.room import Ticket
 
 __all__ = ["time_limit", "until_settled", "wait"]
 
-_logger = logging.getLogger("registry")
 FIRST_PAUSE_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.005
 PROBE_EVERY_SECONDS = 0.05
@@ -79,16 +79,25 @@ def until_settled(
 
 def _tell(id: ArtifactId, row: Row) -> Verb[None]:
     """Log who prepares, since when, and how long this code took before."""
-    if not _logger.isEnabledFor(logging.INFO):
+    if not logger.isEnabledFor(logging.INFO):
         return
     ((before,),) = yield from run(LONGEST_PREPARATION, {"code": id.code_hash})
-    _logger.info(
+    logger.info(
         "waiting for %s: prepared by process %s on %s since %s UTC; it took %s before",
         row.label or id.short,
         row.pid,
         row.hostname,
         f"{from_micros(row.claimed_at or 0):%H:%M:%S}",
         "an unknown time" if before is None else f"{before:.1f} s",
+        extra=about(
+            "waiting",
+            id,
+            label=row.label,
+            holder_pid=row.pid,
+            holder_hostname=row.hostname,
+            since=from_micros(row.claimed_at or 0),
+            prepare_seconds_before=before,
+        ),
     )
 
 

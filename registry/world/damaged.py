@@ -6,19 +6,18 @@ be held, for whoever has it open would go on writing to the file that was moved.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import DatabaseDamaged
+from registry.log import about, logger
 from registry.world.directory import IDENTITY
 from registry.world.hosts import living_hosts
 
 __all__ = ["set_aside"]
 
-_logger = logging.getLogger("registry")
 _PARTS = ("registry.db-shm", "registry.db-wal", "registry.db", IDENTITY)
 
 
@@ -41,10 +40,11 @@ def set_aside(cache: Path, damage: DatabaseDamaged) -> Path:
     for name in _PARTS:
         with suppress(FileNotFoundError):
             os.rename(cache / name, place / name)
-    _logger.warning(
+    logger.warning(
         "the database was damaged (%s); it was set aside in %s and a fresh one takes its place: "
         "artifacts will be prepared again, `registry db recover` brings back what can be read",
         damage,
         place,
+        extra=about("set_aside", place=str(place), error=str(damage)),
     )
     return place

@@ -18,7 +18,7 @@ ONLY_ASYNC = {
     "extend_lease",
     "reject",
 }
-NOT_AWAITED = {"after_fork", "at_exit"}
+NOT_AWAITED = {"after_fork", "at_exit", "artifact"}
 MADE = "bytes | os.PathLike[str]"
 
 TWINS = [(Registry, AsyncRegistry), (Claim, AsyncClaim)]
@@ -31,7 +31,7 @@ def surface(cls: type) -> set[str]:
 def as_sync(annotation: object) -> str:
     """How the sync twin writes an annotation of the async one."""
     text = str(annotation).replace(f" | Awaitable[{MADE}]", "")
-    return re.sub(r"\bAsync(?=Claim|Registry|Iterator)", "", text)
+    return re.sub(r"\bAsync(?=Claim|Registry|Iterator|Recipe)", "", text)
 
 
 PAIRS = [
@@ -70,7 +70,7 @@ def test_a_verb_is_awaited_and_a_look_is_not(sync: type, aio: type, name: str) -
     verb = inspect.getattr_static(aio, name)
     if name in NOT_AWAITED or name.startswith("__") or isinstance(verb, property):
         return
-    if name == "artifacts":
+    if name in ("artifacts", "events"):
         assert inspect.isasyncgenfunction(verb)
     else:
         assert inspect.iscoroutinefunction(verb)

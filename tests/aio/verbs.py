@@ -19,6 +19,8 @@ VERBS: dict[str, Callable[[AsyncRegistry, ArtifactId], Awaitable[Any]]] = {
     "get_or_prepare": lambda r, code: r.get_or_prepare(code, prepare),
     "open_file": lambda r, code: r.open_file(code),
     "artifacts": lambda r, code: anext(r.artifacts()),
+    "history": lambda r, code: r.history(code),
+    "events": lambda r, code: anext(r.events()),
     "find": lambda r, code: r.find(code.code_hash),
     "remove": lambda r, code: r.remove(code),
     "retry": lambda r, code: r.retry(code),

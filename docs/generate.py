@@ -1,0 +1,87 @@
+"""Write `docs/command.md` from the command itself: `python docs/generate.py > docs/command.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import typer
+
+from registry import Settings
+from registry.cli.app import app
+from registry.cli.units import exact_size, exact_span
+
+INTRODUCTION = """\
+# The command
+
+The cache is `--cache DIR`, else `$REGISTRY_CACHE`, else the user's cache directory. `--cache` and
+`--json` may stand before or after the verb. With `--json` one JSON document is printed: an array
+for a list, an object otherwise; sizes are bytes, durations seconds, times ISO 8601 in UTC. An
+error is `{"error": {"type": ..., "message": ...}}` on stderr, a warning `{"warning": {"event": ...,
+"message": ...}}`. An artifact is named by the first digits of its code hash, or of both hashes:
+`62631e/0a4f`.
+"""
+SETTINGS = """\
+## Settings
+
+`registry config set NAME VALUE` changes them for all hosts of the cache, at once; in Python,
+`Registry.configure`. A `CleanupConfig` or `RetryPolicy` given to a handle overrides them for that
+handle.
+
+| name | by default | what it bounds |
+|---|---|---|
+"""
+BOUNDS = {
+    "cache_limit": "the bytes that are held; what was needed longest ago goes first",
+    "min_stale_time": "what was needed within this time is not pruned",
+    "max_retries": "how often a failure is tried again by itself",
+    "retry_cooldown": "how long after a failure it may be tried again",
+    "prepare_timeout": "how long a claim is held before others may take it over",
+    "hard_limit": "the bytes that are held even where all was needed recently",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    command = typer.main.get_command(app)
+    with command.make_context("registry", [], resilient_parsing=True) as context:
+        verbs = "\n".join(f"## {name}\n\n{text}" for name, text in _verbs(command, context))
+        general = _help(command, context)
+    return f"{INTRODUCTION}\n{general}\n{verbs}\n{SETTINGS}{''.join(_settings())}"
+
+
+def _verbs(group: Any, context: typer.Context) -> Iterator[tuple[str, str]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        with command.make_context(name, [], parent=context, resilient_parsing=True) as inner:
+            if hasattr(command, "list_commands"):
+                yield from ((f"{name} {verb}", text) for verb, text in _verbs(command, inner))
+            else:
+                yield name, _help(command, inner)
+
+
+def _help(command: Any, context: typer.Context) -> str:
+    context.terminal_width = 90
+    context.max_content_width = 90
+    return f"```text\n{command.get_help(context).rstrip()}\n```\n"
+
+
+def _settings() -> Iterator[str]:
+    for field in fields(Settings):
+        yield f"| `{field.name}` | {_written(field.default)} | {BOUNDS[field.name]} |\n"
+
+
+def _written(default: object) -> str:
+    match default:
+        case timedelta():
+            return exact_span(default)
+        case int() if default > 1024:
+            return exact_size(default)
+    return str(default).lower()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

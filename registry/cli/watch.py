@@ -1,0 +1,141 @@
+"""The cache as it lives: a view that is drawn anew each second, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from os import getpid
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.artifact import Artifact, ArtifactId, State
+from registry.cli.options import reading
+from registry.cli.session import Session, in_session
+from registry.cli.units import parse_span
+
+if TYPE_CHECKING:
+    from registry import HistoryEvent, HostInfo, Registry, Settings, Stats
+
+__all__ = ["Glance", "Watcher", "app"]
+
+app = typer.Typer()
+
+_EVICTIONS = 5
+_MISSES = ("claimed", "taken over")
+# Over how much time hits and misses are averaged.
+_WINDOW = timedelta(seconds=10)
+_EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """How the cache stands at one moment; `hits` and `misses` are a second.
+
+    A need writes at most once a second (see `Registry.need`), so `hits` counts an artifact once a
+    second however often it is needed; `misses` counts claims, and is exact.
+    """
+
+    at: datetime
+    stats: Stats
+    settings: Settings
+    hits: float
+    misses: float
+    hosts: tuple[HostInfo, ...]
+    preparing: tuple[Artifact, ...]
+    evicted: tuple[HistoryEvent, ...]
+
+
+class Watcher:
+    """Look at a cache again and again, and remember enough to tell how quickly it is used."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._seen: deque[tuple[datetime, int]] = deque()  # when it was looked, and the hits since
+        pruned = (event for event in registry.events() if event.event == "pruned")
+        self._evicted = [event for event, _ in zip(pruned, range(_EVICTIONS), strict=False)]
+
+    def look(self) -> Glance:
+        """Look once."""
+        registry, now = self._registry, datetime.now(UTC)
+        recent = list(takewhile(lambda event: event.at > now - _WINDOW, registry.events()))
+        self._remember(event for event in recent if event.event == "pruned")
+        misses = sum(event.event in _MISSES for event in recent)
+        return Glance(
+            at=now,
+            stats=registry.stats(),
+            settings=registry.settings(),
+            hits=self._hits(now, {(it.id, it.at) for it in recent if it.event == "published"}),
+            misses=misses / _WINDOW.total_seconds(),
+            hosts=tuple(host for host in registry.hosts() if host.pid != getpid()),
+            preparing=tuple(registry.artifacts(state=State.PREPARING)),
+            evicted=tuple(self._evicted),
+        )
+
+    def _hits(self, now: datetime, published: set[tuple[ArtifactId, datetime]]) -> float:
+        """Count what was needed since the last look, and not by being published."""
+        since = self._seen[-1][0] if self._seen else now - timedelta(seconds=1)
+        needed = takewhile(
+            lambda it: it.last_time_needed is not None and it.last_time_needed > since,
+            self._registry.artifacts(state=State.PREPARED),
+        )
+        hits = sum((it.id, it.last_time_needed) not in published for it in needed)
+        self._seen.append((now, hits))
+        while self._seen[0][0] < now - _WINDOW:
+            self._seen.popleft()
+        spent = (now - self._seen[0][0]).total_seconds() + 1.0
+        return sum(hits for _, hits in self._seen) / spent
+
+    def _remember(self, pruned: Iterable[HistoryEvent]) -> None:
+        every = {*self._evicted, *pruned}
+        self._evicted = sorted(every, key=lambda event: event.at, reverse=True)[:_EVICTIONS]
+
+
+@app.command()
+@in_session
+def watch(
+    session: Session,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
+    interval: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=reading(parse_span), metavar="TIME", help="Draw it so often, else each second."
+        ),
+    ] = None,
+) -> None:
+    """Watch the cache live, until Ctrl-C.
+
+    Usage, hosts, what is being prepared and since when, hits and misses a second, the last
+    evictions. A need writes at most once a second, so an artifact counts as one hit a second,
+    however often it is needed. Where nobody is at a terminal, it is shown once.
+    """
+    watcher = Watcher(session.registry)
+    if session.json:
+        session.write(watcher.look(), ())
+        return
+    from registry.cli.frame import draw
+
+    if once or not sys.stdout.isatty():
+        draw(watcher.look(), session.cache_dir, output=sys.stdout)
+        return
+    _live(watcher, max(interval or _EACH, _SHORTEST), session)
+
+
+def _live(watcher: Watcher, interval: timedelta, session: Session) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from registry.cli.frame import Frame
+
+    def frame() -> Frame:
+        return Frame(watcher.look(), session.cache_dir)
+
+    with Live(frame(), console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval.total_seconds())
+            live.update(frame(), refresh=True)

@@ -1,0 +1,116 @@
+"""The decorator `prepared`, and the handles behind it: one a process and cache, opened when needed.
+
+A module is imported long before its functions are called, perhaps in another process: gunicorn
+preloads and forks. So nothing is opened where a function is decorated. Each process that calls one
+opens a handle, which closes when the process ends; each event loop has its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
+
+from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from registry.aio import AsyncRegistry
+    from registry.sync import Registry
+
+__all__ = ["prepared", "user_cache_dir"]
+
+P = ParamSpec("P")
+
+# By process: the child of a fork finds none of its own. No lock guards them, so none can be
+# inherited locked; of two that open at once, the second closes its handle and takes the first's.
+_handles: dict[tuple[int, Path], Registry] = {}
+_async_handles: dict[tuple[int, Path, AbstractEventLoop], AsyncRegistry] = {}
+
+
+class Decorator(Protocol):
+    """What `prepared(...)` gives: it makes a function a recipe."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, Data]], /) -> AsyncRecipe[P]: ...
+    @overload
+    def __call__(self, function: Callable[P, Data], /) -> Recipe[P]: ...
+
+
+def prepared(
+    *,
+    version: object,
+    cache: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    key: Callable[..., object] | None = None,
+    label: Label | None = None,
+) -> Decorator:
+    """Decorate a function that builds bytes (or a file), so that each machine calls it once.
+
+    What is built is named by the function (`name`, by default its module and qualified name), by
+    `version` (whatever changes the result and is no argument) and by the arguments, or what `key`
+    makes of them. It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else
+    the user's cache directory, looked up at each call. `label` is what people see. `key` and
+    `label`, where they are functions, are called with all arguments, the defaults too.
+
+    A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `InvalidParams` for
+    a version without a canonical form, TypeError for a function of `__main__` that is in no file
+    and has no `name`. A change of the function's own code is NOT seen: change the version.
+    """
+
+    def decorate(function: Callable[..., Any], /) -> Any:
+        terms = Terms(function, version, name, key, label)
+        if inspect.iscoroutinefunction(function):
+            return AsyncRecipe(terms, lambda: _async_handle(_directory(cache)))
+        return Recipe(terms, lambda: _handle(_directory(cache)))
+
+    return decorate
+
+
+def user_cache_dir() -> Path:
+    """Where the cache is when nobody says: $REGISTRY_CACHE, else the user's cache directory."""
+    if named := os.environ.get("REGISTRY_CACHE"):
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_cache_path("registry")
+
+
+def _directory(cache: str | os.PathLike[str] | None) -> Path:
+    return Path(os.path.abspath(user_cache_dir() if cache is None else cache))
+
+
+def _handle(directory: Path) -> Registry:
+    from registry.sync import Registry
+
+    key = (os.getpid(), directory)
+    known = _handles.get(key)
+    if known is None:
+        opened = Registry(directory)
+        known = _handles.setdefault(key, opened)
+        if known is not opened:
+            opened.close()
+    return known
+
+
+async def _async_handle(directory: Path) -> AsyncRegistry:
+    import asyncio
+
+    from registry.aio import AsyncRegistry
+
+    key = (os.getpid(), directory, asyncio.get_running_loop())
+    known = _async_handles.get(key)
+    if known is None:
+        _forget_ended_loops()
+        known = _async_handles.setdefault(key, AsyncRegistry(directory))
+    return await known.open()
+
+
+def _forget_ended_loops() -> None:
+    for key in list(_async_handles):
+        pid, _, loop = key
+        if pid == os.getpid() and loop.is_closed():
+            _async_handles.pop(key).at_exit()

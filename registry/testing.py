@@ -1,0 +1,67 @@
+"""For the tests of programs that use `registry`: fixtures of pytest, there once it is installed.
+
+`registry_cache` is an empty cache of the test's own, found by whatever looks for the user's: the
+command, `@prepared` functions, child processes. `registry_handle` is a handle on it.
+`registry_clock` stands the clock still that rows are dated by, until the test moves it.
+
+pytest imports this; the rest of `registry` never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from registry import Registry
+
+__all__ = ["Clock", "registry_cache", "registry_clock", "registry_handle"]
+
+
+class Clock:
+    """The time of day by which a registry dates needs, failures and claims, held still.
+
+    In this process only: a child process has the real one. How long something took, and how long
+    one waits for others, is measured by another clock, which goes on.
+    """
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    @property
+    def now(self) -> datetime:
+        """The time it shows: aware, UTC."""
+        return self._now
+
+    def advance(self, span: timedelta) -> None:
+        """Move it by a span; a negative one sets it back, as clocks of machines are at times."""
+        self._now += span
+
+    def micros(self) -> int:
+        """The time as rows have it: microseconds since the epoch."""
+        return (self._now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+@pytest.fixture
+def registry_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name an empty cache directory of this test's own, and let $REGISTRY_CACHE say so."""
+    cache = tmp_path / "registry-cache"
+    monkeypatch.setenv("REGISTRY_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture
+def registry_handle(registry_cache: Path) -> Iterator[Registry]:
+    """Open the test's cache, and close it when the test ends."""
+    with Registry(registry_cache) as handle:
+        yield handle
+
+
+@pytest.fixture
+def registry_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stand the clock still; name it before `registry_handle`, so that this opens under it."""
+    clock = Clock(datetime.now(UTC))
+    monkeypatch.setattr("registry.world.clock.now", clock.micros)
+    return clock

@@ -1,0 +1,220 @@
+"""`registry watch`: what it shows, at which width, and how it leaves the terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.artifacts import failed, prepared
+from support.command import Command, Run
+
+from registry import ArtifactId, Claim, CleanupConfig, Registry
+from registry.cli.frame import Frame
+from registry.cli.watch import Watcher
+
+KIB = 1024
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def busy(registry: Registry) -> Iterator[Registry]:
+    """A cache in which something was evicted, something failed, and something is being prepared."""
+    prepared(registry, "old.wasm", b"x" * 3 * KIB)
+    registry.prune(cache_limit=0, min_stale_time=timedelta(0))
+    prepared(registry, "hot.wasm", b"x" * KIB)
+    failed(registry, "broken.wasm")
+    claim = registry.claim(ArtifactId.of(b"slow"), label="slow \x1b[31m[bold]module.wasm")
+    assert isinstance(claim, Claim)
+    yield registry
+    claim.release()
+
+
+def shown(registry: Registry, width: int) -> list[str]:
+    """One frame, at a width."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(Frame(Watcher(registry).look(), registry.cache_dir))
+    return captured.get().splitlines()
+
+
+def test_it_is_shown_once_where_nobody_is_at_a_terminal(command: Command, busy: Registry) -> None:
+    answer = command("watch")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"{command.cache}" in answer.out
+    assert "1.0 KiB of 10.0 GiB, 0%" in answer.out
+    assert "1 prepared, 1 preparing, 1 failed" in answer.out
+    assert f"{os.getpid()}" in answer.out
+    assert r"slow \x1b[31m[bold]module.wasm" in answer.out
+    assert "old.wasm" in answer.out.partition("last evictions")[2]
+    assert all(line == line.rstrip() for line in answer.out.splitlines())
+    assert "\x1b" not in answer.out
+
+
+def test_an_empty_cache_is_shown_too(command: Command) -> None:
+    answer = command("watch", "--once")
+    assert answer.code == 0
+    assert "hosts: 0" in answer.out
+    assert "no evictions yet" in answer.out
+
+
+def test_programs_get_one_document(run: Run, busy: Registry) -> None:
+    document = run("watch", "--json").document
+    assert document["stats"]["prepared_count"] == 1
+    assert [it["label"] for it in document["evicted"]] == ["old.wasm"]
+    assert document["preparing"][0]["holder"]["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("width", [20, 30, 44, 71, 72, 100, 200])
+def test_nothing_is_wider_than_the_terminal(busy: Registry, width: int) -> None:
+    lines = shown(busy, width)
+    assert max(map(len, lines)) <= width
+    assert any("evictions" in line for line in lines)
+    assert ("BECAUSE OF" in "".join(lines)) == (width >= 72)
+
+
+def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
+    strict = CleanupConfig(cache_limit=KIB)
+    with Registry(registry.cache_dir, cleanup=strict) as small:
+        prepared(small, "old.wasm", b"x" * KIB)
+        small.prune(cache_limit=0, min_stale_time=timedelta(0))
+        prepared(small, "old.wasm", b"x" * KIB)
+        prepared(small, "new.wasm", b"x" * KIB)
+        text = "\n".join(shown(small, 100))
+    assert "over the limit by 1.0 KiB" in text
+    assert "too small: 1 prepared again" in text
+
+
+def test_hits_and_misses_are_counted(registry: Registry) -> None:
+    with Registry(
+        registry.cache_dir, cleanup=CleanupConfig(min_stale_time=timedelta(0))
+    ) as writing:  # each of its needs is written
+        ids = [prepared(writing, f"{number}").id for number in range(3)]
+        watcher = Watcher(registry)
+        first = watcher.look()
+        assert (first.hits, first.misses) == (0.0, 0.3)  # in ten seconds
+        for each in ids:
+            writing.need(each)
+    second = watcher.look()
+    assert 0 < second.hits <= 3
+    assert watcher.look().hits <= second.hits
+
+
+def test_the_last_five_evictions_are_shown_the_latest_first(registry: Registry) -> None:
+    for number in range(4):
+        prepared(registry, f"early {number}")
+        registry.prune(cache_limit=0, min_stale_time=timedelta(0))
+    watcher = Watcher(registry)
+    for number in range(3):
+        prepared(registry, f"late {number}")
+        registry.prune(cache_limit=0, min_stale_time=timedelta(0))
+    labels = [event.label for event in watcher.look().evicted]
+    assert labels == ["late 2", "late 1", "late 0", "early 3", "early 2"]
+
+
+# --- at a terminal ------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A terminal of some size with the command in it."""
+
+    def __init__(self, command: Command, columns: int, *arguments: str) -> None:
+        self._end, theirs = pty.openpty()
+        self.resize(columns)
+        environment = command.environment(TERM="xterm-256color")
+        del environment["COLUMNS"]  # which would hide the terminal's own
+        self.process = subprocess.Popen(
+            command.line(*arguments),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.seen = b""
+
+    def resize(self, columns: int) -> None:
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+    def read_until(self, text: str, after: int = 0) -> int:
+        """Read until a text has come; where it ends."""
+        until = time.monotonic() + PATIENCE
+        while (found := self.seen.find(text.encode(), after)) < 0:
+            ready, _, _ = select.select([self._end], [], [], until - time.monotonic())
+            assert ready, f"{text!r} did not come; {self.seen[after:]!r}"
+            self.seen += os.read(self._end, 65536)
+        return found + len(text.encode())
+
+    def read_to_the_end(self) -> str:
+        try:
+            while chunk := os.read(self._end, 65536):
+                self.seen += chunk
+        except OSError:  # how Linux says that nobody has the other end any more
+            pass
+        return self.seen.decode()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._end)
+
+
+@contextmanager
+def terminal(command: Command, columns: int, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(command, columns, *arguments)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_it_lives_and_leaves_the_terminal_as_it_was(
+    command: Command, busy: Registry, signum: signal.Signals
+) -> None:
+    with terminal(command, 100, "watch", "--interval", "100ms") as screen:
+        at = screen.read_until("1 prepared")
+        prepared(busy, "later.wasm")
+        screen.read_until("2 prepared", at)
+        screen.process.send_signal(signum)
+        everything = screen.read_to_the_end()
+        assert screen.process.wait(PATIENCE) == 128 + signum
+    assert everything.count("\x1b[?1049h") == everything.count("\x1b[?1049l") == 1
+    assert everything.count("\x1b[?25l") == everything.count("\x1b[?25h")  # the cursor is back
+    assert "Traceback" not in everything
+    assert len(busy.hosts()) == 1  # it has closed its handle
+
+
+def test_a_terminal_made_narrow_is_drawn_anew(command: Command, busy: Registry) -> None:
+    with terminal(command, 100, "watch", "--interval", "100ms") as screen:
+        at = screen.read_until("COMMAND")
+        screen.resize(40)
+        at = screen.read_until("\x1b[H", screen.read_until("evictions", at))
+        # What was drawn for the wide terminal may still come; then nothing wide does any more.
+        for _ in range(3):
+            end = screen.read_until("evictions", at)
+            drawn, at = screen.seen[at:end], end
+        assert b"COMMAND" not in drawn
+
+
+def test_once_at_a_terminal_stays_on_the_screen(command: Command, busy: Registry) -> None:
+    with terminal(command, 80, "watch", "--once") as screen:
+        everything = screen.read_to_the_end()
+        assert screen.process.wait(PATIENCE) == 0
+    assert "\x1b[?1049h" not in everything
+    assert "hot.wasm" not in everything  # it is prepared, and no news
+    assert Path(command.cache).name in everything
