@@ -10,7 +10,10 @@ from math import ceil, floor, log10
 __all__ = ["Plot"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 170, 40, 50
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
+COLOURS = (
+    *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"),
+    *("#8c564b", "#7f7f7f", "#e377c2", "#bcbd22", "#000000", "#aec7e8"),
+)
 Line = Sequence[tuple[float, float]]
 
 
