@@ -1,23 +1,36 @@
-"""`python -m benchmarks [NAME ...] [--quick] [--seconds N]`: measure, and print Markdown tables."""
+"""`python -m benchmarks [NAME ...] [--quick] [--seconds N] [--markdown FILE] [--plots FOLDER]`.
+
+Measure, and print Markdown tables; to a file too, and the plots into a folder, where asked.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import sqlite3
 import sys
+from pathlib import Path
 
 from benchmarks.report import Options, Report
 
 NAMES = (
+    "hot_need",
+    "loading",
+    "needs",
+    "transitions",
     "claims",
     "waiting",
     "takeover",
     "opening",
+    "starting",
+    "publishing",
     "pruning",
+    "memory",
     "journal_cost",
     "wal",
+    "scale",
     "async_latency",
     "host_latency",
     "torture",
@@ -30,18 +43,33 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
     parser.add_argument("--seconds", type=float, help="how long to torture, or to write")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file as well")
+    parser.add_argument("--plots", type=Path, help="write the plots into this folder, as SVG")
     given = parser.parse_args()
     for name in given.names:
         if name not in NAMES:
             parser.error(f"there is no measurement {name!r}")
     options = Options(given.quick, given.seconds)
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}\n")
+    written = [machine()]
+    print(written[0], flush=True)
     kept = True
     for name in given.names or NAMES:
         report: Report = importlib.import_module(f"benchmarks.{name}").measure(options)
-        print(report, "\n", flush=True)
+        written.append(f"`python -m benchmarks {name}`\n\n{report}\n")
+        print(written[-1], flush=True)
         kept &= report.kept
+        for file, plot in report.plots.items() if given.plots else ():
+            (given.plots / f"{name}-{file}.svg").write_text(plot.svg())
+    if given.markdown:
+        given.markdown.write_text("\n".join(written))
     return 0 if kept else 1
+
+
+def machine() -> str:
+    """Say on what it is measured, and how busy that is with other things."""
+    python, sqlite = platform.python_version(), sqlite3.sqlite_version
+    load = os.getloadavg()[0]
+    return f"Python {python}, SQLite {sqlite}, {os.cpu_count()} cores, load {load:.1f} before.\n"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
+import aiosqlite
 from processes.crew import Child, Line
 from processes.traces import claimed, code_id
 
@@ -76,7 +77,12 @@ def at_once(work: Callable[[], Awaitable[object]], times: int) -> Timed:
 
 
 def ways(
-    sync: Registry, aio: AsyncRegistry, bare: sqlite3.Connection, mine: Claim, theirs: AsyncClaim
+    sync: Registry,
+    aio: AsyncRegistry,
+    bare: sqlite3.Connection,
+    hop: aiosqlite.Connection,
+    mine: Claim,
+    theirs: AsyncClaim,
 ) -> dict[tuple[str, str], Timed]:
     """The same thing asked for in several ways: of a file, of one row, to one row."""
     known = sync.get_or_prepare(code_id("known"), lambda: b"x")
@@ -95,10 +101,12 @@ def ways(
         ("a hot need", "sync"): blocking(lambda: sync.need(known.id), 1000),
         ("a hot need", "async"): awaited(lambda: aio.need(known.id), 1000),
         ("a read", "sqlite3"): blocking(lambda: bare.execute(READ.sql, read).fetchall(), 200),
+        ("a read", "aiosqlite"): awaited(lambda: hop.execute_fetchall(READ.sql, read), 200),
         ("a read", "sync"): blocking(lambda: sync.get(known.id), 200),
         ("a read", "async"): awaited(lambda: aio.get(known.id), 200),
         ("a read", "async, 100 at once"): at_once(lambda: aio.get(known.id), 100),
         ("a write", "sqlite3"): blocking(lambda: bare.execute(extend, write).fetchall(), 200),
+        ("a write", "aiosqlite"): awaited(lambda: hop.execute_fetchall(extend, write), 200),
         ("a write", "sync"): blocking(lambda: mine.extend(HOUR), 200),
         ("a write", "async"): awaited(lambda: theirs.extend(HOUR), 200),
         ("a write", "async, 100 at once"): at_once(lambda: theirs.extend(HOUR), 100),
@@ -107,11 +115,15 @@ def ways(
 
 async def costs(cache: Path, rounds: int) -> dict[tuple[str, str], list[float]]:
     """What each way costs; in turns, so that whatever else the machine does hits all alike."""
-    async with AsyncRegistry(cache) as aio:
+    async with (
+        AsyncRegistry(cache) as aio,
+        aiosqlite.connect(cache / "registry.db", isolation_level=None) as hop,
+    ):
+        await hop.execute("PRAGMA synchronous = NORMAL")
         with Registry(cache) as sync, closing(connect(str(cache / "registry.db"))) as bare:
             theirs = await aio.claim(code_id("async"))
             assert isinstance(theirs, AsyncClaim)
-            timed = ways(sync, aio, bare, claimed(sync, code_id("sync")), theirs)
+            timed = ways(sync, aio, bare, hop, claimed(sync, code_id("sync")), theirs)
             found: dict[tuple[str, str], list[float]] = {way: [] for way in timed}
             for _ in range(rounds):
                 for way, once in timed.items():

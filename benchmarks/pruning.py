@@ -1,7 +1,12 @@
 """Does pruning cost what is deleted, or what is held?
 
-Ten of N artifacts are deleted, durably. Beside it, on the same database, what a plain program does:
-read all, sort, and delete by id. The rows have no files: unlinking costs the same for both.
+The k oldest of N artifacts are deleted, durably. Beside it, on a copy of the same database: what a
+plain program does, which is to read all, sort, and delete by id; one DELETE over a window of all
+rows; and diskcache's cull, of as many. The original collects and sorts in memory; so does the last
+of them, without any database. The rows have no files: unlinking costs the same for all.
+
+Pruning goes in batches of 256, each one statement that holds the write lock until it is synced: the
+longest of them is shown beside the longest of as many fsyncs.
 """
 
 from __future__ import annotations
@@ -9,118 +14,161 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+from benchmarks import rivals
+from benchmarks.contest import Contestant, Taken, Work, contest, hot, spread
 from benchmarks.report import Options, Report, ms, new_cache
+from benchmarks.stock import DATA, fill
 from registry import Registry
+from registry.transitions import PRUNE_BATCH, TRANSITIONS, Event
 
-DELETED = 10
-SIZE = 1000
-FILL = """
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :n)
-INSERT INTO artifact (code_hash, prep_hash, state, path, size, checksum, last_time_needed)
-SELECT lower(hex(randomblob(32))), lower(hex(randomblob(32))), 'prepared',
-       lower(hex(randomblob(64))) || '.pvf', :size, lower(hex(randomblob(16))), i FROM n"""
+DELETED = (0, 10, 1000)
+PRUNE = TRANSITIONS[Event.PRUNE]
+AT_ONCE = timedelta(0)
+GROWTH_MOST, LOCK_MOST, NOTHING_MOST = 2.0, 0.05, 50e-6
+OLDEST = "SELECT last_time_needed, id, size FROM artifact WHERE state = 'prepared'"
+WINDOW = """
+DELETE FROM artifact WHERE id IN (
+  SELECT id FROM (
+    SELECT id, sum(size) OVER (ORDER BY last_time_needed, id) AS freed
+    FROM artifact WHERE state = 'prepared')
+  WHERE freed <= ?)"""
 
 
-def fill(cache: Path, number: int) -> None:
-    """Insert so many rows as a whole; the counts are set at the end."""
-    Registry(cache).close()
-    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as database:
-        database.execute("PRAGMA synchronous = OFF")
-        (trigger,) = database.execute(
-            "SELECT sql FROM sqlite_master WHERE name = 'usage_insert'"
-        ).fetchone()
-        database.execute("BEGIN")
-        database.execute("DROP TRIGGER usage_insert")
-        database.execute(FILL, {"n": number, "size": SIZE})
-        database.execute(
-            "UPDATE usage SET prepared_count = ?1, prepared_bytes = ?1 * ?2", (number, SIZE)
-        )
-        database.execute(trigger)
+def by_registry(registry: Registry, k: int) -> Contestant:
+    """Prune to what is held, less k."""
+
+    def ready(_: int) -> Work:
+        limit = registry.stats().prepared_bytes - k * len(DATA)
+        prune = partial(registry.prune, cache_limit=limit, min_stale_time=AT_ONCE)
+        return hot(prune) if k == 0 else prune
+
+    return ready
+
+
+def by_sorting(database: sqlite3.Connection, k: int) -> Contestant:
+    """Collect all, sort them, and delete what is too much."""
+
+    def work() -> None:
+        doomed = [(id_,) for _, id_, _ in sorted(database.execute(OLDEST).fetchall())[:k]]
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("DELETE FROM artifact WHERE id = ?", doomed)
         database.execute("COMMIT")
 
-
-def with_registry(cache: Path, rounds: int) -> list[float]:
-    """Prune the ten oldest, again and again."""
-    times = []
-    with Registry(cache) as registry:
-        held = registry.stats().prepared_bytes
-        for _ in range(rounds):
-            held -= DELETED * SIZE
-            began = time.monotonic()
-            gone = registry.prune(cache_limit=held, min_stale_time=timedelta(0))
-            times.append(time.monotonic() - began)
-            assert len(gone) == DELETED
-    return times
+    return lambda _: work
 
 
-def by_sorting(cache: Path, rounds: int) -> list[float]:
-    """Collect all, sort them, and delete what is too much."""
-    times = []
-    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as database:
-        database.execute("PRAGMA synchronous = FULL")
-        for _ in range(rounds):
-            began = time.monotonic()
-            rows = database.execute(
-                "SELECT last_time_needed, id, size FROM artifact WHERE state = 'prepared'"
-            ).fetchall()
-            doomed = [(id_,) for _, id_, _ in sorted(rows)[:DELETED]]
-            database.execute("BEGIN IMMEDIATE")
-            database.executemany("DELETE FROM artifact WHERE id = ?", doomed)
-            database.execute("COMMIT")
-            times.append(time.monotonic() - began)
-    return times
+def by_window(database: sqlite3.Connection, k: int) -> Contestant:
+    """One statement, which adds up all rows."""
+    return lambda _: lambda: database.execute(WINDOW, (k * len(DATA),))
 
 
-def of_the_disk(cache: Path, rounds: int) -> list[float]:
-    """Write and sync some pages: what any durable statement pays."""
-    times = []
-    fd = os.open(cache / "probe", os.O_WRONLY | os.O_CREAT, 0o600)
-    for _ in range(rounds):
+def in_memory(number: int, k: int) -> Contestant:
+    """The original's way: collect, sort, pop; no database, no disk."""
+    held = {key: (key, len(DATA)) for key in range(number)}
+
+    def work() -> None:
+        order = sorted((when, key) for key, (when, _) in held.items())
+        for _, key in order[:k]:
+            held.pop(key)
+
+    return lambda _: work
+
+
+def contestants(stack: ExitStack, number: int, k: int) -> dict[str, Contestant]:
+    """All of them, each with so many artifacts."""
+    ours, sorting, window = (stack.enter_context(new_cache()) for _ in range(3))
+    for cache in (ours, sorting, window):
+        fill(cache, number)
+    first, second = (_durable(stack, cache) for cache in (sorting, window))
+    named = {
+        "registry": by_registry(stack.enter_context(Registry(ours)), k),
+        "collect, sort, delete": by_sorting(first, k),
+        "one window DELETE": by_window(second, k),
+        "collect, sort, pop in memory": in_memory(number, k),
+    }
+    if rivals.diskcache is not None and number <= 10_000:  # a million would take it minutes to fill
+        named["diskcache cull"] = rivals.culling(stack, number, k, rounds=ROUNDS)
+    return named
+
+
+ROUNDS = 15
+
+
+def _durable(stack: ExitStack, cache: Path) -> sqlite3.Connection:
+    path = cache / "registry.db"
+    database = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+    database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
+# --- how long the lock is held ------------------------------------------------------------------
+
+
+def locked(number: int, rounds: int) -> tuple[float, float]:
+    """The longest that a batch held the lock, and the longest of as many fsyncs."""
+    taken = []
+    with new_cache() as cache:
+        fill(cache, number)
+        with Registry(cache) as registry:
+            held = registry.stats().prepared_bytes
+            bounds = {"horizon": 2**63 - 1, "spared": -1, "most": PRUNE_BATCH}
+            for _ in range(rounds):
+                held -= PRUNE_BATCH * len(DATA)
+                began = time.monotonic()
+                gone = registry._database.run(PRUNE, {**bounds, "bytes_limit": held})
+                taken.append(time.monotonic() - began)
+                assert len(gone) == PRUNE_BATCH
+        return max(taken), max(_fsyncs(cache / "probe", rounds))
+
+
+def _fsyncs(path: Path, times: int) -> list[float]:
+    taken = []
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    for _ in range(times):
         began = time.monotonic()
-        os.write(fd, b"x" * 4096 * DELETED)
+        os.write(fd, b"x" * 256 * 1024)
         os.fsync(fd)
-        times.append(time.monotonic() - began)
+        taken.append(time.monotonic() - began)
     os.close(fd)
-    return times
-
-
-CONTESTANTS = {
-    "registry": with_registry,
-    "collect and sort": by_sorting,
-    "fsync alone": of_the_disk,
-}
+    return taken
 
 
 def measure(options: Options) -> Report:
-    """Measure at several sizes, in rounds of all."""
-    sizes = [10_000, options.rounds(1_000_000, 200_000)]
+    """Measure each k at each N."""
+    sizes = (1000, 10_000) if options.quick else (10_000, 100_000, 1_000_000)
     report = Report(
-        f"What does deleting the {DELETED} oldest of N cost, in ms (median)?",
-        ["", *(f"N = {size:,}" for size in sizes), "ratio"],
+        "What does deleting the k oldest of N cost?",
+        ["k", "how", *(f"N = {size:,}" for size in sizes)],
     )
-    found: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    with new_cache() as base:
-        for size in sizes:
-            fill(base / str(size), size)
-        times = {(name, size): [] for name in CONTESTANTS for size in sizes}
-        for _ in range(options.rounds(10, 4)):
-            for size in sizes:
-                for name, act in CONTESTANTS.items():
-                    times[name, size] += act(
-                        base / str(size), 1 if name == "collect and sort" else 5
-                    )
-    for name in CONTESTANTS:
-        found[name] = [median(times[name, size]) for size in sizes]
-        small, large = found[name]
-        report.rows.append([name, ms(small), ms(large), f"{large / small:.2f}"])
-    small, large = found["registry"]
-    report.promise(
-        f"at {sizes[1]:,} at most twice what it is at {sizes[0]:,} ({large / small:.2f} x)",
-        large <= 2 * small,
-    )
+    for k in DELETED[: 2 if options.quick else 3]:
+        taken = [_contest(size, k, options) for size in sizes]
+        for name in taken[0]:
+            cells = [spread(at[name].clock) if name in at else "" for at in taken]
+            report.rows.append([str(k), name, *cells])
+        _promise(report, k, [median(at["registry"].clock) for at in taken])
+    held, fsync = locked(sizes[-1], options.rounds(40, 3))
+    words = f"the lock was held for {ms(held)} ms at most, an fsync took {ms(fsync)} ms"
+    report.promise(f"{words}: less than 50 ms apart", held - fsync < LOCK_MOST)
     return report
+
+
+def _contest(number: int, k: int, options: Options) -> dict[str, Taken]:
+    with ExitStack() as stack:
+        rounds = min(options.rounds(ROUNDS, 2), 4 if number >= 100_000 else ROUNDS)
+        return contest(contestants(stack, number, k), rounds=rounds, times=1)
+
+
+def _promise(report: Report, k: int, taken: list[float]) -> None:
+    if k == 0:
+        words = f"k = 0 under 50 µs ({1e6 * max(taken):.0f} µs)"
+        report.promise(words, max(taken) < NOTHING_MOST)
+    if k == 10:
+        got = taken[-1] / taken[0]
+        words = f"k = 10 of the most at most {GROWTH_MOST:g} x of the fewest ({got:.2f} x)"
+        report.promise(words, got <= GROWTH_MOST)

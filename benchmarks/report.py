@@ -10,6 +10,8 @@ from pathlib import Path
 
 from processes.crew import Crew
 
+from benchmarks.plot import Plot
+
 __all__ = ["Options", "Report", "crew", "ms", "new_cache", "percentile"]
 
 
@@ -33,6 +35,7 @@ class Report:
     rows: list[Sequence[object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     promises: list[tuple[str, bool]] = field(default_factory=list)
+    plots: dict[str, Plot] = field(default_factory=dict)  # by the names of their files
 
     def promise(self, words: str, kept: bool) -> None:
         self.promises.append((words, kept))

@@ -141,7 +141,7 @@ class Artifact:
 
 def from_micros(micros: int) -> datetime:
     """Turn stored microseconds since the epoch into an aware UTC datetime."""
-    return _EPOCH + timedelta(microseconds=min(max(micros, _FIRST), _LAST))
+    return _EPOCH + timedelta(0, 0, min(max(micros, _FIRST), _LAST))
 
 
 def names(code_hash: str, prep_hash: str) -> bool:

@@ -111,7 +111,7 @@ class Registry:
         most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
         The file is NOT pinned: see `open_file`.
         """
-        hot = hot_artifact(self._handle, id)
+        hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
             return hot
         return self._drive(needing.need(self._handle, id))
@@ -151,7 +151,7 @@ class Registry:
         `PrepareError` to say that an error is deterministic.
         """
         _refuse_coroutines(prepare)
-        hot = hot_artifact(self._handle, id)
+        hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
             return hot
         return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))

@@ -1,9 +1,9 @@
-"""The legal moves of an artifact, and the guarded statements made from them.
+"""The guarded statements that move an artifact from state to state, made from the table of moves.
 
-Rule 1: the table `MOVES` is the only copy of the rules. Each statement takes the states that it may
-start from out of the table, and puts them into its WHERE together with what proves the right to
-move: the fencing token, the path that was seen, or the time. The state that it leads to comes from
-the table as well.
+Rule 1: the table `MOVES`, in `registry.moves`, is the only copy of the rules. Each statement takes
+the states that it may start from out of the table, and puts them into its WHERE together with what
+proves the right to move: the fencing token, the path that was seen, or the time. The state that it
+leads to comes from the table as well.
 
 Rule 2: a transition is one statement, in autocommit, and so its own transaction. RETURNING tells
 who won: one row, the move happened; no row, it was illegal or came too late, and nothing changed.
@@ -12,16 +12,6 @@ between.
 
 Rule 3: time is handed in (`:now`, microseconds); SQL never asks the clock.
 
-    (no row) --claim--> preparing --publish--> prepared --need--> prepared
-                        preparing --fail-----> failed
-                        failed    --claim, once retry_at has come--> preparing
-                        preparing --release--> (no row), or failed again as before (restore)
-                        preparing --take over, by another claimant--> preparing
-                        preparing --reap-----> failed
-                        prepared  --prune, remove, discard--> (no row)
-                        failed    --remove---> (no row)
-                        failed    --retry----> failed, claimable now
-
 Settings are read inside the statement that needs them, so a change is obeyed at once by all hosts;
 a handle's own values, where it has any, are handed in and win.
 """
@@ -29,8 +19,6 @@ a handle's own values, where it has any, are handed in and win.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -49,60 +37,14 @@ from sqlalchemy.dialects.sqlite import insert
 
 from registry import config
 from registry.artifact import State, to_micros
+from registry.moves import MOVES, Event
 from registry.schema import artifact, setting, usage
 from registry.statement import Statement, compiled, constant, given
 
-__all__ = ["MOVES", "PRUNE_BATCH", "TRANSITIONS", "Event", "Move"]
+__all__ = ["MOVES", "PRUNE_BATCH", "TRANSITIONS", "Event"]
 
 # The write lock is held for one batch: 256 deletions take some milliseconds.
 PRUNE_BATCH = 256
-
-
-class Event(StrEnum):
-    """What can happen to an artifact."""
-
-    CLAIM = "claim"
-    TAKE_OVER = "take over"
-    PUBLISH = "publish"
-    FAIL = "fail"
-    RELEASE = "release"
-    RESTORE = "restore"
-    REAP = "reap"
-    REAP_HOST = "reap host"
-    EXTEND = "extend"
-    NEED = "need"
-    PRUNE = "prune"
-    REMOVE = "remove"
-    DISCARD = "discard"
-    RETRY = "retry"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """From which states an event leads to which; None stands for "no row"."""
-
-    sources: tuple[State | None, ...]
-    target: State | None
-
-
-MOVES: Mapping[Event, Move] = MappingProxyType(
-    {
-        Event.CLAIM: Move((None, State.FAILED), State.PREPARING),
-        Event.TAKE_OVER: Move((State.PREPARING,), State.PREPARING),
-        Event.PUBLISH: Move((State.PREPARING,), State.PREPARED),
-        Event.FAIL: Move((State.PREPARING,), State.FAILED),
-        Event.RELEASE: Move((State.PREPARING,), None),
-        Event.RESTORE: Move((State.PREPARING,), State.FAILED),
-        Event.REAP: Move((State.PREPARING,), State.FAILED),
-        Event.REAP_HOST: Move((State.PREPARING,), State.FAILED),
-        Event.EXTEND: Move((State.PREPARING,), State.PREPARING),
-        Event.NEED: Move((State.PREPARED,), State.PREPARED),
-        Event.PRUNE: Move((State.PREPARED,), None),
-        Event.REMOVE: Move((State.PREPARED, State.FAILED), None),
-        Event.DISCARD: Move((State.PREPARED,), None),
-        Event.RETRY: Move((State.FAILED,), State.FAILED),
-    }
-)
 
 _ROW = artifact.c
 _THIS = and_(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep"))

@@ -58,19 +58,37 @@ def test_a_need_answers_the_prepared_artifact_with_its_last_use(
     assert needed.state is State.PREPARED
 
 
+@pytest.mark.parametrize("stale", [2 * SECOND, timedelta(hours=24), timedelta(days=7)])
 def test_the_last_use_is_written_once_a_second_at_most(
-    clock: FrozenDateTimeFactory, registry: Registry, cache: Path, id: ArtifactId
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    cache: Path,
+    id: ArtifactId,
+    stale: timedelta,
 ) -> None:
+    registry.configure(min_stale_time=stale)
     prepared(registry, id)
     registry.need(id)
     start = last_use(cache, id)
     for _ in range(9):
-        clock.tick(100 * MILLISECOND)
+        clock.tick(SECOND / 10)
         registry.need(id)
         assert last_use(cache, id) == start
-    clock.tick(101 * MILLISECOND)
+    clock.tick(SECOND / 10 + MILLISECOND)
     registry.need(id)
     assert last_use(cache, id) == start + 1_001_000
+
+
+def test_a_stale_time_that_another_changed_is_obeyed_within_a_second(
+    clock: FrozenDateTimeFactory, registry: Registry, other: Registry, cache: Path, id: ArtifactId
+) -> None:
+    prepared(registry, id)
+    registry.need(id)
+    start = last_use(cache, id)
+    other.configure(min_stale_time=timedelta(0))
+    clock.tick(SECOND)
+    registry.need(id)
+    assert last_use(cache, id) == start + 1_000_000
 
 
 def test_the_last_use_is_written_twice_within_the_stale_time(

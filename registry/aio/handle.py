@@ -186,8 +186,9 @@ class AsyncHandle:
 
     @property
     def _opened(self) -> Handle:
-        self._refuse()
-        self._require_loop()
+        if self._closed is not None or asyncio.get_running_loop() is not self._loop:
+            self._refuse()
+            self._require_loop()
         return self._handle
 
     def _require_loop(self) -> None:

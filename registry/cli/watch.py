@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, State
 from registry.cli.options import reading
 from registry.cli.session import Session, in_session
 from registry.cli.units import parse_span
@@ -37,8 +37,8 @@ _EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
 class Glance:
     """How the cache stands at one moment; `hits` and `misses` are a second.
 
-    A need writes at most once a second (see `Registry.need`), so `hits` counts an artifact once a
-    second however often it is needed; `misses` counts claims, and is exact.
+    `hits` are what the processes have told the cache, each once a second at most, since the first
+    look of the last ten seconds; `misses` counts claims.
     """
 
     at: datetime
@@ -56,7 +56,9 @@ class Watcher:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._seen: deque[tuple[datetime, int]] = deque()  # when it was looked, and the hits since
+        self._seen: deque[tuple[datetime, int]] = (
+            deque()
+        )  # when it was looked, and all hits until then
         pruned = (event for event in registry.events() if event.event == "pruned")
         self._evicted = [event for event, _ in zip(pruned, range(_EVICTIONS), strict=False)]
 
@@ -66,30 +68,25 @@ class Watcher:
         recent = list(takewhile(lambda event: event.at > now - _WINDOW, registry.events()))
         self._remember(event for event in recent if event.event == "pruned")
         misses = sum(event.event in _MISSES for event in recent)
+        stats = registry.stats()
         return Glance(
             at=now,
-            stats=registry.stats(),
+            stats=stats,
             settings=registry.settings(),
-            hits=self._hits(now, {(it.id, it.at) for it in recent if it.event == "published"}),
+            hits=self._hits(now, stats.totals["hits"]),
             misses=misses / _WINDOW.total_seconds(),
             hosts=tuple(host for host in registry.hosts() if host.pid != getpid()),
             preparing=tuple(registry.artifacts(state=State.PREPARING)),
             evicted=tuple(self._evicted),
         )
 
-    def _hits(self, now: datetime, published: set[tuple[ArtifactId, datetime]]) -> float:
-        """Count what was needed since the last look, and not by being published."""
-        since = self._seen[-1][0] if self._seen else now - timedelta(seconds=1)
-        needed = takewhile(
-            lambda it: it.last_time_needed is not None and it.last_time_needed > since,
-            self._registry.artifacts(state=State.PREPARED),
-        )
-        hits = sum((it.id, it.last_time_needed) not in published for it in needed)
+    def _hits(self, now: datetime, hits: int) -> float:
+        """How many a second since the window's first look; of one look nothing can be told."""
         self._seen.append((now, hits))
         while self._seen[0][0] < now - _WINDOW:
             self._seen.popleft()
-        spent = (now - self._seen[0][0]).total_seconds() + 1.0
-        return sum(hits for _, hits in self._seen) / spent
+        since, before = self._seen[0]
+        return (hits - before) / max((now - since).total_seconds(), 1.0)
 
     def _remember(self, pruned: Iterable[HistoryEvent]) -> None:
         every = {*self._evicted, *pruned}
@@ -111,8 +108,8 @@ def watch(
     """Watch the cache live, until Ctrl-C.
 
     Usage, hosts, what is being prepared and since when, hits and misses a second, the last
-    evictions. A need writes at most once a second, so an artifact counts as one hit a second,
-    however often it is needed. Where nobody is at a terminal, it is shown once.
+    evictions. Hits are told by each process once a second at most. Where nobody is at a terminal,
+    it is shown once, without hits a second, which take two looks.
     """
     watcher = Watcher(session.registry)
     if session.json:

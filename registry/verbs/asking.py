@@ -66,12 +66,15 @@ def one(statement: Statement, params: Params) -> Verb[Any]:
 
 
 def _ask(statement: Statement, params: Params) -> Verb[Answer]:
-    trouble = _Trouble(statement)
+    trouble: _Trouble | None = None  # none is the common case
     while True:
         try:
-            return Answer((yield from Run(statement, params)), trouble.unsure > 0)
+            rows = yield from Run(statement, params)
         except (Locked, Unsure) as error:
+            trouble = trouble or _Trouble(statement)
             yield from trouble.meet(error)
+        else:
+            return Answer(rows, trouble is not None and trouble.unsure > 0)
 
 
 @dataclass(slots=True)

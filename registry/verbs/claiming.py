@@ -37,8 +37,9 @@ def claim(
     yield from settle(handle)
     row = yield from read(id)
     if row is not None and not (yield from _open_to_claims(handle, row)):
-        return handle.artifact(row)
-    lease = Lease(id, (yield from Draw(TOKEN_BYTES)), (yield from Draw(NAME_BYTES)) + ".pvf")
+        return handle.artifact(row, id)
+    drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
+    lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)
     return (yield from or_give_back(handle, lease, _claim(handle, lease, row, span, called)))
 
@@ -58,7 +59,7 @@ def _claim(
             return lease
         if row is not None and not (yield from _open_to_claims(handle, row)):
             handle.claims.end(lease)
-            return handle.artifact(row)
+            return handle.artifact(row, lease.id)
     raise RegistryBusy(f"{lease.id.short} changed hands {TRIES} times during one claim; try again")
 
 

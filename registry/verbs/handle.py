@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,8 +31,11 @@ from registry.verbs.room import WaitingRoom
 
 __all__ = ["Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
 
-# About 100 bytes each: some 6 MB for all that one process keeps hot.
+# About 1.7 KB each, most of it the `Artifact` that is answered: some 110 MB at most for all that
+# one process keeps hot, and only where it needs so many different ones.
 HOT_LIMIT = 65536
+_STATES = {state.value: state for state in State}
+_PREPARED = State.PREPARED
 
 
 @dataclass(eq=False)
@@ -47,23 +51,28 @@ class Lease:
 
 
 class OwnedClaims:
-    """The claims that this handle holds, or may hold; few at a time, so all are looked through.
+    """The claims that this handle holds, or may hold, and which of them nobody holds any more.
 
-    Nothing is called when a lease goes: an interruption there would be lost, and the claim with it.
+    Each verb asks for those, so that costs the same however many are held: a lease that goes
+    enters a queue. What enters it is a method written in C. In a function of ours an interruption
+    would be lost, and the claim with it.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
+        self._gone: deque[_Watch] = deque()
 
     def note(self, lease: Lease) -> None:
         """Remember a claim that is about to be made."""
-        self._held[lease.token] = _Held(lease.id, lease.token, lease.path, weakref.ref(lease))
+        watch = _Watch(lease, self._gone.append)
+        watch.token = lease.token
+        self._held[lease.token] = _Held(lease.id, lease.path, watch)
 
     def drop(self, lease: Lease) -> None:
         """Leave a claim to the next verb, should its own not manage to end it."""
         held = self._held.get(lease.token)
         if held is not None:
-            self._held[lease.token] = held._replace(lease=_nobody)
+            self._gone.append(held.watch)
 
     def end(self, lease: Lease) -> None:
         """Forget a claim that is known to be over."""
@@ -72,31 +81,42 @@ class OwnedClaims:
 
     def orphans(self) -> list[Lease]:
         """Adopt the claims whose lease nobody holds."""
-        if not self._held:  # the common case, at the start of every verb
-            return []
-        return [self._adopted(held) for held in list(self._held.values()) if held.lease() is None]
+        adopted: list[Lease] = []
+        if not self._gone:  # the common case, at the start of every verb
+            return adopted
+        with suppress(IndexError, ValueError):  # another thread, at it as well, was faster
+            while self._gone:
+                watch = self._gone[0]
+                held = self._held.get(watch.token)
+                if held is not None and held.watch is watch:  # neither over nor adopted already
+                    adopted.append(self._adopted(watch.token, held))
+                self._gone.remove(watch)  # last, lest an interruption lose it
+        return adopted
 
     def all(self) -> list[Lease]:
         """Adopt every claim, for closing."""
-        return [held.lease() or self._adopted(held) for held in list(self._held.values())]
+        return [
+            held.watch() or self._adopted(token, held) for token, held in list(self._held.items())
+        ]
 
-    def _adopted(self, held: _Held) -> Lease:
-        lease = Lease(held.id, held.token, held.path)
+    def _adopted(self, token: str, held: _Held) -> Lease:
+        lease = Lease(held.id, token, held.path)
         self.note(lease)
         return lease
+
+
+class _Watch(weakref.ref[Lease]):
+    """Watches a lease without holding it."""
+
+    token = ""  # of the claim; for an instant, of none
 
 
 class _Held(NamedTuple):
     """What is known of a claim without holding its lease."""
 
     id: ArtifactId
-    token: str
     path: str
-    lease: Callable[[], Lease | None]  # a weak reference
-
-
-def _nobody() -> None:
-    """The lease of a claim that was dropped, though something may still refer to it."""
+    watch: _Watch
 
 
 @dataclass(slots=True)
@@ -104,15 +124,21 @@ class HotArtifact:
     """An artifact known to be prepared, and its file as it was when its checksum was compared."""
 
     artifact: Artifact
-    row: Row
-    location: str
+    name: str
+    size: int
     identity: tuple[int, int]  # inode and mtime in ns
-    written: int  # the last_time_needed last written, microseconds
-    resolution: int  # how old that may grow before it is written again, microseconds
+    written: int = 0  # the last_time_needed last written, microseconds
 
 
 class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
-    """A bounded dictionary; the first to come is the first to go."""
+    """A bounded dictionary; the first to come is the first to go.
+
+    `resolution` is how old a last use may grow before it is written again, `ask_at` when the
+    cache's settings, which it follows from, are to be read again; both in microseconds.
+    """
+
+    resolution = 0
+    ask_at = 0
 
     def remember(self, hot: HotArtifact) -> None:
         self[hot.artifact.id] = hot
@@ -120,9 +146,8 @@ class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
             self.popitem(last=False)
 
     def expire(self) -> None:
-        """Have each next need written: what says how often may have changed."""
-        for hot in list(self.values()):
-            hot.resolution = 0
+        """Have the settings read at the next need: they may have changed."""
+        self.ask_at = 0
 
 
 @dataclass(eq=False)
@@ -147,12 +172,7 @@ class Handle:
 
     def __post_init__(self) -> None:
         self.folder = self.cache / "artifacts"
-        self._prefix = f"{self.folder}/"
         self.waiting = WaitingRoom(self.new_signal)
-
-    def location(self, name: str) -> str:
-        """Where a file of ours is, for people and for `os.stat`."""
-        return self._prefix + name
 
     def untold(self) -> dict[str, int]:
         """What this handle has counted that no trigger sees, and has not told the cache yet."""
@@ -180,12 +200,13 @@ class Handle:
             return to_micros(self.cleanup.min_stale_time)
         return to_micros(MIN_STALE_TIME) if stored is None else stored
 
-    def artifact(self, row: Row) -> Artifact:
-        """Show a row to the user."""
-        prepared = row.state == State.PREPARED
+    def artifact(self, row: Row, id: ArtifactId | None = None) -> Artifact:
+        """Show a row to the user, under the very id that he named, if he did."""
+        state = _STATES.get(row.state) or _no_state(row)
+        prepared = state is _PREPARED
         return Artifact(
-            id=ArtifactId(row.code_hash, row.prep_hash),
-            state=_state(row),
+            id=id or ArtifactId(row.code_hash, row.prep_hash),
+            state=state,
             # A hostile row may say anything; only a name of ours becomes a path.
             path=self.folder / str(row.path) if prepared and is_file_name(row.path) else None,
             size=row.size if prepared else None,
@@ -198,30 +219,25 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=self._holder(row),
+            holder=None if prepared or row.host_id is None else self._holder(row, row.host_id),
         )
 
     def artifacts(self, rows: Iterable[Row]) -> list[Artifact]:
         """Show rows to the user, but none that names no artifact: `check` reports those."""
         return [self.artifact(row) for row in rows if names(row.code_hash, row.prep_hash)]
 
-    def _holder(self, row: Row) -> Holder | None:
-        if row.state != State.PREPARING or row.host_id is None:
-            return None
+    def _holder(self, row: Row, host_id: str) -> Holder:
         pid, hostname = row.pid, row.hostname
-        if row.host_id == self.host_id and self.process is not None:
+        if host_id == self.host_id and self.process is not None:
             pid, hostname = self.process  # what a transition returns does not say
-        return Holder(row.host_id, pid, hostname, from_micros(row.claimed_at or 0))
+        return Holder(host_id, pid, hostname, from_micros(row.claimed_at or 0))
 
 
-def _state(row: Row) -> State:
-    try:
-        return State(row.state)
-    except ValueError:
-        raise DatabaseDamaged(
-            f"the row of {row.code_hash}/{row.prep_hash} has the state {row.state!r}, which is "
-            "none; `registry check --repair` removes it"
-        ) from None
+def _no_state(row: Row) -> State:
+    raise DatabaseDamaged(
+        f"the row of {row.code_hash}/{row.prep_hash} has the state {row.state!r}, which is none; "
+        "`registry check --repair` removes it"
+    )
 
 
 def _time(micros: int | None) -> datetime | None:

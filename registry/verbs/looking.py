@@ -73,7 +73,7 @@ def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     """Answer the artifact as its row stands."""
     require_id(id)
     row = yield from read(id)
-    return None if row is None else handle.artifact(row)
+    return None if row is None else handle.artifact(row, id)
 
 
 def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:

@@ -44,12 +44,10 @@ def prune(
 ) -> Verb[list[Artifact]]:
     """Prune now; and maintain the cache if that is due, but without pruning by other limits."""
     yield from settle(handle)
-    gone = yield from pruning.prune(handle, cache_limit, min_stale_time, dry_run)
-    if not dry_run:
-        usage = yield from read_usage(handle)
-        now = yield from Now()
-        if (yield from _won(usage.maintained_at, now)):
-            yield from _clean(handle)
+    usage = yield from read_usage(handle)
+    gone = yield from pruning.prune(handle, usage, cache_limit, min_stale_time, dry_run)
+    if not dry_run and (yield from _won(usage.maintained_at, (yield from Now()))):
+        yield from _clean(handle)
     return gone
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from typing import BinaryIO, Literal, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, from_micros
 from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import UnknownArtifact
 from registry.log import about, logger
@@ -25,7 +26,7 @@ from registry.verbs.asking import end, read, run
 from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import require_id, settle
-from registry.verbs.pruning import unlink_all
+from registry.verbs.pruning import read_usage, unlink_all
 from registry.verbs.totals import tell
 
 __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
@@ -33,6 +34,7 @@ __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "re
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
 COARSEST_MICROS = 1_000_000
+SETTINGS_HOLD_MICROS = 1_000_000
 
 
 def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
@@ -60,7 +62,9 @@ def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         if finding.fault is not None or finding.seen is None:
             yield from discard(handle, row, finding.fault or "missing")
             continue
-        bumped = yield from _bump(handle, row, finding.seen)
+        found = handle.artifact(row, id)
+        hot = HotArtifact(found, str(row.path), finding.seen.st_size, identity(finding.seen))
+        bumped = yield from _bump(handle, hot)
         if bumped is not None:
             return bumped
     return None
@@ -71,9 +75,11 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     hot = handle.hot.get(id)
     if hot is None:
         return None
-    seen = yield from Stat(str(hot.row.path))
-    if seen is not None and (seen.st_size, identity(seen)) == (hot.row.size, hot.identity):
-        bumped = yield from _bump(handle, hot.row, seen)
+    seen = yield from Stat(hot.name)
+    if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
+        if (yield from _written_lately(handle, hot)):
+            return hot.artifact
+        bumped = yield from _bump(handle, hot)
         if bumped is not None:
             return bumped
     handle.hot.pop(id, None)
@@ -166,23 +172,33 @@ def identity(seen: os.stat_result) -> tuple[int, int]:
 
 def _known(handle: Handle, row: Row, seen: os.stat_result) -> bool:
     hot = handle.hot.get(ArtifactId(row.code_hash, row.prep_hash))
-    return hot is not None and hot.row.path == row.path and hot.identity == identity(seen)
+    return hot is not None and hot.name == row.path and hot.identity == identity(seen)
 
 
-def _bump(handle: Handle, row: Row, seen: os.stat_result) -> Verb[Artifact | None]:
+def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     """Write the last use, guarded by the path; and remember that the artifact is hot."""
-    now = yield from Now()
-    this = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
+    now, named = (yield from Now()), hot.artifact.id
+    this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
     yield from tell(handle, now)
-    bumped = row._replace(last_time_needed=now)
-    artifact = handle.artifact(bumped)
-    stale = handle.min_stale_time(answer[0][0])
-    handle.hot.remember(
-        HotArtifact(
-            artifact, bumped, handle.location(str(row.path)), identity(seen), now, resolution(stale)
-        )
-    )
-    return artifact
+    bumped = hot.artifact = replace(hot.artifact, last_time_needed=from_micros(now))
+    _trust(handle, handle.min_stale_time(answer[0][0]), now)
+    hot.written = now
+    handle.hot.remember(hot)
+    return bumped
+
+
+def _written_lately(handle: Handle, hot: HotArtifact) -> Verb[bool]:
+    """Whether the last use that is written is young enough, by the settings as they are now."""
+    now = yield from Now()
+    if now >= handle.hot.ask_at:
+        yield from tell(handle, now)
+        _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
+    return 0 <= now - hot.written < handle.hot.resolution
+
+
+def _trust(handle: Handle, min_stale_time: int, now: int) -> None:
+    handle.hot.resolution = resolution(min_stale_time)
+    handle.hot.ask_at = now + SETTINGS_HOLD_MICROS

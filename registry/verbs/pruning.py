@@ -55,6 +55,7 @@ def read_usage(handle: Handle) -> Verb[Usage]:
 
 def prune(
     handle: Handle,
+    usage: Usage,
     cache_limit: int | None = None,
     min_stale_time: timedelta | None = None,
     dry_run: bool = False,
@@ -63,7 +64,6 @@ def prune(
 
     Without arguments by all that is configured, `hard_limit` too.
     """
-    usage = yield from read_usage(handle)
     limit = usage.cache_limit if cache_limit is None else as_amount("cache_limit", cache_limit)
     stale = usage.min_stale_time
     if min_stale_time is not None:
@@ -77,8 +77,10 @@ def prune(
             rows = max(rows, (yield from _doomed(hard_limit, _ALWAYS)), key=len)
     else:
         reason = "cache_limit" if as_configured else "asked"
-        rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
-        if hard_limit is not None:
+        rows = []
+        if usage.bytes > limit:  # else not even the write lock is asked for
+            rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
+        if hard_limit is not None and usage.bytes - _freed(rows) > hard_limit:
             rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
     return handle.artifacts(rows)
 

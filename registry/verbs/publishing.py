@@ -53,7 +53,7 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
     made = {"label": row.label, "size": row.size, "prepare_seconds": row.prepare_seconds}
     logger.debug("prepared %s", lease.id.short, extra=about("prepared", lease.id, **made))
     yield from _keep(handle, row)
-    return handle.artifact(row)
+    return handle.artifact(row, lease.id)
 
 
 def _keep(handle: Handle, row: Row) -> Verb[None]:

@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ from registry.errors import DiskFull, InvalidData
 __all__ = ["Files", "Reserve"]
 
 CHUNK_BYTES = 1024**2
+# Summing up reads into one small buffer: fresh memory costs a page fault for every 4 KB. The first
+# sum of a process, over 0.7 MB, took 0.15 ms instead of 0.55 with chunks of 1 MB.
+BUFFER_BYTES = 64 * 1024
 # Room for some dozens of pages in the WAL: enough for the DELETEs that make room.
 RESERVE_BYTES = 256 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -36,14 +40,16 @@ class Files:
     """The folder `artifacts/` of one cache."""
 
     def __init__(self, folder: Path) -> None:
-        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.descriptor = os.open(
+            folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.descriptor)
 
     def stat(self, name: str) -> os.stat_result | None:
         try:
-            return os.stat(_ours(name), dir_fd=self._fd, follow_symlinks=False)
+            return os.stat(_ours(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -65,7 +71,7 @@ class Files:
         return written
 
     def sync(self, name: str) -> None:
-        fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+        fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         try:
             os.fchmod(fd, 0o400)
             with _room_for(name):
@@ -75,15 +81,17 @@ class Files:
 
     def rename(self, name: str, to: str) -> None:
         with _room_for(to):
-            os.rename(_ours(name), _ours(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.rename(
+                _ours(name), _ours(to), src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor
+            )
 
     def sync_folder(self) -> None:
         with _room_for("artifacts"):
-            os.fsync(self._fd)
+            os.fsync(self.descriptor)
 
     def unlink(self, name: str) -> bool:
         try:
-            os.unlink(_ours(name), dir_fd=self._fd)
+            os.unlink(_ours(name), dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except IsADirectoryError:  # named like ours, but none of our making: leave it
@@ -91,7 +99,7 @@ class Files:
         return True
 
     def list_names(self) -> list[str]:
-        with os.scandir(self._fd) as entries:
+        with os.scandir(self.descriptor) as entries:
             return [
                 entry.name
                 for entry in entries
@@ -99,7 +107,7 @@ class Files:
             ]
 
     def checksum(self, name: str) -> Written | None:
-        file = self.open_file(name)
+        file = self._opened(name)
         if file is None:
             return None
         try:
@@ -111,8 +119,12 @@ class Files:
             raise
 
     def open_file(self, name: str) -> BinaryIO | None:
+        file = self._opened(name)
+        return None if file is None else BufferedReader(file)
+
+    def _opened(self, name: str) -> FileIO | None:
         try:
-            fd = os.open(_ours(name), _READ, dir_fd=self._fd)
+            fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -122,17 +134,17 @@ class Files:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return None
-        return open(fd, "rb")
+        return FileIO(fd)
 
     @contextmanager
     def _created(self, name: str) -> Iterator[BinaryIO]:
         self.unlink(name)
-        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self._fd), "wb") as file:
+        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor), "wb") as file:
             yield file
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
-            os.rename(source, _ours(name), dst_dir_fd=self._fd)
+            os.rename(source, _ours(name), dst_dir_fd=self.descriptor)
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS):
                 return False
@@ -189,12 +201,13 @@ def _plain(source: Path) -> os.stat_result:
     return found
 
 
-def _summed(file: BinaryIO) -> Written:
+def _summed(file: FileIO) -> Written:
     """Read in chunks: a truncation or an I/O error under a memory map would be a SIGBUS."""
     total, digest = 0, xxhash.xxh3_128()
-    while chunk := file.read(CHUNK_BYTES):
-        total += len(chunk)
-        digest.update(chunk)
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    while size := file.readinto(buffer):
+        total += size
+        digest.update(buffer[:size])
     return Written(total, digest.hexdigest())
 
 

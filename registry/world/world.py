@@ -53,6 +53,7 @@ class World:
         self.hosts = Hosts(directory / "hosts")
         self.reserve = Reserve(directory / "reserve")
         self.lock: HostLock = self.hosts.register()
+        self.folder = self.files.descriptor
         files, hosts = self.files, self.hosts
         self._wal = os.fspath(directory / "registry.db-wal")
         self._performers: dict[type, Callable[[Any], Any]] = {

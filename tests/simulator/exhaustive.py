@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -105,7 +105,7 @@ class _Actor:
     def draw(self, size: int) -> str:
         """What chance gives it here, whatever the others do."""
         seed = f"{self.name} {len(self._answers)}".encode()
-        return blake2b(seed, digest_size=size).hexdigest()
+        return shake_128(seed).hexdigest(size)
 
     def place(self) -> int | None:
         """How far it has come, as far as it matters for what may follow."""

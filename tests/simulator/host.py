@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import shake_128
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +42,7 @@ class Chance:
 
     def hex(self, size: int) -> str:
         self.drawn += 1
-        return blake2b(str(self.drawn).encode(), digest_size=size).hexdigest()
+        return shake_128(str(self.drawn).encode()).hexdigest(size)
 
 
 class Signal:

@@ -62,7 +62,8 @@ def remover(handle: Handle) -> Verb[Any]:
 
 def pruner(handle: Handle) -> Verb[Any]:
     """Prune everything."""
-    return pruning.prune(handle, 0, timedelta(0))
+    usage = yield from pruning.read_usage(handle)
+    return (yield from pruning.prune(handle, usage, 0, timedelta(0)))
 
 
 def sweeper(handle: Handle) -> Verb[Any]:
