@@ -16,6 +16,7 @@ NAMES = (
     "takeover",
     "opening",
     "pruning",
+    "journal_cost",
     "wal",
     "async_latency",
     "host_latency",

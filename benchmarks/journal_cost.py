@@ -1,10 +1,8 @@
 """What does the journal cost? Claim and publish, with its triggers and without.
 
 Twice: the two statements alone, where it costs most, and the whole verbs, which write and sync a
-file in between. Both databases are driven in turn, artifact by artifact, so that whatever else the
+file in between. Both caches are driven in turn, artifact by artifact, so that whatever else the
 machine does hits both alike; the journal is full before anything is measured.
-
-    python benchmarks/journal_cost.py [ARTIFACTS]
 """
 
 from __future__ import annotations
@@ -12,14 +10,14 @@ from __future__ import annotations
 import random
 import secrets
 import sqlite3
-import statistics
-import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
+from statistics import median
 from time import perf_counter, time_ns
 
+from benchmarks.report import Options, Report, ms, new_cache
 from registry import ArtifactId, Claim, Registry
 from registry.schema.journal import DDL
 from registry.transitions import TRANSITIONS, Event
@@ -28,29 +26,6 @@ from registry.world.database import connect
 KEPT = 10_000
 ALLOWED = 1.35
 Timed = Callable[[], float]
-
-
-def main(artifacts: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        caches = {"without": Path(folder, "without"), "with": Path(folder, "with")}
-        for cache in caches.values():
-            Registry(cache).close()
-        drop_triggers(caches["without"])
-        statements: dict[str, Timed] = {}
-        verbs: dict[str, Timed] = {}
-        for name, cache in caches.items():
-            connection = stack.enter_context(closing(connect(str(cache / "registry.db"))))
-            statements[name] = lambda connection=connection: claim_and_publish(connection)
-            handle = stack.enter_context(Registry(cache))
-            verbs[name] = lambda handle=handle: prepare(handle)
-        for _ in range(KEPT // 2):  # two events each
-            for timed in statements.values():
-                timed()
-        print(f"{'':<12}{'without':>12}{'with':>12}{'ratio':>8}   (median)")
-        ratio = report("statements", compare(statements, artifacts))
-        report("verbs", compare(verbs, max(artifacts // 20, 1)))
-        if ratio > ALLOWED:
-            sys.exit(f"the journal costs more than {ALLOWED} x")
 
 
 def drop_triggers(cache: Path) -> None:
@@ -62,12 +37,12 @@ def drop_triggers(cache: Path) -> None:
 
 
 def claim_and_publish(connection: sqlite3.Connection) -> float:
-    now = time_ns() // 1000
+    """The two statements, as the verbs run them."""
     claim = {
         "code": secrets.token_hex(32),
         "prep": "a" * 64,
         "called": "module.wasm",
-        "now": now,
+        "now": time_ns() // 1000,
         "my_path": f"{secrets.token_hex(64)}.pvf",
         "my_token": secrets.token_hex(16),
         "my_host": "b" * 32,
@@ -81,6 +56,7 @@ def claim_and_publish(connection: sqlite3.Connection) -> float:
 
 
 def prepare(handle: Registry) -> float:
+    """The verbs, with a file that is written and synced."""
     named = ArtifactId.of(secrets.token_bytes(32))
     start = perf_counter()
     claim = handle.claim(named, label="module.wasm")
@@ -89,21 +65,45 @@ def prepare(handle: Registry) -> float:
     return perf_counter() - start
 
 
-def compare(timed: dict[str, Timed], rounds: int) -> dict[str, float]:
-    """The median seconds of each, run in turn and in random order."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
+def compare(without: Timed, with_it: Timed, rounds: int) -> tuple[float, float]:
+    """The median seconds of both, run in turn, and either of them first."""
+    pair = (without, with_it)
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        for name in random.sample(list(timed), len(timed)):
-            seconds[name].append(timed[name]())
-    return {name: statistics.median(times) for name, times in seconds.items()}
+        for which in random.sample((0, 1), 2):
+            seconds[which].append(pair[which]())
+    return median(seconds[0]), median(seconds[1])
 
 
-def report(what: str, medians: dict[str, float]) -> float:
-    ratio = medians["with"] / medians["without"]
-    shown = "".join(f"{medians[name] * 1e6:>9.1f} µs" for name in ("without", "with"))
-    print(f"{what:<12}{shown}{ratio:>8.2f}")
-    return ratio
+def measure(options: Options) -> Report:
+    """Drive two caches in turn."""
+    report = Report(
+        "What does the journal cost?",
+        ["claim and publish", "ms without it", "ms with it", "ratio"],
+    )
+    with new_cache() as bare, new_cache() as full, ExitStack() as stack:
+        for cache in (bare, full):
+            Registry(cache).close()
+        drop_triggers(bare)
+        databases = [
+            stack.enter_context(closing(connect(str(cache / "registry.db"))))
+            for cache in (bare, full)
+        ]
+        handles = [stack.enter_context(Registry(cache)) for cache in (bare, full)]
+        statements = [partial(claim_and_publish, database) for database in databases]
+        verbs = [partial(prepare, handle) for handle in handles]
+        for _ in range(KEPT // 2):  # two events each
+            for work in statements:
+                work()
+        rounds = options.rounds(10_000, 1000)
+        ratio = tell(report, "the two statements", compare(*statements, rounds))
+        tell(report, "the verbs, with their file", compare(*verbs, rounds // 20))
+    report.promise(f"at most {ALLOWED} x the statements without it", ratio <= ALLOWED)
+    return report
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+def tell(report: Report, what: str, medians: tuple[float, float]) -> float:
+    """Add a line; the ratio."""
+    without, with_it = medians
+    report.rows.append((what, ms(without), ms(with_it), f"{with_it / without:.2f}"))
+    return with_it / without

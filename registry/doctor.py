@@ -10,14 +10,15 @@ import os
 import shlex
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from registry.artifact import Artifact
 from registry.errors import CacheDirectoryRefused
 from registry.migrate import HEAD
+from registry.sizes import near_size
 from registry.sync import Registry
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.journal import Rebuilt
@@ -32,12 +33,16 @@ Verdict = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what it is, what was found, whether that is well, and what to do."""
+    """One thing looked at: what it is, what was found, whether that is well, and what to do.
+
+    `value` is for people; the sizes in it are exact, in bytes, in `figures`.
+    """
 
     name: str
     value: str
     verdict: Verdict = "ok"
     advice: str = ""
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 def examine(registry: Registry) -> list[Finding]:
@@ -143,21 +148,26 @@ def _room(cache: Path, diagnosis: Diagnosis) -> Finding:
     disk = os.statvfs(cache)
     free = disk.f_bavail * disk.f_frsize
     wanted = max(0, diagnosis.usage.cache_limit - diagnosis.usage.bytes)
-    value = f"{free} bytes free, {wanted} more may be held"
+    value = f"{near_size(free)} free, {near_size(wanted)} more may be held"
+    figures = {"free": free, "wanted": wanted}
     if free < wanted:
         lower = _command(cache, "config", "set", "cache_limit", "SIZE")
-        return Finding("disk", value, "note", f"make room, or lower the limit: {lower}")
-    return Finding("disk", value)
+        advice = f"make room, or lower the limit: {lower}"
+        return Finding("disk", value, "note", advice, figures)
+    return Finding("disk", value, figures=figures)
 
 
 def _limit(cache: Path, diagnosis: Diagnosis) -> Finding:
-    usage, needed = diagnosis.usage, diagnosis.working_set_bytes
-    value = f"{usage.bytes} bytes held, {needed} of them needed lately, limit {usage.cache_limit}"
-    if needed > usage.cache_limit:
+    held, limit = diagnosis.usage.bytes, diagnosis.usage.cache_limit
+    needed = diagnosis.working_set_bytes
+    lately = f"{near_size(needed)} of it needed lately"
+    value = f"{near_size(held)} held, {lately}, limit {near_size(limit)}"
+    figures = {"held": held, "needed_lately": needed, "limit": limit}
+    if needed > limit:
         higher = _command(cache, "config", "set", "cache_limit", "SIZE")
         advice = f"the limit is below the working set; raise it: {higher}"
-        return Finding("limit", value, "problem", advice)
-    return Finding("limit", value)
+        return Finding("limit", value, "problem", advice, figures)
+    return Finding("limit", value, figures=figures)
 
 
 def _evictions(cache: Path, again: Rebuilt) -> Finding:

@@ -85,6 +85,9 @@ def of_cache(measured: Measurement) -> Iterator[Family]:
         "When the prepared artifact that was needed longest ago was needed.",
         () if oldest is None else _one(oldest.timestamp()),
     )
+    events = {name: count for name, count in stats.totals.items() if name != "pruned_bytes"}
+    says = "What happened in all processes, since the cache was made."
+    yield counter("registry_cache_events_total", says, _by("event", events))
 
 
 def of_handle(counted: Counters) -> Iterator[Family]:

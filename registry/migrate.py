@@ -19,6 +19,7 @@ from registry.version import __version__
 from registry.world.database import connect
 
 if TYPE_CHECKING:
+    import sqlalchemy
     from alembic.config import Config
 
 __all__ = [
@@ -28,13 +29,14 @@ __all__ = [
     "backup",
     "current",
     "downgrade",
+    "rebuilds",
     "require_ours",
     "revisions",
     "upgrade",
 ]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.
-HEAD = "0003"
+HEAD = "0004"
 FIRST = "0001"  # it knew no hosts, and no identity of the cache
 # STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
 OLDEST_SQLITE = (3, 37, 0)
@@ -78,12 +80,12 @@ def require_ours(connection: sqlite3.Connection) -> None:
 
 
 def upgrade(path: str, revision: str = "head") -> None:
-    """Bring a database to a revision, in one transaction."""
+    """Bring a database to a revision, in one transaction; raises sqlite3's own errors."""
     _run(path, "upgrade", revision)
 
 
 def downgrade(path: str, revision: str) -> None:
-    """Take a database back to an older revision, in one transaction."""
+    """Take a database back to an older revision, in one transaction; raises as `upgrade`."""
     _run(path, "downgrade", revision)
 
 
@@ -93,6 +95,17 @@ def revisions() -> list[Revision]:
 
     walked = ScriptDirectory.from_config(config()).walk_revisions()
     return [Revision(script.revision, script.doc) for script in walked][::-1]
+
+
+def rebuilds(revision: str) -> bool:
+    """Whether the way from a revision to the newest one makes a table anew.
+
+    Such a migration says `rebuilds = True`; all others only add.
+    """
+    from alembic.script import ScriptDirectory
+
+    ahead = ScriptDirectory.from_config(config()).iterate_revisions("head", revision)
+    return any(getattr(script.module, "rebuilds", False) for script in ahead)
 
 
 def backup(path: str, target: str) -> None:
@@ -150,8 +163,8 @@ def config() -> Config:
 
 
 def _run(path: str, direction: str, revision: str) -> None:
-    from alembic import command
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
     engine = create_engine(
@@ -159,15 +172,24 @@ def _run(path: str, direction: str, revision: str) -> None:
         creator=lambda: connect(path, synchronous="FULL", timeout=LOCK_TIMEOUT_SECONDS),
         poolclass=NullPool,
     )
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        settings = config()
-        settings.attributes["connection"] = connection
-        getattr(command, direction)(settings, revision)
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-        if broken:
-            raise AssertionError(f"the migration would leave dangling references: {broken}")
-        connection.commit()
+    try:
+        with engine.connect() as connection:
+            _migrate(connection, direction, revision)
+    except DBAPIError as error:
+        raise error.orig or error from error
+
+
+def _migrate(connection: sqlalchemy.Connection, direction: str, revision: str) -> None:
+    from alembic import command
+
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    settings = config()
+    settings.attributes["connection"] = connection
+    getattr(command, direction)(settings, revision)
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise AssertionError(f"the migration would leave dangling references: {broken}")
+    connection.commit()
 
 
 def _knows(revision: str) -> bool:

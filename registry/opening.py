@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -29,13 +30,15 @@ from registry.errors import (
     OpenTimeout,
     RegistryBusy,
     RegistryError,
+    SchemaTooNew,
     SchemaTooOld,
 )
+from registry.log import about, logger
 from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
 from registry.world.directory import (
-    IDENTITY,
+    forget_identity,
     prepared_directory,
     store_identity,
     stored_identity,
@@ -74,7 +77,8 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     """Take a cache back to an older schema, for an older version of `registry`.
 
     What the newer revisions added is lost. Raises `RegistryBusy` while a host has the cache open,
-    and `InvalidSetting` for what is no older revision.
+    `SchemaTooNew` for a schema that this version does not know, and `InvalidSetting` for what is no
+    older revision.
     """
     cache = prepared_directory(directory)
     _in_turn(cache, lambda: _downgrade(cache, revision))
@@ -147,16 +151,19 @@ def _downgrade(cache: Path, revision: str) -> None:
             "(`registry hosts` lists them), then downgrade"
         )
     known, now = [known.id for known in migrate.revisions()], _revision(cache)
-    older = known[: known.index(now)] if now in known else []
+    if now is not None and now not in known:
+        raise SchemaTooNew(
+            f"the database has schema {now}, which only a newer version of registry can take back; "
+            "run `registry db downgrade` of that one"
+        )
+    older = [] if now is None else known[: known.index(now)]
     if revision not in older:
         raise InvalidSetting(
             f"{revision[:40]!r} is no revision before {now}, which the database has; "
-            f"those are: {', '.join(older) or 'none that this version knows'}"
+            f"those are: {', '.join(older) or 'none'}"
         )
-    if revision == migrate.FIRST:  # it knew no identity, and a later upgrade draws a new one
-        with suppress(FileNotFoundError):
-            os.unlink(cache / IDENTITY)
-    migrate.downgrade(database_path(cache), revision)
+    with _migrating(database_path(cache)) as path:
+        migrate.downgrade(path, revision)
 
 
 def _make_database(cache: Path, upgrade: bool) -> None:
@@ -165,14 +172,49 @@ def _make_database(cache: Path, upgrade: bool) -> None:
         _create(path)
     revision = _revision(cache)
     if revision is None:
-        migrate.upgrade(path)
+        with _migrating(path):
+            migrate.upgrade(path)
     elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
             raise SchemaTooOld(
                 f"{path} has schema {revision}, this version needs {migrate.HEAD}; "
                 "run `registry db upgrade`, or open it with upgrade=True"
             )
-        migrate.upgrade(path)
+        if revision == migrate.FIRST:  # it knows no identity: the upgrade draws a new one
+            forget_identity(cache)
+        with _migrating(path):
+            if migrate.rebuilds(revision):
+                _back_up(cache, revision)
+            migrate.upgrade(path)
+
+
+@contextmanager
+def _migrating(path: str) -> Iterator[str]:
+    """Word what keeps a migration from being done; it is done as a whole, or not at all."""
+    try:
+        yield path
+    except sqlite3.Error as error:
+        problem = translated(error, path)
+        if isinstance(problem, Locked):
+            raise RegistryBusy(
+                f"{path} cannot be migrated while another program holds it: close that (a shell in "
+                "a transaction, a backup), then try again"
+            ) from error
+        if isinstance(problem, RegistryError):
+            raise problem from error
+        raise
+
+
+def _back_up(cache: Path, revision: str) -> None:
+    """Copy the database into `backups/`: a table that is made anew may lose what nobody foresaw."""
+    folder = cache / "backups"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    place = folder / f"{revision}-{secrets.token_hex(4)}.db"
+    migrate.backup(database_path(cache), str(place))
+    told = about("backed_up", place=str(place))
+    logger.warning(
+        "the upgrade rebuilds tables; the database as it was is in %s", place, extra=told
+    )
 
 
 def _create(path: str) -> None:

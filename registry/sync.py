@@ -242,7 +242,7 @@ class Registry:
         return self._drive(maintaining.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
     def stats(self) -> Stats:
-        """Count what is held; costs the same at any size."""
+        """Count what is held; costs the same at any size, unless more is held than the limit."""
         return self._drive(looking.stats(self._handle))
 
     def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:

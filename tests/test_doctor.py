@@ -182,20 +182,22 @@ def test_less_room_on_the_disk_than_the_limit_allows_is_a_note(registry: Registr
     registry.configure(cache_limit=2**62)
     found = finding(registry, "disk")
     assert found.verdict == "note"
-    assert found.value.endswith(f"{2**62} more may be held")
+    assert found.value.endswith(" free, 4.0 EiB more may be held")
+    assert found.figures["wanted"] == 2**62
 
 
 def test_a_limit_below_what_is_needed_lately_is_a_problem(
     registry: Registry, id: ArtifactId
 ) -> None:
-    prepared(registry, id, size=1000)
-    registry.configure(cache_limit=999)
+    prepared(registry, id, size=2000)
+    registry.configure(cache_limit=1999)
     found = finding(registry, "limit")
     assert (found.value, found.verdict) == (
-        "1000 bytes held, 1000 of them needed lately, limit 999",
+        "2.0 KiB held, 2.0 KiB of it needed lately, limit 2.0 KiB",
         "problem",
     )
-    registry.configure(cache_limit=1000)
+    assert found.figures == {"held": 2000, "needed_lately": 2000, "limit": 1999}
+    registry.configure(cache_limit=2000)
     assert finding(registry, "limit").verdict == "ok"
 
 

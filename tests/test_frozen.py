@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.frozen import FROZEN, PREPARED, SPEED, thawed
 
 from registry import ArtifactId, PreparationFailed, Registry, SchemaTooOld, State, migrate
 
-DATA = Path(__file__).parent / "data"
-SPEED = {"opt_level": "speed"}
 
-
-@pytest.fixture(params=sorted(path.stem for path in DATA.glob("*.db")))
+@pytest.fixture(params=FROZEN)
 def frozen(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of the cache that a revision left behind."""
-    cache = tmp_path / "cache"
-    cache.mkdir(0o700)
-    shutil.copy(DATA / f"{request.param}.db", cache / "registry.db")
-    shutil.copytree(DATA / f"{request.param}-artifacts", cache / "artifacts")
-    if (DATA / f"{request.param}.id").exists():
-        shutil.copy(DATA / f"{request.param}.id", cache / "cache.id")
-    os.chmod(cache / "artifacts", 0o700)
-    return cache
+    return thawed(request.param, tmp_path / "cache")
 
 
 def test_what_was_prepared_is_found_again(frozen: Path) -> None:
     with Registry(frozen) as registry:
-        for number in range(3):
-            code = b"prepared %d" % number
+        for number, (code, data) in enumerate(PREPARED.items()):
             artifact = registry.need(ArtifactId.of(code, SPEED))
             assert artifact is not None
             assert artifact.label == f"module-{number}.wasm"
             with registry.open_file(artifact.id) as file:
-                assert file.read() == b"artifact %d " % number * 100
+                assert file.read() == data
 
 
 def test_failures_are_remembered(frozen: Path) -> None:
@@ -71,10 +59,24 @@ def test_it_is_in_order_after_the_upgrade(frozen: Path) -> None:
         assert registry.check(checksums=True).problems == []
 
 
-def test_it_is_left_as_it_is_where_upgrading_is_not_allowed(frozen: Path) -> None:
+@pytest.mark.parametrize("revision", [revision for revision in FROZEN if revision < migrate.HEAD])
+def test_it_is_left_as_it_is_where_upgrading_is_not_allowed(revision: str, tmp_path: Path) -> None:
+    frozen = thawed(revision, tmp_path / "cache")
     before = (frozen / "registry.db").read_bytes()
-    if migrate.revision_of(str(frozen / "registry.db")) == migrate.HEAD:
-        pytest.skip("this is the newest revision")
     with pytest.raises(SchemaTooOld, match="registry db upgrade"):
         Registry(frozen, upgrade=False)
     assert (frozen / "registry.db").read_bytes() == before
+
+
+def test_what_the_journal_had_is_kept(tmp_path: Path) -> None:
+    """The first frozen cache that has one: what was pruned and removed before is still told."""
+    with Registry(thawed("0003", tmp_path / "cache")) as registry:
+        for name in ("pruned", "removed"):
+            events = registry.history(ArtifactId.of(f"{name} 0".encode()))
+            assert [event.event for event in events] == ["claimed", "published", name]
+            assert {event.command for event in events} == {"python prepare.py"}
+        totals = registry.stats().totals
+        assert (totals["published"], totals["failed"], totals["pruned"]) == (5, 2, 1)
+        assert (totals["pruned_bytes"], totals["hits"]) == (500, 0)
+        registry.get_or_prepare(ArtifactId.of(b"pruned 0"), lambda: b"again")
+        assert registry.stats().totals["rebuilt"] == 1

@@ -17,8 +17,9 @@ from support.tables import change, connected, die, fill
 from registry import AmbiguousPrefix, ArtifactId, AsyncRegistry, HistoryEvent, Registry
 from registry.effects import Effect, Run
 from registry.errors import DiskFull, UnknownArtifact
+from registry.schema.journal import FAILED
 from registry.transitions import TRANSITIONS, Event
-from registry.verbs import journal
+from registry.verbs import journal, words
 from registry.verbs.driving import drive
 
 KIB = 1024
@@ -92,8 +93,22 @@ def test_a_claim_of_the_dead_is_taken_over_or_reaped(
     die(cache, id)
     registry.wait(id)
     assert told(registry, id)[-1] == ("reaped", "host_died")
-    assert totals(registry) == {"reaped": 1}
+    assert totals(registry) == {"reaped": 1, "coalesced": 1}
     del lost, taken
+
+
+@pytest.mark.parametrize("kind", ["host_died", "deadline"])
+def test_a_failure_of_ones_own_is_no_reaping_whatever_its_kind(
+    registry: Registry, id: ArtifactId, kind: str
+) -> None:
+    claimed(registry, id).fail("the compiler gave up", kind=kind)
+    assert told(registry, id)[-1] == ("failed", kind)
+    assert totals(registry) == {"failed": 1}
+
+
+@pytest.mark.parametrize("word", [words.HOST_DIED, words.DEADLINE])
+def test_the_trigger_knows_reaping_by_the_words_that_the_verbs_write(word: words.Failure) -> None:
+    assert f"('{word.kind}', '{word.message}')" in FAILED
 
 
 def test_what_only_touches_a_row_is_no_event(

@@ -263,6 +263,8 @@ def test_how_the_cache_stands_is_told_by_any_handle(
     registry.configure(cache_limit=5000)
     with registry.claim(new_id()):
         numbers = read(metrics.render(metrics.of_cache(other.measure())))
+        happened = {name: n for name, n in other.stats().totals.items() if name != "pruned_bytes"}
+    assert (happened["published"], happened["failed"], happened["pruned"]) == (2, 2, 0)
     assert numbers == {
         "registry_artifacts{state=prepared}": 2,
         "registry_artifacts{state=preparing}": 1,
@@ -273,7 +275,7 @@ def test_how_the_cache_stands_is_told_by_any_handle(
         "registry_cache_limit_bytes": 5000,
         "registry_hosts": 2,
         "registry_oldest_need_timestamp_seconds": started,
-    }
+    } | {f"registry_cache_events_total{{event={event}}}": n for event, n in happened.items()}
 
 
 def test_the_rarest_kinds_of_the_failed_are_told_together(

@@ -7,11 +7,8 @@ moves on.
 from __future__ import annotations
 
 import ast
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,10 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from support.wheels import ROOT
 
-from registry import ArtifactId, Registry, migrate
-from registry.schema import DDL
+from registry import ArtifactId, Registry, RegistryBusy, migrate
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 DATA = """\
 INSERT INTO artifact (code_hash, prep_hash, state, path, size, checksum, last_time_needed)
@@ -121,50 +117,15 @@ def test_all_the_way_down_leaves_nothing_but_alembics_own_empty_table(path: Path
     assert (rows, pragmas) == ({"alembic_version": []}, [(0,), (0,), ("ok",)])
 
 
-def test_data_of_the_first_revision_survives_to_the_newest(path: Path) -> None:
-    migrate.upgrade(str(path), "0001")
-    execute(path, DATA)
-    before = dump(path)[1]
-    migrate.upgrade(str(path))
-    after = dump(path)[1]
-    assert {name: after[name] for name in ("artifact", "usage", "setting")} == {
-        name: before[name] for name in ("artifact", "usage", "setting")
-    }
-    with closing(sqlite3.connect(path)) as connection:
-        made = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
-        ).fetchall()
-    assert sorted(sql for (sql,) in made) == sorted(DDL)
-
-
-def test_a_host_that_is_open_while_the_journal_comes_is_named_by_it(path: Path) -> None:
-    migrate.upgrade(str(path), "0002")
-    execute(path, DATA)
-    execute(path, "INSERT INTO host VALUES ('h', 7, 'here', 'python job.py', 1, '0.1.0')")
-    migrate.upgrade(str(path), "0003")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT * FROM history").fetchall() == []
-        assert connection.execute("SELECT sum(value) FROM counter").fetchone() == (0,)
-        # What it knows of the schema is still there; and what it does is told from now on.
-        connection.execute(
-            "INSERT INTO artifact (code_hash, prep_hash, state, path, token, host_id, claimed_at, "
-            "deadline) VALUES (?, ?, 'preparing', ?, 't', 'h', 5, 9)",
-            ("c" * 64, "d" * 64, "2" * 128 + ".pvf"),
-        )
-        told = connection.execute("SELECT at, event, who FROM events").fetchall()
-    assert told == [(5, "claimed", "process 7 on here: python job.py")]
-
-
 def test_an_older_cache_is_upgraded_by_opening_and_keeps_its_artifacts(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     code = ArtifactId.of(b"code")
     with Registry(cache) as registry:
         registry.get_or_prepare(code, lambda: b"artifact")
-    migrate.downgrade(str(cache / "registry.db"), "0001")
-    (cache / "cache.id").unlink()  # the first revision had none
+    migrate.downgrade(str(cache / "registry.db"), "0001")  # which knew no identity
     with Registry(cache) as registry:
         assert registry.need(code) is not None
-        assert registry.check(checksums=True).ok
+        assert registry.check(checksums=True).ok  # the database and cache.id agree
 
 
 def test_an_upgrade_that_fails_midway_changes_nothing(path: Path, scripts: Path) -> None:
@@ -202,6 +163,67 @@ def test_nobody_writes_while_an_upgrade_runs(path: Path, scripts: Path) -> None:
     assert dump(path)[1]["usage"] == [(0, 0)]
 
 
+# --- opening, where an upgrade cannot be done, or rebuilds --------------------------------------
+
+
+def test_an_upgrade_that_a_shell_keeps_waiting_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    Registry(cache).close()
+    migrate.downgrade(str(cache / "registry.db"), "0003")
+    before = dump(cache / "registry.db")
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryBusy, match="cannot be migrated while another program holds"):
+            Registry(cache)
+    assert dump(cache / "registry.db") == before
+    with Registry(cache) as registry:
+        assert registry.check().ok
+
+
+@pytest.mark.parametrize("rebuilds", [True, False])
+def test_a_backup_is_made_before_a_table_is_rebuilt(
+    tmp_path: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch, rebuilds: bool
+) -> None:
+    cache, code = tmp_path / "cache", ArtifactId.of(b"code")
+    with Registry(cache) as registry:
+        registry.get_or_prepare(code, lambda: b"artifact")
+    add_revision(scripts, "op.get_bind().exec_driver_sql('DELETE FROM artifact')")
+    with (scripts / "9999_next.py").open("a") as script:
+        script.write(f"rebuilds = {rebuilds}\n")
+    before = migrate.HEAD
+    monkeypatch.setattr(migrate, "HEAD", "9999")
+    with Registry(cache) as registry:
+        assert registry.get(code) is None
+    assert (cache / "backups").exists() == rebuilds
+    kept = list((cache / "backups").glob("*"))
+    assert len(kept) == rebuilds
+    for backup in kept:
+        assert backup.stat().st_mode & 0o777 == 0o600
+        assert migrate.revision_of(str(backup)) == before
+        with closing(sqlite3.connect(backup)) as connection:
+            assert connection.execute("SELECT code_hash FROM artifact").fetchall() == [
+                (code.code_hash,)
+            ]
+
+
+def test_no_backup_no_upgrade(
+    tmp_path: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    Registry(cache).close()
+    add_revision(scripts, "raise AssertionError('not without a backup')")
+    with (scripts / "9999_next.py").open("a") as script:
+        script.write("rebuilds = True\n")
+    (cache / "backups").write_text("in the way")
+    monkeypatch.setattr(migrate, "HEAD", "9999")
+    with pytest.raises(FileExistsError):
+        Registry(cache)
+    assert migrate.revision_of(str(cache / "registry.db")) != "9999"
+
+
 # --- rules --------------------------------------------------------------------------------------
 
 
@@ -225,83 +247,3 @@ def test_alembic_without_a_connection_is_refused(path: Path) -> None:
     with pytest.raises(SystemExit, match="registry db upgrade"):
         command.upgrade(settings, "head", sql=True)
     assert path.read_bytes() == b""
-
-
-# --- the wheel ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout."""
-    source = shutil.copytree(
-        ROOT,
-        tmp_path_factory.mktemp("source") / "registry",
-        ignore=shutil.ignore_patterns(".*", "tests", "__pycache__", "benchmarks", "dist"),
-    )
-    target = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", target],
-        cwd=source,
-        check=True,
-        capture_output=True,
-    )
-    (built,) = target.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an empty environment that has the wheel; its dependencies are those here.
-
-    To install a wheel of pure Python is to unpack it; that needs neither pip nor a network.
-    """
-    home = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    python = home / "bin" / "python"
-    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    place = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
-    shutil.unpack_archive(wheel, place, "zip")
-    here = [entry for entry in sys.path if Path(entry).name.endswith("-packages")]
-    (place / "dependencies.pth").write_text("\n".join(here))
-    return python
-
-
-def test_the_wheel_holds_the_migrations_inside_the_package(installed: Path) -> None:
-    (package,) = (installed.parents[1] / "lib").rglob("registry/__init__.py")
-    inside = package.parent / "migrations"
-    assert {str(script.relative_to(inside)) for script in inside.rglob("*.py")} == {
-        str(script.relative_to(ROOT / "migrations")) for script in SCRIPTS
-    }
-    assert (package.parent / "py.typed").exists()
-    assert not (package.parents[1] / "migrations").exists()
-
-
-def test_the_installed_wheel_creates_and_upgrades_a_database(
-    installed: Path, tmp_path: Path
-) -> None:
-    story = """\
-import pathlib, sys
-import registry
-from registry import ArtifactId, Registry, migrate
-
-assert pathlib.Path(registry.__file__).is_relative_to(sys.prefix), registry.__file__
-cache = pathlib.Path(sys.argv[1])
-id = ArtifactId.of(b"code")
-with Registry(cache) as opened:
-    opened.get_or_prepare(id, lambda: b"artifact")
-migrate.downgrade(str(cache / "registry.db"), "0001")
-(cache / "cache.id").unlink()
-with Registry(cache) as opened:
-    assert opened.need(id) is not None
-    assert opened.check(checksums=True).ok
-print(migrate.revision_of(str(cache / "registry.db")))
-"""
-    run = subprocess.run(
-        [installed, "-I", "-W", "error", "-c", story, tmp_path / "cache"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.stdout, run.stderr) == (f"{migrate.HEAD}\n", "")

@@ -16,12 +16,13 @@ from registry import queries
 from registry.schema import DDL
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS
-from registry.verbs import journal
+from registry.verbs import journal, totals
 
 STATEMENTS = [
     *TRANSITIONS.values(),
     *(value for value in vars(queries).values() if isinstance(value, Statement)),
     *(value for value in vars(journal).values() if isinstance(value, Statement)),
+    *(value for value in vars(totals).values() if isinstance(value, Statement)),
 ]
 # Who may walk what, and why that is bounded.
 WALKS: dict[str, dict[str, str]] = {

@@ -208,6 +208,7 @@ def check_too_early(rows: Rows) -> None:
 def check_counters(rows: Rows) -> None:
     counted = {row["name"]: row["value"] for row in rows if row["value"]}
     assert counted == {
+        "misses": 7,
         "published": 6,
         "failed": 2,
         "pruned": 2,

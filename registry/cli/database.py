@@ -49,8 +49,8 @@ def current(session: Session) -> None:
     from registry.migrate import HEAD
 
     revision = _revision(_path(session))
-    state = "the newest" if revision == HEAD else f"the newest that we know is {HEAD}"
-    session.write({"revision": revision, "head": HEAD}, [f"{revision or 'none'} ({state})"])
+    words = f"{revision or 'none'} ({_age(revision)})"
+    session.write({"revision": revision, "head": HEAD}, [words])
 
 
 @app.command()
@@ -63,10 +63,11 @@ def history(session: Session) -> None:
     from registry.migrate import revisions
 
     now, known = _revision(_path(session)), revisions()
-    at = next((n for n, revision in enumerate(known) if revision.id == now), -1)
+    ids = [revision.id for revision in known]
+    at = -1 if now is None else ids.index(now) if now in ids else len(ids)
     listed = [Listed(*revision, _state(n, at)) for n, revision in enumerate(known)]
     session.write_list(listed, _COLUMNS, lambda it: (it.revision, it.state, it.says))
-    if now is not None and at < 0:
+    if at == len(ids):  # it was built on those that we know
         session.note(f"the database has revision {now}, of a newer version of registry")
 
 
@@ -80,7 +81,9 @@ def upgrade(session: Session) -> None:
     """
     before = _revision(_path(session))
     after = _revision(str(session.registry.cache_dir / "registry.db"))
-    session.write({"before": before, "revision": after}, [f"{before or 'none'} -> {after}"])
+    changed = f"{before or 'none'} -> {after}"
+    words = changed if after != before else f"{after} already ({_age(after)})"
+    session.write({"before": before, "revision": after}, [words])
 
 
 @app.command()
@@ -121,6 +124,19 @@ def backup(
         migrate.backup(path, str(file))
     size = file.stat().st_size
     session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
+
+
+def _age(revision: str | None) -> str:
+    """Say how the revision of a database stands to those of this version."""
+    from registry.migrate import HEAD, revisions
+
+    if revision is None:
+        return f"there is no database yet; the newest is {HEAD}"
+    if revision == HEAD:
+        return "the newest"
+    if revision in {known.id for known in revisions()}:
+        return f"the newest is {HEAD}: `registry db upgrade`, or whatever opens the cache"
+    return f"of a newer version of registry; the newest that this one knows is {HEAD}"
 
 
 def _state(number: int, at: int) -> str:

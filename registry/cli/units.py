@@ -10,6 +10,8 @@ import re
 from datetime import datetime, timedelta
 from fractions import Fraction
 
+from registry.sizes import BINARY, near_size
+
 __all__ = [
     "exact_size",
     "exact_span",
@@ -20,9 +22,8 @@ __all__ = [
     "parse_span",
 ]
 
-_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_BYTES = {name.lower(): 1024**power for power, name in enumerate(_BINARY)} | {
+_BYTES = {name.lower(): 1024**power for power, name in enumerate(BINARY)} | {
     name.lower(): 1000**power for power, name in enumerate(_DECIMAL)
 }
 # No single letters: whether 5G means 10^9 or 2^30 is a guess that deletes files.
@@ -66,10 +67,10 @@ def parse_span(text: str) -> timedelta:
 def exact_size(size: int) -> str:
     """Write a size so that `parse_size` reads back the same number of bytes."""
     power = 0
-    while size and size % 1024 == 0 and power + 1 < len(_BINARY):
+    while size and size % 1024 == 0 and power + 1 < len(BINARY):
         size //= 1024
         power += 1
-    return f"{size}{_BINARY[power]}"
+    return f"{size}{BINARY[power]}"
 
 
 def exact_span(span: timedelta) -> str:
@@ -80,17 +81,6 @@ def exact_span(span: timedelta) -> str:
         if count:
             parts.append(f"{count}{name}")
     return "".join(parts) or "0"
-
-
-def near_size(size: int) -> str:
-    """Write a size in about three digits: "2.4 MiB"."""
-    if size < 1024:
-        return f"{size} B"
-    number, power = float(size), 0
-    while number >= 1023.95 and power + 1 < len(_BINARY):  # 1023.95 would be written 1024.0
-        number /= 1024
-        power += 1
-    return f"{number:.1f} {_BINARY[power]}"
 
 
 def near_span(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,14 +87,28 @@ def _figures(figures: Stats) -> Iterator[str]:
     yield f"prepared   {figures.prepared_count}, {share}"
     yield f"preparing  {figures.preparing_count}"
     yield f"failed     {figures.failed_count}"
+    yield from _traffic(figures.totals)
     if figures.over_limit:
         yield f"over the limit by {near_size(held - limit)}: the rest was needed too recently"
+    if figures.limit_below_working_set:
+        yield "too small: what was needed within min_stale_time is alone more; raise cache_limit"
     again = figures.rebuilt_lately
     if again.count:
         yield (
             f"too small: {again.count} prepared again within a day of being pruned, in "
             f"{near_span(again.seconds)}, since yesterday; raise cache_limit"
         )
+
+
+def _traffic(totals: Mapping[str, int]) -> Iterator[str]:
+    """How often what was needed was there, and what was evicted, since the cache was made."""
+    hits, waits = totals["hits"], totals["coalesced"]
+    needs = hits + totals["misses"]
+    if needs:
+        yield f"needs      {needs}, {hits / needs:.1%} of them hits; {waits} waits for another"
+    if totals["pruned"]:
+        size, again = near_size(totals["pruned_bytes"]), totals["rebuilt"]
+        yield f"pruned     {totals['pruned']}, {size}; {again} prepared again since"
 
 
 def _findings(report: CheckReport) -> Iterator[str]:

@@ -75,13 +75,17 @@ WHEN new.state = 'prepared' BEGIN
            ORDER BY at DESC, id DESC LIMIT 1));
 END"""
 
-# A claim given back is failed again as it was, without another failure.
+# A claim given back is failed again as it was, without another failure. Reaped is what ends so in
+# those very words (`registry.verbs.words`): a failure of the user's own may have any kind.
 FAILED = """\
 CREATE TRIGGER history_failed AFTER UPDATE OF token ON artifact
 WHEN new.state = 'failed' AND new.num_failures > old.num_failures BEGIN
   INSERT INTO history (at, event, reason, code_hash, prep_hash, label, host_id, error)
   VALUES (new.last_time_failed,
-          iif(new.error_kind IN ('host_died', 'deadline'), 'reaped', 'failed'), new.error_kind,
+          iif((new.error_kind, new.error) IN (
+                VALUES ('host_died', 'the host that prepared it died'),
+                       ('deadline', 'its preparation passed the deadline of its claim')),
+              'reaped', 'failed'), new.error_kind,
           new.code_hash, new.prep_hash, new.label, old.host_id, substr(new.error, 1, 200));
 END"""
 

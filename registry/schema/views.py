@@ -155,17 +155,20 @@ CREATE VIEW next_prune AS
         'cache_limit', 'hard_limit') AS reason,
     {size("bytes_freed")} AS freed,
     size AS bytes, bytes_freed, last_time_needed, code_hash, prep_hash
-  FROM (SELECT *, row_number() OVER oldest AS position, sum(size) OVER oldest AS bytes_freed,
+  FROM (SELECT artifact.id, row_number() OVER oldest AS position,
+               sum(size) OVER oldest AS bytes_freed,
                sum(size) OVER oldest - size AS freed_before,
-               {NOW} - last_time_needed AS unused
+               {NOW} - last_time_needed AS unused,
+               held, cache_limit, hard_limit, min_stale_time
         FROM (SELECT prepared_bytes AS held,
                 (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
                 (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
                 (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time
-              FROM usage)
+              FROM usage LIMIT 1)
         CROSS JOIN artifact
         WHERE state = 'prepared' AND (held > cache_limit OR held > hard_limit)
-        WINDOW oldest AS (ORDER BY last_time_needed, id))
+        WINDOW oldest AS (ORDER BY last_time_needed, artifact.id))
+  CROSS JOIN artifact USING (id)
   WHERE (held - freed_before > cache_limit AND unused >= min_stale_time)
      OR held - freed_before > hard_limit"""
 
@@ -193,6 +196,29 @@ CREATE VIEW events AS
         FROM history LEFT JOIN host_history ON host_history.id = history.host_id)
   ORDER BY at, number"""
 
+COUNTERS = """\
+CREATE VIEW counters AS
+  -- How often what happened since the cache was made, and what that means.
+  SELECT name, value, meaning
+  FROM (SELECT 1 AS position, 'hits' AS name,
+               'needs answered at once; each host tells its own once a second at most' AS meaning
+        UNION ALL SELECT 2, 'misses', 'needs for which nothing was prepared; as hits'
+        UNION ALL SELECT 3, 'coalesced', 'waits for what another was preparing; as hits'
+        UNION ALL SELECT 4, 'published', 'preparations that ended well'
+        UNION ALL SELECT 5, 'failed', 'preparations that failed'
+        UNION ALL SELECT 6, 'reaped', 'claims ended because their host had died, or was late'
+        UNION ALL SELECT 7, 'released', 'claims given back without a failure'
+        UNION ALL SELECT 8, 'pruned', 'artifacts evicted to keep within a limit'
+        UNION ALL SELECT 9, 'pruned_bytes', 'their sizes'
+        UNION ALL SELECT 10, 'rebuilt', 'published again after they had been pruned'
+        UNION ALL SELECT 11, 'rebuilt_soon', 'of those, within 24 hours: evicted too early'
+        UNION ALL SELECT 12, 'removed', 'artifacts removed by hand'
+        UNION ALL SELECT 13, 'missing', 'artifacts whose file was gone'
+        UNION ALL SELECT 14, 'damaged', 'artifacts whose file was not what was published'
+        UNION ALL SELECT 15, 'hostile', 'rows that named no file of ours') AS known
+  JOIN counter USING (name)
+  ORDER BY position"""
+
 DDL: tuple[str, ...] = (
     SETTINGS,
     ARTIFACTS,
@@ -201,4 +227,5 @@ DDL: tuple[str, ...] = (
     FAILURES,
     NEXT_PRUNE,
     EVENTS,
+    COUNTERS,
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,6 +138,8 @@ class Handle:
     hot: HotArtifacts = field(default_factory=HotArtifacts)
     counters: Counters = field(default_factory=Counters)
     evicted: Evicted = field(default_factory=Evicted)
+    told: Counter[str] = field(default_factory=Counter)  # of that, what the cache knows
+    told_at: int = 0
     warned_over_limit: float | None = None
     process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(init=False)
@@ -150,6 +152,12 @@ class Handle:
     def location(self, name: str) -> str:
         """Where a file of ours is, for people and for `os.stat`."""
         return self._prefix + name
+
+    def untold(self) -> dict[str, int]:
+        """What this handle has counted that no trigger sees, and has not told the cache yet."""
+        done = self.counters
+        counted = {"hits": done.hits, "misses": done.misses, "coalesced": done.coalesced}
+        return {name: count - self.told[name] for name, count in counted.items()}
 
     @property
     def max_retries(self) -> int | None:

@@ -49,6 +49,8 @@ class Process:
 def enter(handle: Handle, process: Process) -> Verb[None]:
     """Write the row of a host whose lock is held, and reap the dead."""
     handle.process = process.pid, process.hostname
+    now = yield from Now()
+    handle.told_at = now  # there is nothing to tell yet
     yield from run(
         ENTER_HOST,
         {
@@ -57,7 +59,7 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
             "my_hostname": process.hostname,
             "my_command": process.command,
             "my_version": process.version,
-            "now": (yield from Now()),
+            "now": now,
         },
     )
     yield from reap_dead(handle)

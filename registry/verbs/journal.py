@@ -23,8 +23,8 @@ from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.log import about, logger
 from registry.queries import Row
-from registry.schema import counter, host_history
 from registry.schema import history as journal
+from registry.schema import host_history
 from registry.statement import Statement, compiled, constant, given
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
@@ -39,7 +39,6 @@ __all__ = [
     "history",
     "rebuilt_lately",
     "record",
-    "totals",
 ]
 
 _DAY_MICROS = 24 * 3600 * 1_000_000
@@ -90,9 +89,6 @@ PAST_BY_PREFIX = compiled(
     .distinct()
     .limit(constant(2))
     .offset(constant(0)),
-)
-TOTALS = compiled(
-    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
 )
 REBUILT = compiled(
     "rebuilt",
@@ -195,11 +191,6 @@ def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
     rows = yield from run(EVENTS_PAGE, {"before": before, "most": _PAGE})
     events = [_event(ArtifactId(row[4], row[5]), *row) for row in rows]
     return EventsPage(events, rows[-1][0] if len(rows) == _PAGE else None)
-
-
-def totals() -> Verb[dict[str, int]]:
-    """Read how often what happened, since the cache was made."""
-    return dict((yield from run(TOTALS, {})))
 
 
 def rebuilt_lately() -> Verb[Rebuilt]:

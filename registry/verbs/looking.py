@@ -20,14 +20,16 @@ from registry.queries import (
     FAILED_PAGE,
     PREPARED_PAGE,
     SETTINGS,
+    WORKING_SET,
     Row,
 )
 from registry.transitions import Event
 from registry.verbs.asking import end, move, read, run
 from registry.verbs.handle import Handle
-from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record, totals
+from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record
 from registry.verbs.leases import require_id, settle
-from registry.verbs.pruning import read_usage, unlink_all
+from registry.verbs.pruning import Usage, read_usage, unlink_all
+from registry.verbs.totals import totals
 
 __all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry", "settings"]
 
@@ -40,10 +42,12 @@ _LAST = 2**63 - 1
 class Stats:
     """How much the registry holds: counts of rows, and bytes of the prepared.
 
-    `cache_limit` is the limit that holds for this handle; `over_limit` says that more is held.
-    `totals` is how often what happened since the cache was made, by the names of the table
-    `counter`; `rebuilt_lately` what was, within the last 24 hours, prepared again within 24 hours
-    of its eviction: the cache is too small for its use.
+    `cache_limit` is the limit that holds for this handle; `over_limit` says that more is held, and
+    `limit_below_working_set` that so much was needed within `min_stale_time` alone. `totals` is how
+    often what happened since the cache was made, in all processes, by the names of the table
+    `counter`; of the hits, misses and waits of other handles the last second may be missing.
+    `rebuilt_lately` is what was, within the last 24 hours, prepared again within 24 hours of its
+    eviction: the cache is too small for its use.
     """
 
     prepared_count: int
@@ -52,6 +56,7 @@ class Stats:
     failed_count: int
     cache_limit: int
     over_limit: bool
+    limit_below_working_set: bool
     totals: Mapping[str, int]
     rebuilt_lately: Rebuilt
 
@@ -128,9 +133,19 @@ def stats(handle: Handle) -> Verb[Stats]:
         failed_count=failed,
         cache_limit=usage.cache_limit,
         over_limit=usage.bytes > usage.cache_limit,
-        totals=(yield from totals()),
+        limit_below_working_set=(yield from _is_too_low(usage)),
+        totals=(yield from totals(handle)),
         rebuilt_lately=(yield from rebuilt_lately()),
     )
+
+
+def _is_too_low(usage: Usage) -> Verb[bool]:
+    """Whether what was needed lately alone is over the limit; read only where all together is."""
+    if usage.bytes <= usage.cache_limit:
+        return False
+    since = (yield from Now()) - usage.min_stale_time
+    ((_, working_set),) = yield from run(WORKING_SET, {"since": since})
+    return bool(working_set > usage.cache_limit)
 
 
 def settings(_handle: Handle) -> Verb[Settings]:

@@ -21,6 +21,7 @@ from registry.verbs.hosting import leave, orphan_locks, reap_dead
 from registry.verbs.leases import insist, settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
+from registry.verbs.totals import tell, tell_the_rest
 
 __all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
@@ -46,7 +47,8 @@ def prune(
     gone = yield from pruning.prune(handle, cache_limit, min_stale_time, dry_run)
     if not dry_run:
         usage = yield from read_usage(handle)
-        if (yield from _won(usage.maintained_at)):
+        now = yield from Now()
+        if (yield from _won(usage.maintained_at, now)):
             yield from _clean(handle)
     return gone
 
@@ -68,6 +70,7 @@ def close(handle: Handle) -> Verb[None]:
     Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
     """
     yield from insist(lambda: leave(handle))
+    yield from tell_the_rest(handle)
     usage = yield from read_usage(handle)
     yield from maintain_if_due(handle, usage.maintained_at)
 
@@ -81,14 +84,15 @@ def pulse(handle: Handle) -> Verb[bool]:
 
 def maintain_if_due(handle: Handle, last: int, spared: int = _NOBODY) -> Verb[bool]:
     """Maintain the cache if an hour has passed, and no other host does; whether it was done."""
-    won = yield from _won(last)
+    now = yield from Now()
+    yield from tell(handle, now)
+    won = yield from _won(last, now)
     if won:
         yield from _maintain(handle, spared)
     return won
 
 
-def _won(last: int) -> Verb[bool]:
-    now = yield from Now()
+def _won(last: int, now: int) -> Verb[bool]:
     if 0 <= now - last < EVERY_MICROS:
         return False
     return bool((yield from run(MAINTAIN, {"now": now, "due_before": now - EVERY_MICROS})))

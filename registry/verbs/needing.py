@@ -26,6 +26,7 @@ from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import unlink_all
+from registry.verbs.totals import tell
 
 __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
 
@@ -175,6 +176,7 @@ def _bump(handle: Handle, row: Row, seen: os.stat_result) -> Verb[Artifact | Non
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
+    yield from tell(handle, now)
     bumped = row._replace(last_time_needed=now)
     artifact = handle.artifact(bumped)
     stale = handle.min_stale_time(answer[0][0])

@@ -16,6 +16,7 @@ from registry.errors import CacheDirectoryRefused
 __all__ = [
     "NETWORK_FILE_SYSTEMS",
     "file_system",
+    "forget_identity",
     "prepared_directory",
     "store_identity",
     "stored_identity",
@@ -131,3 +132,9 @@ def store_identity(cache: Path, uuid: str) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, cache / IDENTITY)
+
+
+def forget_identity(cache: Path) -> None:
+    """Remove `cache.id`, to be written anew; the caller holds `open.lock`."""
+    with suppress(FileNotFoundError):
+        os.unlink(cache / IDENTITY)

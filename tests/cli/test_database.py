@@ -13,8 +13,10 @@ from support.artifacts import prepared
 from support.command import Command, Run
 
 from registry import Registry
-from registry.migrate import HEAD
+from registry.migrate import HEAD, revisions
 from registry.schema import APPLICATION_ID
+
+OLDER = [revision.id for revision in revisions() if revision.id != HEAD]
 
 
 def test_looking_at_the_database_does_not_make_one(command: Command, run: Run) -> None:
@@ -28,6 +30,7 @@ def test_upgrading_makes_the_database_and_then_changes_nothing(run: Run) -> None
     assert first.document == {"before": None, "revision": HEAD}
     again = run("db", "upgrade", "--json")
     assert again.document == {"before": HEAD, "revision": HEAD}
+    assert run("db", "upgrade").out == f"{HEAD} already (the newest)\n"
     assert run("db", "current").out == f"{HEAD} (the newest)\n"
 
 
@@ -114,10 +117,29 @@ def test_a_revision_of_the_future_is_told(command: Command, run: Run) -> None:
     _from_the_future(command.cache / "registry.db")
     answer = run("db", "history")
     assert answer.err == "the database has revision 9999, of a newer version of registry\n"
-    assert run("db", "downgrade", "0001").code == 2
+    assert {line.split()[1] for line in answer.out.splitlines()[1:]} == {"applied"}
+    assert run("db", "current").out == (
+        f"9999 (of a newer version of registry; the newest that this one knows is {HEAD})\n"
+    )
+    refused = run("db", "downgrade", "0001", "--json")
+    assert (refused.code, refused.error["type"]) == (3, "SchemaTooNew")
+    assert "of that one" in refused.error["message"]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_database_of_the_future_that_admits_this_version_is_served(
+    command: Command, run: Run
+) -> None:
+    with Registry(command.cache) as registry:
+        artifact = prepared(registry, "one")
+    with closing(sqlite3.connect(command.cache / "registry.db")) as connection:
+        connection.executescript("UPDATE alembic_version SET version_num = '9999'")
+    assert run("db", "upgrade").out.startswith("9999 already (of a newer version of registry; ")
+    (listed,) = run("ls", "--json").document
+    assert listed["code_hash"] == artifact.id.code_hash
+    assert run("doctor", "--json").code == 0
+
+
+@pytest.mark.parametrize("revision", OLDER)
 def test_a_downgraded_cache_keeps_its_artifacts_and_is_upgraded_by_use(
     command: Command, run: Run, revision: str
 ) -> None:
@@ -126,6 +148,7 @@ def test_a_downgraded_cache_keeps_its_artifacts_and_is_upgraded_by_use(
     answer = run("db", "downgrade", revision, "--json")
     assert answer.document == {"before": HEAD, "revision": revision}
     assert run("db", "current", "--json").document["revision"] == revision
+    assert run("db", "current").out.startswith(f"{revision} (the newest is {HEAD}: ")
     with Registry(command.cache) as registry:
         assert registry.need(artifact.id) is not None
         assert registry.check(checksums=True).ok

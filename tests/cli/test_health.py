@@ -49,7 +49,14 @@ def test_a_sound_cache_passes_the_doctor(run: Run, registry: Registry) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert "ok       journal            WAL\n" in answer.out
     findings = run("doctor", "--json").document
-    assert {"name": "journal", "value": "WAL", "verdict": "ok", "advice": ""} in findings
+    sound = {"verdict": "ok", "advice": ""}
+    assert {"name": "journal", "value": "WAL", **sound, "figures": {}} in findings
+    assert {
+        "name": "limit",
+        "value": "8 B held, 8 B of it needed lately, limit 10.0 GiB",
+        **sound,
+        "figures": {"held": 8, "needed_lately": 8, "limit": 10 * 1024**3},
+    } in findings
 
 
 def test_a_problem_is_told_with_what_to_do_and_fails(run: Run, registry: Registry) -> None:
@@ -59,7 +66,7 @@ def test_a_problem_is_told_with_what_to_do_and_fails(run: Run, registry: Registr
     assert answer.code == 1
     lines = answer.out.splitlines()
     (at,) = [number for number, line in enumerate(lines) if line.startswith("problem")]
-    assert "limit 999" in lines[at]
+    assert "limit 999 B" in lines[at]
     assert lines[at + 1].strip().startswith("-> the limit is below the working set")
     assert run("doctor", "--json").code == 1
 

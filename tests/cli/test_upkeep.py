@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from datetime import timedelta
 
 from support.artifacts import failed, prepared
 from support.command import Command, Run
@@ -22,14 +23,39 @@ def test_stats_are_those_of_the_library(run: Run, registry: Registry) -> None:
     _fill(registry, "one", "two")
     failed(registry, "broken")
     with registry.claim(ArtifactId.of(b"slow")):
+        registry.need(ArtifactId.of(b"one"))
+        told = dataclasses.asdict(registry.stats())
+        told["totals"] |= {"hits": 0, "misses": 0}  # which this handle has not told the cache yet
         answer = run("stats", "--json")
-        assert answer.document == dataclasses.asdict(registry.stats())
+        assert answer.document == told
         people = run("stats").out
     assert people.splitlines() == [
         "prepared   2, 2.0 KiB of 10.0 GiB",
         "preparing  1",
         "failed     1",
     ]
+
+
+def test_stats_tell_people_how_often_what_was_needed_was_there(command: Command, run: Run) -> None:
+    with Registry(command.cache) as registry:
+        _fill(registry, "one", "two", "three")  # a miss each
+        assert registry.need(ArtifactId.of(b"one")) is not None
+        registry.prune(cache_limit=2 * KIB, min_stale_time=timedelta(0))
+    lines = run("stats").out.splitlines()
+    assert lines[3:] == [
+        "needs      4, 25.0% of them hits; 0 waits for another",
+        "pruned     1, 1.0 KiB; 0 prepared again since",
+    ]
+
+
+def test_stats_tell_people_that_the_limit_is_below_the_working_set(
+    run: Run, registry: Registry
+) -> None:
+    _fill(registry, "one", "two")
+    registry.configure(cache_limit=2 * KIB)
+    assert "too small" not in run("stats").out
+    registry.configure(cache_limit=KIB)
+    assert "too small: what was needed within min_stale_time is alone more" in run("stats").out
 
 
 def test_stats_tell_people_when_there_is_more_than_the_limit(run: Run, registry: Registry) -> None:

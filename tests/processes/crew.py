@@ -98,6 +98,14 @@ class Child:
             assert time.monotonic() < until, f"{self.process} does not stop"
             time.sleep(0.001)
 
+    def stop(self) -> None:
+        """SIGSTOP: whatever locks it has, it keeps."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more once this returns."""
         with suppress(ProcessLookupError):  # it has ended, and been buried, already

@@ -1,119 +1,178 @@
-"""Processes that do everything at once, and are killed and stopped while they do.
+"""Torture: processes that do everything at once are killed and stopped, and their moves are judged.
 
-What an artifact must hold follows from its key, so whoever reads one can tell whether it is right.
-Every change of a row is logged, and must be a legal move (see `processes.automaton`).
+Whoever is killed is replaced, so the last ones are killed in the middle of something too. Whoever
+is stopped keeps its locks, SQLite's write lock perhaps, and goes on later, or is killed as it
+stands: its claims may be taken over meanwhile, and what it then publishes comes too late. What an
+artifact holds proves whose it is (`proof.py`), and every reader looks (`labour.py`). Every change
+of every row is followed by an automaton (`automaton.py`).
+
+The test and the long form, `python -m benchmarks torture --seconds N`, are this one program.
 """
 
 from __future__ import annotations
 
-import asyncio
+import fcntl
 import os
 import random
-import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 
-import xxhash
-
 from processes.automaton import Automaton, watch
-from processes.crew import Child, Crew, Line
+from processes.crew import Child, Crew
+from processes.labour import labours
+from processes.proof import maker_of
 from processes.traces import assert_clean, code_id, query
-from registry import (
-    ArtifactBusy,
-    ArtifactId,
-    AsyncRegistry,
-    Claim,
-    ClaimLost,
-    CleanupConfig,
-    PreparationFailed,
-    Registry,
-    UnknownArtifact,
-)
+from registry import Registry
 
-__all__ = ["Tally", "assert_whole", "content", "torture"]
+__all__ = ["Tally", "torture", "wal_size"]
 
-SMALL_AND_FRESH = CleanupConfig(cache_limit=200_000, min_stale_time=timedelta(0))
-MOMENT = timedelta(milliseconds=2)
-# How long one is stopped, in seconds: long past the deadline of a claim for a moment.
-LONGEST_STOP = 0.02
-STEPS_OF_A_HANDLE = 60
-
-
-def content(key: int) -> bytes:
-    """What the artifact of a key holds: 1 to 20 KB that no other key has."""
-    return b"%d," % key * (300 + 100 * key)
+# The mean number of verbs that all do together between two blows, and how long to wait for one of
+# them: nobody gets on while a stopped process holds the write lock.
+VERBS_BETWEEN_BLOWS = 25
+SILENCE_SECONDS = 0.05
+BLOWS_BETWEEN_READINGS = 10
 
 
 @dataclass
 class Tally:
-    """How much was done to whom."""
+    """How much was done, and what was seen."""
 
     kills: int = 0
     stops: int = 0
-    steps: int = 0
-    transitions: int = 0
+    verbs: int = 0
+    moves: Counter[str] = field(default_factory=Counter)
     longest_wal: int = 0
+    began: float = field(default_factory=time.monotonic)
+    prepared: int = 0  # when all was over
+
+    @property
+    def transitions(self) -> int:
+        """Changes of a row by a legal move; a need of what is prepared is none of them."""
+        return self.moves.total() - self.moves["need"]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
 
 def torture(
     crew: Crew,
     cache: Path,
     *,
-    enough: Callable[[Tally], bool],
-    processes: int,
-    keys: int,
+    until: Callable[[Tally], bool],
+    processes: int = 8,
+    keys: int = 40,
     seed: int = 0,
 ) -> Tally:
-    """Let processes work, and kill or stop one of them every few milliseconds, until it is enough.
+    """Torture a cache until it is enough; raises whatever is wrong, then or at any moment before.
 
-    A child's error, and a row that changes as it must not, is raised. Whoever is killed is
-    replaced, so the last ones are killed in the middle of something too.
+    What a child raises is raised here. The blows follow from the seed, their moments do not.
     """
-    chance, tally = random.Random(seed), Tally()
-    checksums = {code_id(k): xxhash.xxh3_128_hexdigest(content(k)) for k in range(keys)}
-    automaton = Automaton(checksums)
-    Registry(cache).close()
+    with Registry(cache) as registry:
+        registry.configure(
+            prepare_timeout=timedelta(seconds=1), retry_cooldown=timedelta(milliseconds=5)
+        )
     watch(cache)
-    children = [crew.start(works, cache, keys, chance.random()) for _ in range(processes)]
-    while not enough(tally):
-        victim = chance.randrange(processes)
-        for _ in range(chance.randrange(8)):  # let the victim get on, by so many steps of its own
-            tally.steps += children[victim].hear()
-        if chance.random() < 1 / 3:
-            _stop_for_a_while(chance.choice(children), chance.uniform(0, LONGEST_STOP))
-            tally.stops += 1
-        tally.steps += sum(crew.bury(children[victim]))
-        tally.kills += 1
-        tally.longest_wal = max(tally.longest_wal, wal_size(cache))
-        children[victim] = crew.start(works, cache, keys, chance.random())
-        if tally.kills % 50 == 0:
-            tally.transitions = automaton.follow(cache)
-    for child in children:
-        tally.steps += sum(crew.bury(child))
-    tally.transitions = automaton.follow(cache)
-    return tally
+    rack = _Rack(crew, cache, keys, random.Random(seed), processes)
+    while not until(rack.tally):
+        rack.turn()
+    rack.release()
+    rack.audit()
+    return rack.tally
 
 
-def _stop_for_a_while(child: Child, seconds: float) -> None:
-    os.kill(child.pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    os.kill(child.pid, signal.SIGCONT)
+class _Rack:
+    def __init__(
+        self, crew: Crew, cache: Path, keys: int, chance: random.Random, processes: int
+    ) -> None:
+        self.tally = Tally()
+        self._crew, self._cache, self._keys, self._chance = crew, cache, keys, chance
+        self._automaton = Automaton()
+        self._children: list[Child] = [self._start() for _ in range(processes)]
+        self._stopped: list[Child] = []
 
+    def turn(self) -> None:
+        """Let all get on a little, and then deal a few blows and look what came of them."""
+        for _ in range(BLOWS_BETWEEN_READINGS):
+            self._let_work(self._chance.randrange(2 * VERBS_BETWEEN_BLOWS))
+            (blow,) = self._chance.choices((self._kill, self._stop, self._go_on), (10, 3, 4))
+            blow()
+            self.tally.longest_wal = max(self.tally.longest_wal, wal_size(self._cache))
+        while self._stopped:  # one may have the write lock, or be in the middle of the WAL's index
+            self._go_on()
+        self._judge()
 
-def assert_whole(cache: Path, keys: int) -> int:
-    """See that nothing was lost, leaked or spoilt; how many artifacts are prepared."""
-    artifacts = assert_clean(cache)
-    held = {a.id: a.path.read_bytes() for a in artifacts if a.path}
-    right = {code_id(key): content(key) for key in range(keys)}
-    assert held == {artifact.id: right[artifact.id] for artifact in artifacts}
-    assert {*os.listdir(cache / "artifacts")} == {a.path.name for a in artifacts if a.path}
-    spoilt = "SELECT event FROM history WHERE event IN ('missing', 'damaged', 'hostile')"
-    assert query(cache, spoilt) == []
-    return len(artifacts)
+    def release(self) -> None:
+        """End it: all are killed, whatever they are doing."""
+        for child in self._children:
+            self.tally.verbs += sum(self._crew.bury(child))
+        self._judge()
+
+    def audit(self) -> None:
+        """See that nothing of the dead is left, and that what is prepared is what was published."""
+        artifacts = assert_clean(self._cache)
+        self._judge()
+        self.tally.prepared = len(artifacts)
+        keys = {code_id(key): key for key in range(self._keys)}
+        files = {a.path.name: a for a in artifacts if a.path is not None}
+        assert {*os.listdir(self._cache / "artifacts")} == files.keys()
+        for artifact in files.values():
+            assert artifact.path is not None
+            maker = maker_of(keys[artifact.id], artifact.path.read_bytes())
+            assert maker == self._automaton.makers[artifact.id]
+        spoilt = "SELECT event FROM history WHERE event IN ('missing', 'damaged', 'hostile')"
+        assert query(self._cache, spoilt) == []
+
+    # --- blows ----------------------------------------------------------------------------------
+
+    def _kill(self) -> None:
+        child = self._chance.choice(self._children)
+        self._children.remove(child)
+        if child in self._stopped:
+            self._stopped.remove(child)
+        self.tally.verbs += sum(self._crew.bury(child))
+        self.tally.kills += 1
+        self._children.append(self._start())
+
+    def _stop(self) -> None:
+        running = [child for child in self._children if child not in self._stopped]
+        if running:
+            child = self._chance.choice(running)
+            child.stop()
+            self._stopped.append(child)
+            self.tally.stops += 1
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            self._stopped.pop(0).go_on()
+
+    # --- what comes of them ---------------------------------------------------------------------
+
+    def _start(self) -> Child:
+        return self._crew.start(labours, self._cache, self._keys, self._chance.random())
+
+    def _let_work(self, verbs: int) -> None:
+        """Wait until so many verbs are done, or nobody does any for a moment."""
+        pipes = {child.pipe: child for child in self._children}
+        heard = 0
+        while heard <= verbs and (ready := wait([*pipes], SILENCE_SECONDS)):
+            for pipe in ready:
+                heard += pipes[pipe].hear()  # type: ignore[index]
+        self.tally.verbs += heard
+
+    def _judge(self) -> None:
+        """Follow what was logged; who is said there to be dead must be dead."""
+        self._automaton.follow(self._cache)
+        self.tally.moves = self._automaton.moves
+        for host_id in self._automaton.said_dead:
+            assert not _holds_its_lock(self._cache, host_id), f"{host_id} lives"
+        self._automaton.said_dead.clear()
 
 
 def wal_size(cache: Path) -> int:
@@ -123,103 +182,13 @@ def wal_size(cache: Path) -> int:
     return 0
 
 
-def works(line: Line, cache: Path, keys: int, seed: float) -> None:
-    """Open handles and do at random whatever one can do, until killed."""
-    chance = random.Random(seed)
-    while True:
-        with Registry(cache, cleanup=SMALL_AND_FRESH) as registry:
-            for _ in range(chance.randrange(STEPS_OF_A_HANDLE)):
-                key = chance.randrange(keys)
-                (act,) = chance.choices([*ACTS], [*ACTS.values()])
-                with suppress(ArtifactBusy, ClaimLost, PreparationFailed, UnknownArtifact):
-                    act(registry, key, code_id(key))
-                line.say(1)
-
-
-def prepares(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.get_or_prepare(id, lambda: content(key))
-    reads(registry, key, id)
-
-
-def reads(registry: Registry, key: int, id: ArtifactId) -> None:
-    with registry.open_file(id) as file:
-        assert file.read() == content(key), f"{key} holds something else"
-
-
-def publishes_a_file(registry: Registry, key: int, id: ArtifactId) -> None:
-    claim = registry.claim(id)
-    if isinstance(claim, Claim):
-        claim.extend(timedelta(minutes=1))
-        source = registry.cache_dir / f"source-{random.getrandbits(64):x}"
-        source.write_bytes(content(key))
-        claim.publish(source)
-
-
-def fails(registry: Registry, key: int, id: ArtifactId) -> None:
-    claim = registry.claim(id)
-    if isinstance(claim, Claim):
-        claim.fail("as it should")
-    registry.retry(id)
-
-
-def gives_back(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.claim(id)  # and drops what it got: it is given back at the next verb
-
-
-def prunes(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.prune(cache_limit=100_000)
-
-
-def removes(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.remove(id)
-
-
-def repairs(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.check(repair=True)
-
-
-def needs(registry: Registry, key: int, id: ArtifactId) -> None:
-    for _ in range(3):  # the second meets what is hot
-        registry.need(id)
-
-
-def dawdles(registry: Registry, key: int, id: ArtifactId) -> None:
-    """Claim for so short a time that one who is stopped, or merely slow, comes too late."""
-    claim = registry.claim(id, timeout=MOMENT)
-    if isinstance(claim, Claim):
-        claim.publish(content(key))
-
-
-def retries(registry: Registry, key: int, id: ArtifactId) -> None:
-    registry.retry(id)
-
-
-def prepares_in_a_loop(registry: Registry, key: int, id: ArtifactId) -> None:
-    async def main() -> None:
-        async with AsyncRegistry(registry.cache_dir, cleanup=SMALL_AND_FRESH) as other:
-            artifact = await other.get_or_prepare(id, lambda: content(key))
-            assert artifact.size == len(content(key))
-
-    asyncio.run(main())
-
-
-def opens_another(registry: Registry, key: int, id: ArtifactId) -> None:
-    with Registry(registry.cache_dir) as other:
-        other.need(id)
-
-
-ACTS = {
-    prepares: 12,
-    reads: 6,
-    needs: 6,
-    publishes_a_file: 4,
-    dawdles: 4,
-    fails: 2,
-    retries: 2,
-    gives_back: 2,
-    prunes: 2,
-    removes: 2,
-    repairs: 1,
-    opens_another: 1,
-    prepares_in_a_loop: 1,
-}
+def _holds_its_lock(cache: Path, host_id: str) -> bool:
+    """Ask the kernel, not the product, whether a host lives; none comes to life again."""
+    try:
+        with (cache / "hosts" / f"{host_id}.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
