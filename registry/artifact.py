@@ -103,7 +103,11 @@ class ArtifactId:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who prepares an artifact: the host's random id, its process, and since when."""
+    """Who prepares an artifact: the host's random id, its process, and since when (aware UTC).
+
+    `pid` and `hostname` are None where the host's row is gone. A pid is the one in
+    the host's own namespace, and may have been given to another process since.
+    """
 
     host_id: str
     pid: int | None

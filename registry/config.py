@@ -53,7 +53,8 @@ class CleanupConfig:
 class RetryPolicy:
     """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last one.
 
-    Given to a handle it overrides the stored settings for that handle only.
+    A deterministic failure is never retried, whatever is said here. Given to a handle it overrides
+    the stored settings for that handle only.
     """
 
     max_retries: int = MAX_RETRIES
@@ -68,8 +69,9 @@ class RetryPolicy:
 class Settings:
     """The settings stored with the cache and shared by all its hosts.
 
-    `hard_limit` (bytes, None: no such limit) bounds the cache even where everything was needed
-    recently. `prepare_timeout` is how long a claim is held by default before others may take it.
+    `cache_limit` is bytes. `hard_limit` (bytes, None: no such limit) bounds the cache even where
+    everything was needed recently. `prepare_timeout` is how long a claim is held by default before
+    others may take it.
     """
 
     cache_limit: int = CACHE_LIMIT

@@ -13,7 +13,6 @@ closing such a descriptor would drop the locks that SQLite holds in this process
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import secrets
 import sqlite3
@@ -34,6 +33,7 @@ from registry.errors import (
     SchemaTooNew,
     SchemaTooOld,
 )
+from registry.log import about, logger
 from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
@@ -48,7 +48,6 @@ from registry.world.hosts import living_hosts
 
 __all__ = ["database_path", "downgrade_cache", "open_cache", "worded_trouble"]
 
-_logger = logging.getLogger("registry")
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
@@ -204,7 +203,10 @@ def _back_up(cache: Path, revision: str) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     place = folder / f"{revision}-{secrets.token_hex(4)}.db"
     migrate.backup(database_path(cache), str(place))
-    _logger.warning("the upgrade rebuilds tables; the database as it was is in %s", place)
+    told = about("backed_up", place=str(place))
+    logger.warning(
+        "the upgrade rebuilds tables; the database as it was is in %s", place, extra=told
+    )
 
 
 def _create(path: str) -> None:

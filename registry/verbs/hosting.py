@@ -26,7 +26,11 @@ __all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "reap_dead"]
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """One open handle on the registry, in one process; `prepares` is what it holds claims on."""
+    """One open handle on the registry, in one process; `prepares` is what it holds claims on.
+
+    `opened_at` is an aware UTC datetime. `alive` is what the kernel said when it was asked; it may
+    have died since. A dead one is gone from the list once somebody has reaped it.
+    """
 
     id: str
     pid: int

@@ -67,7 +67,10 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found. `repaired` says that it was asked to mend what it found, and did."""
+    """What a check found: `problems` are (kind, subject, message).
+
+    `repaired` says that it was asked to mend what it found, and did.
+    """
 
     problems: list[Problem]
     repaired: bool = False
