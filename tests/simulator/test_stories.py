@@ -11,13 +11,14 @@ from contextlib import ExitStack
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from registry import ArtifactId, CleanupConfig, RetryPolicy
@@ -25,13 +26,15 @@ from registry import ArtifactId, CleanupConfig, RetryPolicy
 from .ending import finish
 from .faults import possible
 from .host import Host
+from .invariants import Promise, Violation
 from .length import LONG
+from .mutants import unlinking_before_the_commit
 from .schedule import ARTIFACTS, JUMPS
 from .surroundings import simulated
 from .task import Task
 from .users import CLEANUPS, RETRIES, VERBS, Users
 
-FEWEST_HOSTS, MOST_HOSTS, MOST_VERBS = 2, 4, 8
+MOST_HOSTS, MOST_VERBS = 3, 6
 SETTINGS = settings(
     max_examples=2_000 if LONG else 60,
     stateful_step_count=60,
@@ -42,7 +45,7 @@ SETTINGS = settings(
 WEIGHTED = [*VERBS, *["claim", "publish", "get_or_prepare"] * 8, *["prune", "need", "check"] * 3]
 
 picks = st.integers(0, 99)
-jumps = st.sampled_from(JUMPS)
+befalls = st.sampled_from([*["fault"] * 6, "interruption", "interruption", "kill", "power cut"])
 chances = st.randoms(use_true_random=False)
 cleanups, retries = st.sampled_from(CLEANUPS), st.sampled_from(RETRIES)
 
@@ -52,12 +55,12 @@ class Story(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.open = ExitStack()
-        self.machine = self.open.enter_context(simulated())
+        self.stage = ExitStack()
+        self.machine = self.stage.enter_context(simulated())
         self.users = Users(self.machine)
 
     def teardown(self) -> None:
-        with self.open:
+        with self.stage:
             finish(self.machine)
 
     def task(self, number: int) -> Task:
@@ -66,16 +69,12 @@ class Story(RuleBasedStateMachine):
 
     # --- hosts and verbs ------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.machine.living()) < FEWEST_HOSTS)
-    @rule(cleanup=cleanups, retry=retries)
-    def open_one_of_the_first(self, cleanup: CleanupConfig, retry: RetryPolicy) -> None:
+    @precondition(lambda self: len(self.machine.living()) < MOST_HOSTS)
+    @rule(cleanup=cleanups, retry=retries, at_once=st.booleans())
+    def open(self, cleanup: CleanupConfig, retry: RetryPolicy, at_once: bool) -> None:
         self.machine.open_host(cleanup, retry)
-        self.machine.drain()
-
-    @precondition(lambda self: FEWEST_HOSTS <= len(self.machine.living()) < MOST_HOSTS)
-    @rule(cleanup=cleanups, retry=retries)
-    def open_another(self, cleanup: CleanupConfig, retry: RetryPolicy) -> None:
-        self.machine.open_host(cleanup, retry)
+        if at_once:
+            self.run(self.machine.tasks[-1], 1000)
 
     @precondition(lambda self: self.usable() and len(self.machine.tasks) < MOST_VERBS)
     @rule(
@@ -92,7 +91,7 @@ class Story(RuleBasedStateMachine):
             self.run(self.machine.tasks[-1], 1000)
 
     @precondition(lambda self: self.machine.tasks)
-    @rule(number=picks, effects=st.sampled_from([1, 2, 4, 8, 1000]))
+    @rule(number=picks, effects=st.sampled_from([1, 2, 4, 8, 16, 1000]))
     def go_on(self, number: int, effects: int) -> None:
         """Let one go on by some effects; by many: it overtakes all others."""
         self.run(self.task(number), effects)
@@ -108,28 +107,24 @@ class Story(RuleBasedStateMachine):
     # --- what befalls them ----------------------------------------------------------------------
 
     @precondition(lambda self: self.machine.tasks)
-    @rule(number=picks, way=picks)
-    def fail(self, number: int, way: int) -> None:
-        """An I/O error, a full disk, a lock, or a commit of which nobody knows whether it was."""
+    @rule(befalls=befalls, number=picks, chance=chances)
+    def suffer(self, befalls: str, number: int, chance: Random) -> None:
+        """The effect that one waits for fails in a way that it can, or does not end at all."""
         task = self.task(number)
         assert task.effect is not None
-        faults = possible(task.effect)
-        self.machine.step(task, faults[way % len(faults)] if faults else None)
+        match befalls:
+            case "fault":
+                ways = possible(task.effect)
+                self.machine.step(task, chance.choice(ways) if ways else None)
+            case "interruption" if not task.interrupted:
+                self.machine.interrupt(task, performed=chance.random() < 0.5)
+            case "kill":
+                self.machine.kill(task.host)
+            case "power cut":
+                self.machine.cut_power(chance.randrange)
 
     @precondition(lambda self: self.machine.tasks)
-    @rule(how=st.sampled_from(["kill", "interrupt", "cut"]), number=picks, chance=chances)
-    def end(self, how: str, number: int, chance: Random) -> None:
-        """A host is killed, or one of its verbs interrupted, or the power is cut."""
-        task = self.task(number)
-        if how == "kill":
-            self.machine.kill(task.host)
-        elif how == "cut":
-            self.machine.cut_power(chance.randrange)
-        elif not task.interrupted:
-            self.machine.interrupt(task, performed=chance.random() < 0.5)
-
-    @precondition(lambda self: self.machine.tasks)
-    @rule(micros=jumps, jumps=st.booleans())
+    @rule(micros=st.sampled_from(JUMPS), jumps=st.booleans())
     def let_time_pass(self, micros: int, jumps: bool) -> None:
         """A deadline passes; or only the time of day jumps, forth or back."""
         if jumps or micros < 0:
@@ -158,3 +153,17 @@ class Story(RuleBasedStateMachine):
 
 TestStory = pytest.mark.timeout(36_000 if LONG else 900)(Story.TestCase)
 TestStory.settings = SETTINGS
+
+
+def test_a_story_is_found_in_which_a_file_is_unlinked_before_the_commit() -> None:
+    told = settings(
+        SETTINGS,
+        max_examples=1_000,
+        derandomize=True,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        print_blob=False,
+    )
+    with unlinking_before_the_commit(), pytest.raises(Violation) as caught:
+        run_state_machine_as_test(Story, settings=told)
+    assert caught.value.promise is Promise.LIVE_FILES_STAY
