@@ -166,4 +166,5 @@ def test_a_story_is_found_in_which_a_file_is_unlinked_before_the_commit() -> Non
     )
     with unlinking_before_the_commit(), pytest.raises(Violation) as caught:
         run_state_machine_as_test(Story, settings=told)
-    assert caught.value.promise is Promise.LIVE_FILES_STAY
+    # That it is unlinked, or, where its host is killed just then, that it is missed.
+    assert caught.value.promise in (Promise.LIVE_FILES_STAY, Promise.HAS_ITS_FILE)
