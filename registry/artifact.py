@@ -31,12 +31,15 @@ from typing import Any
 
 from registry.errors import InvalidId, InvalidParams
 
-__all__ = ["Artifact", "ArtifactId", "Holder", "State", "from_micros", "to_micros"]
+__all__ = ["Artifact", "ArtifactId", "Holder", "State", "from_micros", "names", "to_micros"]
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# A row that somebody else wrote may say any time at all; it is shown as the nearest that there is.
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 class State(StrEnum):
@@ -100,7 +103,11 @@ class ArtifactId:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who prepares an artifact: the host's random id, its process, and since when."""
+    """Who prepares an artifact: the host's random id, its process, and since when (aware UTC).
+
+    `pid` and `hostname` are None where the host's row is gone. A pid is the one in
+    the host's own namespace, and may have been given to another process since.
+    """
 
     host_id: str
     pid: int | None
@@ -138,7 +145,12 @@ class Artifact:
 
 def from_micros(micros: int) -> datetime:
     """Turn stored microseconds since the epoch into an aware UTC datetime."""
-    return _EPOCH + timedelta(0, 0, micros)
+    return _EPOCH + timedelta(0, 0, min(max(micros, _FIRST), _LAST))
+
+
+def names(code_hash: str, prep_hash: str) -> bool:
+    """Whether two texts name an artifact; asked of a row, which somebody else may have written."""
+    return bool(_HASH.fullmatch(code_hash) and _HASH.fullmatch(prep_hash))
 
 
 def to_micros(span: timedelta) -> int:

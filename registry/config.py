@@ -53,7 +53,8 @@ class CleanupConfig:
 class RetryPolicy:
     """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last one.
 
-    Given to a handle it overrides the stored settings for that handle only.
+    A deterministic failure is never retried, whatever is said here. Given to a handle it overrides
+    the stored settings for that handle only.
     """
 
     max_retries: int = MAX_RETRIES
@@ -68,8 +69,9 @@ class RetryPolicy:
 class Settings:
     """The settings stored with the cache and shared by all its hosts.
 
-    `hard_limit` (bytes, None: no such limit) bounds the cache even where everything was needed
-    recently. `prepare_timeout` is how long a claim is held by default before others may take it.
+    `cache_limit` is bytes. `hard_limit` (bytes, None: no such limit) bounds the cache even where
+    everything was needed recently. `prepare_timeout` is how long a claim is held by default before
+    others may take it.
     """
 
     cache_limit: int = CACHE_LIMIT
@@ -130,7 +132,9 @@ def from_stored(stored: Mapping[str, int | None]) -> Settings:
 
 def _stored(name: str, value: object) -> int | None:
     if name not in _NAMES:
-        raise InvalidSetting(f"there is no setting {name!r}; the settings are {', '.join(_NAMES)}")
+        raise InvalidSetting(
+            f"there is no setting {name[:80]!r}; the settings are {', '.join(_NAMES)}"
+        )
     if name in SPANS:
         return to_micros(as_span(name, value))
     if name == "hard_limit" and value is None:

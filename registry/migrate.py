@@ -176,7 +176,7 @@ def _run(path: str, direction: str, revision: str) -> None:
         with engine.connect() as connection:
             _migrate(connection, direction, revision)
     except DBAPIError as error:
-        raise error.orig or error from error
+        raise error.orig or error from None  # sqlite3's own, as everywhere else
 
 
 def _migrate(connection: sqlalchemy.Connection, direction: str, revision: str) -> None:

@@ -13,7 +13,6 @@ closing such a descriptor would drop the locks that SQLite holds in this process
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import secrets
 import sqlite3
@@ -23,7 +22,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from registry import migrate
-from registry.effects import Locked
+from registry.effects import Locked, Unsure
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
@@ -34,6 +33,7 @@ from registry.errors import (
     SchemaTooNew,
     SchemaTooOld,
 )
+from registry.log import about, logger
 from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
@@ -46,13 +46,16 @@ from registry.world.directory import (
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
 
-__all__ = ["database_path", "downgrade_cache", "open_cache"]
+__all__ = ["database_path", "downgrade_cache", "open_cache", "worded_trouble"]
 
-_logger = logging.getLogger("registry")
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
 _WAL_TRIES = 200
+_TRY_AGAIN = (
+    "nothing was changed; see how the disk is, and how many files this process has open, then try "
+    "again"
+)
 
 
 def database_path(cache: Path) -> str:
@@ -68,9 +71,10 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     """
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
-    cache = prepared_directory(directory)
-    if not _seems_ready(cache):
-        _in_turn(cache, lambda: _make_ready(cache, upgrade))
+    with worded_trouble(directory):
+        cache = prepared_directory(directory)
+        if not _seems_ready(cache):
+            _in_turn(cache, lambda: _make_ready(cache, upgrade))
     return cache
 
 
@@ -116,8 +120,9 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
     while True:
         with _lock(cache) as fd:
             if _locked(fd, fcntl.LOCK_EX):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 work()
                 return
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -130,18 +135,20 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
+    path = database_path(cache)
     try:
         # The identity is written last of all: beside it, an empty database is a damaged one.
         empty = _size(cache) == 0 or _revision(cache) is None
         if empty and stored_identity(cache) is not None:
-            raise DatabaseDamaged(f"{database_path(cache)} is empty or gone")
+            raise DatabaseDamaged(f"{path} is empty or gone")
         _make_database(cache, upgrade)
     except DatabaseDamaged as damage:
         set_aside(cache, damage)
         _make_database(cache, upgrade)
     Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
-        store_identity(cache, migrate.uuid_of(database_path(cache)))
+        with _worded(path):
+            store_identity(cache, migrate.uuid_of(path))
 
 
 def _downgrade(cache: Path, revision: str) -> None:
@@ -163,7 +170,8 @@ def _downgrade(cache: Path, revision: str) -> None:
             f"{revision[:40]!r} is no revision before {now}, which the database has; "
             f"those are: {', '.join(older) or 'none'}"
         )
-    with _migrating(database_path(cache)) as path:
+    path = database_path(cache)
+    with _worded(path):
         migrate.downgrade(path, revision)
 
 
@@ -173,7 +181,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
         _create(path)
     revision = _revision(cache)
     if revision is None:
-        with _migrating(path):
+        with _worded(path):
             migrate.upgrade(path)
     elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
@@ -183,27 +191,10 @@ def _make_database(cache: Path, upgrade: bool) -> None:
             )
         if revision == migrate.FIRST:  # it knows no identity: the upgrade draws a new one
             forget_identity(cache)
-        with _migrating(path):
+        with _worded(path):
             if migrate.rebuilds(revision):
                 _back_up(cache, revision)
             migrate.upgrade(path)
-
-
-@contextmanager
-def _migrating(path: str) -> Iterator[str]:
-    """Word what keeps a migration from being done; it is done as a whole, or not at all."""
-    try:
-        yield path
-    except sqlite3.Error as error:
-        problem = translated(error, path)
-        if isinstance(problem, Locked):
-            raise RegistryBusy(
-                f"{path} cannot be migrated while another program holds it: close that (a shell in "
-                "a transaction, a backup), then try again"
-            ) from error
-        if isinstance(problem, RegistryError):
-            raise problem from error
-        raise
 
 
 def _back_up(cache: Path, revision: str) -> None:
@@ -212,7 +203,10 @@ def _back_up(cache: Path, revision: str) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     place = folder / f"{revision}-{secrets.token_hex(4)}.db"
     migrate.backup(database_path(cache), str(place))
-    _logger.warning("the upgrade rebuilds tables; the database as it was is in %s", place)
+    told = about("backed_up", place=str(place))
+    logger.warning(
+        "the upgrade rebuilds tables; the database as it was is in %s", place, extra=told
+    )
 
 
 def _create(path: str) -> None:
@@ -247,15 +241,42 @@ def _size(cache: Path) -> int:
 
 def _revision(cache: Path) -> str | None:
     path = database_path(cache)
-    try:
+    with _worded(path):
         return migrate.revision_of(path)
+
+
+@contextmanager
+def _worded(path: str) -> Iterator[None]:
+    """Turn what SQLite says of the database into an error of ours."""
+    try:
+        yield
     except sqlite3.Error as error:
         problem = translated(error, path)
         if isinstance(problem, Locked):
-            raise RegistryBusy(f"{path} is locked by another program; try again") from error
+            raise RegistryBusy(
+                f"{path} is held by another program: close that (a shell in a transaction, a "
+                "backup), then try again"
+            ) from error
         if isinstance(problem, RegistryError):
             raise problem from error
+        if isinstance(problem, Unsure):  # no damage: no good one is set aside for a want of files
+            raise CacheDirectoryRefused(
+                f"{path} cannot be read: {problem}; {_TRY_AGAIN}"
+            ) from error
         raise DatabaseDamaged(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system refuses while a cache is opened into an error of ours."""
+    try:
+        yield
+    except RegistryError:  # some of them are an OSError too
+        raise
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
+        ) from error
 
 
 @contextmanager

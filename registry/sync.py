@@ -20,7 +20,7 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
 from registry.effects import Effect, Run, Verb
 from registry.errors import ClaimLost, HandleClosed, HandleForked
-from registry.opening import database_path, open_cache
+from registry.opening import database_path, open_cache, worded_trouble
 from registry.recipe import Label, Recipe, Terms
 from registry.verbs import (
     claiming,
@@ -65,6 +65,10 @@ class Registry:
 
     Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
     `SchemaTooNew`. Threads may share a handle; a forked child may not use it (`HandleForked`).
+
+    Any verb may raise `HandleClosed`, `RegistryBusy` (the database was locked for 30 s) and
+    `DatabaseDamaged`; a wrong type is a TypeError. NOT for network file systems, nor for several
+    users, nor for what must not be lost.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Registry:
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
         self._database = Database(database_path(cache))
-        with fork.opening():
+        with worded_trouble(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
             self._closed = None
@@ -107,9 +111,8 @@ class Registry:
         """Answer the prepared artifact, its last use bumped and its file there, or None.
 
         The file is compared by size each time, by checksum at this handle's first meeting with
-        it. A missing or damaged file is a miss: its row is dropped. The last use is written
-        once in a thousandth of `min_stale_time` (a second at least, a minute at most, or half of
-        it), so `last_time_needed` may lag by that.
+        it. A missing or damaged file is a miss: its row is dropped. The last use is written at
+        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
         The file is NOT pinned: see `open_file`.
         """
         hot = hot_artifact(self._handle, self._world.folder, id)
@@ -124,7 +127,8 @@ class Registry:
 
         The claim is yours for `timeout` (by default the setting `prepare_timeout`); after that
         others may take it over. The artifact is answered if it is prepared, prepared by another
-        just now, or failed and not yet to be retried.
+        just now, or failed and not yet to be retried; its last use is NOT bumped, nor its file
+        looked at. Raises `InvalidData` for a label with NUL in it.
         """
         claimed = self._drive(claiming.claim(self._handle, id, timeout, label))
         return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
@@ -149,7 +153,9 @@ class Registry:
         `prepare` runs at most once on the machine at a time; others wait for it, for `timeout` at
         most (`WaitTimeout`). Raises `PreparationFailed` for a failure: of this call, of the one
         waited for, or of an earlier one that may not be tried again yet. `prepare` raises
-        `PrepareError` to say that an error is deterministic.
+        `PrepareError` to say that an error is deterministic. Raises `RecursivePreparation` inside
+        the `prepare` of that artifact, `DiskFull` (nothing is recorded), `CodeTooLarge` if
+        `prepare` does. The file is NOT pinned: see `open_file`.
         """
         _refuse_coroutines(prepare)
         hot = hot_artifact(self._handle, self._world.folder, id)
@@ -160,7 +166,7 @@ class Registry:
     def open_file(self, id: ArtifactId) -> BinaryIO:
         """Open the file of a prepared artifact for reading, checked; counts as a need.
 
-        What is open survives pruning. Raises `UnknownArtifact`.
+        What is open survives pruning; the caller closes it. Raises `UnknownArtifact`.
         """
         return self._drive(needing.open_file(self._handle, id))
 
@@ -200,7 +206,11 @@ class Registry:
             before = page.next
 
     def remove(self, id: ArtifactId) -> bool:
-        """Delete an artifact and its file; whether there was one. Raises `ArtifactBusy`."""
+        """Delete an artifact, prepared or failed, and its file; whether there was one.
+
+        Raises `ArtifactBusy` for one that is being prepared. A file that somebody has open stays
+        readable to them.
+        """
         return self._drive(looking.remove(self._handle, id))
 
     def retry(self, id: ArtifactId) -> bool:
@@ -237,8 +247,10 @@ class Registry:
     ) -> list[Artifact]:
         """Delete the least recently needed until the rest is within `cache_limit` bytes.
 
-        Nothing needed within `min_stale_time` goes. What is not given is the handle's own, else
-        the stored setting. Answers what was (`dry_run`: would be) deleted, oldest first.
+        Nothing needed within `min_stale_time` goes, nor what is being prepared or has failed. What
+        is not given is the handle's own, else the stored setting; with neither given, `hard_limit`
+        holds too. Answers what was (`dry_run`: would be) deleted, oldest first. Raises
+        `InvalidSetting` for a value out of range.
         """
         return self._drive(maintaining.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
@@ -248,7 +260,8 @@ class Registry:
 
     def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
         """Compare the database with itself and with the files; reads every row, and every file
-        with `checksums`. With `repair`, mend what differs.
+        with `checksums`. With `repair`, mend what differs; raises `DatabaseDamaged` if the
+        database is another cache's. NOT a snapshot: hosts may be at work.
         """
         return self._drive(maintaining.check(self._handle, repair, checksums))
 
@@ -402,7 +415,10 @@ class Claim:
         self._drive(publishing.release(self._handle, self._lease))
 
     def extend(self, timeout: timedelta) -> None:
-        """Move the deadline to `timeout` from now; raises `ClaimLost`."""
+        """Move the deadline to `timeout` from now; raises `ClaimLost`.
+
+        Until the deadline nobody takes the claim over while this process lives, even if it hangs.
+        """
         self._drive(publishing.extend(self._handle, self._lease, timeout))
 
     def __enter__(self) -> Claim:

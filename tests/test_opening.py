@@ -259,3 +259,31 @@ def test_a_refused_opening_leaves_no_descriptor_open(tmp_path: Path) -> None:
         with pytest.raises(RegistryError):
             Registry(cache)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+OPEN_WITH_FEW_FILES = """
+import os, resource, sys
+from registry import Registry, RegistryError
+few = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+try:
+    Registry(sys.argv[1]).close()
+except RegistryError as error:
+    print(error)
+"""
+
+
+def test_no_want_of_descriptors_is_taken_for_damage(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    prepared_cache(cache)
+    refusal, more = "?", 0
+    while refusal:  # until there are enough to open it
+        tried = [sys.executable, "-c", OPEN_WITH_FEW_FILES, str(cache), str(more)]
+        opened = subprocess.run(tried, capture_output=True, text=True, check=False)
+        assert opened.returncode == 0, opened.stderr
+        refusal, more = opened.stdout, more + 1
+        assert not (cache / "damaged").exists(), refusal
+    assert more > 3, "some were refused"
+    with Registry(cache) as registry:
+        assert registry.need(CODE) is not None
+        assert registry.check().ok

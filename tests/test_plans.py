@@ -43,6 +43,7 @@ SMALL = {"alembic_version", "cache", "counter", "host", "maintenance", "setting"
 WALKS: dict[str, dict[str, str]] = {
     "prune": {"artifact_by_last_use": "LIMIT: one batch"},
     "doomed": {"artifact_by_last_use": "a dry run reads the prepared"},
+    "aliens": {"artifact": "check reads every row"},
     "sums": {"artifact_by_last_use": "check counts the prepared anew"},
     "correct usage": {"artifact_by_last_use": "repair counts the prepared anew"},
     "counts": {"artifact_preparing": "as few as the hosts", "artifact_failed": "few among many"},

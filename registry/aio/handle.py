@@ -22,7 +22,7 @@ from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
 from registry.errors import HandleClosed, HandleForked, WrongLoop
-from registry.opening import database_path, open_cache
+from registry.opening import database_path, open_cache, worded_trouble
 from registry.statement import Statement
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
@@ -99,7 +99,7 @@ class AsyncHandle:
             raise
 
     def _appear(self, cache: Path) -> None:
-        with fork.opening():
+        with worded_trouble(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from registry.errors import RegistryBusy, RegistryError
 __all__ = ["app"]
 
 app = typer.Typer()
-app.callback(help="The database itself: its place, its schema.")(shared_options)
+app.callback(help="The database itself: its place, its schema, its copies.")(shared_options)
 
 _COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("WHAT IT BROUGHT", ""))
 
@@ -124,6 +124,32 @@ def backup(
         migrate.backup(path, str(file))
     size = file.stat().st_size
     session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
+
+
+@app.command()
+@in_session
+def recover(
+    session: Session,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="In damaged/; if not given, the newest there."),
+    ] = None,
+) -> None:
+    """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
+
+    What can be read of it is compared with the files, and what is whole comes back, as needed now.
+    Do it within the hour: then the files that no row knows are swept.
+    """
+    from registry.recovery import newest, recover
+
+    place = folder or newest(session.cache_dir)
+    done = recover(session.registry, place)
+    words = (
+        f"{place}: {done.read} artifacts can be read; {done.recovered} are back, "
+        f"{done.known} were known already, {done.missing} are without a file, "
+        f"{done.damaged} have one that is damaged"
+    )
+    session.write({"folder": place, **asdict(done)}, [words])
 
 
 def _age(revision: str | None) -> str:

@@ -75,8 +75,10 @@ class Frame:
         grid.add_row("", f"{near_size(held)} of {near_size(limit)}, {share:.0%}")
         kinds = (stats.prepared_count, stats.preparing_count, stats.failed_count)
         grid.add_row("artifacts", "{} prepared, {} preparing, {} failed".format(*kinds))
-        rates = f"{self._glance.hits:.1f} hits, {self._glance.misses:.1f} misses"
-        grid.add_row("a second", rates)
+        hits, misses, totals = self._glance.hits, self._glance.misses, stats.totals
+        if hits is not None and misses is not None:
+            grid.add_row("a second", f"{hits:.1f} hits, {misses:.1f} misses")
+        grid.add_row("in all", "{hits} hits, {misses} misses, {coalesced} waits".format(**totals))
         return grid
 
     def _hosts(self) -> Iterator[Cells]:

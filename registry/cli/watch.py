@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from os import getpid
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +27,6 @@ __all__ = ["Glance", "Watcher", "app"]
 app = typer.Typer()
 
 _EVICTIONS = 5
-_MISSES = ("claimed", "taken over")
 # Over how much time hits and misses are averaged.
 _WINDOW = timedelta(seconds=10)
 _EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
@@ -35,17 +34,13 @@ _EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """How the cache stands at one moment; `hits` and `misses` are a second.
-
-    `hits` are what the processes have told the cache, each once a second at most, since the first
-    look of the last ten seconds; `misses` counts claims.
-    """
+    """How the cache stands at one moment; `hits` and `misses` are a second, None at the first."""
 
     at: datetime
     stats: Stats
     settings: Settings
-    hits: float
-    misses: float
+    hits: float | None
+    misses: float | None
     hosts: tuple[HostInfo, ...]
     preparing: tuple[Artifact, ...]
     evicted: tuple[HistoryEvent, ...]
@@ -56,41 +51,37 @@ class Watcher:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._seen: deque[tuple[datetime, int]] = (
-            deque()
-        )  # when it was looked, and all hits until then
+        self._seen: deque[tuple[datetime, Mapping[str, int]]] = deque()  # when, and the totals
         pruned = (event for event in registry.events() if event.event == "pruned")
-        self._evicted = [event for event, _ in zip(pruned, range(_EVICTIONS), strict=False)]
+        self._evicted = list(islice(pruned, _EVICTIONS))
 
     def look(self) -> Glance:
         """Look once."""
-        registry, now = self._registry, datetime.now(UTC)
-        recent = list(takewhile(lambda event: event.at > now - _WINDOW, registry.events()))
-        self._remember(event for event in recent if event.event == "pruned")
-        misses = sum(event.event in _MISSES for event in recent)
-        stats = registry.stats()
+        registry, now, stats = self._registry, datetime.now(UTC), self._registry.stats()
+        self._remember(now, stats)
         return Glance(
             at=now,
             stats=stats,
             settings=registry.settings(),
-            hits=self._hits(now, stats.totals["hits"]),
-            misses=misses / _WINDOW.total_seconds(),
+            hits=self._rate("hits"),
+            misses=self._rate("misses"),
             hosts=tuple(host for host in registry.hosts() if host.pid != getpid()),
             preparing=tuple(registry.artifacts(state=State.PREPARING)),
             evicted=tuple(self._evicted),
         )
 
-    def _hits(self, now: datetime, hits: int) -> float:
-        """How many a second since the window's first look; of one look nothing can be told."""
-        self._seen.append((now, hits))
+    def _remember(self, now: datetime, stats: Stats) -> None:
+        self._seen.append((now, stats.totals))
         while self._seen[0][0] < now - _WINDOW:
             self._seen.popleft()
-        since, before = self._seen[0]
-        return (hits - before) / max((now - since).total_seconds(), 1.0)
-
-    def _remember(self, pruned: Iterable[HistoryEvent]) -> None:
-        every = {*self._evicted, *pruned}
+        recent = takewhile(lambda event: event.at > now - 2 * _WINDOW, self._registry.events())
+        every = {*self._evicted, *(event for event in recent if event.event == "pruned")}
         self._evicted = sorted(every, key=lambda event: event.at, reverse=True)[:_EVICTIONS]
+
+    def _rate(self, name: str) -> float | None:
+        (begun, before), (now, counted) = self._seen[0], self._seen[-1]
+        spent = (now - begun).total_seconds()
+        return (counted[name] - before[name]) / spent if spent > 0 else None
 
 
 @app.command()
@@ -107,9 +98,8 @@ def watch(
 ) -> None:
     """Watch the cache live, until Ctrl-C.
 
-    Usage, hosts, what is being prepared and since when, hits and misses a second, the last
-    evictions. Hits are told by each process once a second at most. Where nobody is at a terminal,
-    it is shown once, without hits a second, which take two looks.
+    Usage, hosts, what is being prepared and since when, hits and misses a second (of the last
+    ten), the last evictions. Where nobody is at a terminal, it is shown once.
     """
     watcher = Watcher(session.registry)
     if session.json:

@@ -34,7 +34,7 @@ from registry.queries import READ, Row
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS, Event
 
-__all__ = ["end", "move", "read", "run"]
+__all__ = ["end", "move", "one", "read", "run", "run_on_the_reserve"]
 
 # Longer than any batch of ours holds the lock by far; shorter than a user's patience.
 PATIENCE_SECONDS = 30.0
@@ -53,6 +53,16 @@ class Answer(NamedTuple):
 def run(statement: Statement, params: Params) -> Verb[list[Any]]:
     """Run a statement, waiting for the lock; raises `RegistryBusy`, `DatabaseDamaged`."""
     return (yield from _ask(statement, params)).rows
+
+
+def one(statement: Statement, params: Params) -> Verb[Any]:
+    """Run a statement that answers one row, always; raises `DatabaseDamaged` where it does not."""
+    rows = yield from run(statement, params)
+    if len(rows) != 1:
+        raise DatabaseDamaged(
+            f"the database has {len(rows)} rows to {statement.name}, and not one; see `registry db`"
+        )
+    return rows[0]
 
 
 def _ask(statement: Statement, params: Params) -> Verb[Answer]:
@@ -105,13 +115,17 @@ def move(event: Event, id: ArtifactId, **params: Any) -> Verb[Row | None]:
 
 def end(event: Event, params: Params) -> Verb[Answer]:
     """Delete rows, or give a claim back, even where the disk is full."""
-    statement = TRANSITIONS[event]
+    answer = yield from run_on_the_reserve(TRANSITIONS[event], params)
+    return answer._replace(rows=[Row(*row) for row in answer.rows])
+
+
+def run_on_the_reserve(statement: Statement, params: Params) -> Verb[Answer]:
+    """Run a statement on the way to making room, even where the disk is full."""
     try:
-        answer = yield from _ask(statement, params)
+        return (yield from _ask(statement, params))
     except DiskFull:
         yield from GiveUpReserve()
-        answer = yield from _ask(statement, params)
-    return answer._replace(rows=[Row(*row) for row in answer.rows])
+        return (yield from _ask(statement, params))
 
 
 def _first(rows: list[Any]) -> Row | None:

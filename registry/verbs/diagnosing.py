@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.artifact import Artifact
 from registry.effects import Now, Verb
 from registry.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
-from registry.verbs.asking import run
+from registry.verbs.asking import one, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
 from registry.verbs.journal import Rebuilt, rebuilt_lately
@@ -39,17 +39,17 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
     """Ask everything; grows with the number of files, for orphans are looked for."""
     usage = yield from read_usage(handle)
     since = (yield from Now()) - usage.min_stale_time
-    ((_, working_set),) = yield from run(WORKING_SET, {"since": since})
+    _, working_set = yield from one(WORKING_SET, {"since": since})
     killers = yield from run(FAILED_AS, {"kind": HOST_DIED.kind, "most": _EXAMPLES})
     gone = {*(yield from dead_hosts(handle)), *(yield from orphan_locks(handle))}
     return Diagnosis(
-        journal_mode=(yield from run(JOURNAL_MODE, {}))[0][0],
-        revision=(yield from run(REVISION, {}))[0][0],
+        journal_mode=(yield from one(JOURNAL_MODE, {}))[0],
+        revision=(yield from one(REVISION, {}))[0],
         identity_problem=(yield from stranger()),
         orphan_files=len((yield from orphans())),
         dead_hosts=len(gone),
         usage=usage,
         working_set_bytes=working_set,
         rebuilt_lately=(yield from rebuilt_lately()),
-        killed_their_host=tuple(handle.artifact(Row(*row)) for row in killers),
+        killed_their_host=tuple(handle.artifacts(Row(*row) for row in killers)),
     )

@@ -14,16 +14,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, to_micros
+from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, names, to_micros
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
+from registry.errors import DatabaseDamaged
 from registry.queries import Row
 from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
@@ -201,7 +202,7 @@ class Handle:
 
     def artifact(self, row: Row, id: ArtifactId | None = None) -> Artifact:
         """Show a row to the user, under the very id that he named, if he did."""
-        state = _STATES[row.state]
+        state = _STATES.get(row.state) or _no_state(row)
         prepared = state is _PREPARED
         return Artifact(
             id=id or ArtifactId(row.code_hash, row.prep_hash),
@@ -218,14 +219,25 @@ class Handle:
             retry_at=_time(row.retry_at),
             label=row.label,
             prepare_seconds=row.prepare_seconds,
-            holder=None if row.host_id is None else self._holder(row, row.host_id),
+            holder=None if prepared or row.host_id is None else self._holder(row, row.host_id),
         )
+
+    def artifacts(self, rows: Iterable[Row]) -> list[Artifact]:
+        """Show rows to the user, but none that names no artifact: `check` reports those."""
+        return [self.artifact(row) for row in rows if names(row.code_hash, row.prep_hash)]
 
     def _holder(self, row: Row, host_id: str) -> Holder:
         pid, hostname = row.pid, row.hostname
         if host_id == self.host_id and self.process is not None:
             pid, hostname = self.process  # what a transition returns does not say
         return Holder(host_id, pid, hostname, from_micros(row.claimed_at or 0))
+
+
+def _no_state(row: Row) -> State:
+    raise DatabaseDamaged(
+        f"the row of {row.code_hash}/{row.prep_hash} has the state {row.state!r}, which is none; "
+        "`registry check --repair` removes it"
+    )
 
 
 def _time(micros: int | None) -> datetime | None:

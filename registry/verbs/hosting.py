@@ -7,14 +7,16 @@ remove its row once it has no claim left, then its lock file and its workers' fo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from registry.artifact import Artifact, from_micros
 from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
+from registry.errors import DiskFull
 from registry.queries import ALL_PREPARING, CLAIMANTS, CLAIMS_OF, ENTER_HOST, HOSTS, LEAVE_HOST, Row
 from registry.transitions import TRANSITIONS, Event
-from registry.verbs.asking import run
+from registry.verbs.asking import run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.leases import drop_files, give_back_all
 from registry.verbs.words import HOST_DIED
@@ -24,7 +26,11 @@ __all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "reap_dead"]
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """One open handle on the registry, in one process; `prepares` is what it holds claims on."""
+    """One open handle on the registry, in one process; `prepares` is what it holds claims on.
+
+    `opened_at` is an aware UTC datetime. `alive` is what the kernel said when it was asked; it may
+    have died since. A dead one is gone from the list once somebody has reaped it.
+    """
 
     id: str
     pid: int
@@ -47,11 +53,14 @@ class Process:
 
 
 def enter(handle: Handle, process: Process) -> Verb[None]:
-    """Write the row of a host whose lock is held, and reap the dead."""
+    """Write the row of a host whose lock is held, and reap the dead.
+
+    Who opens a cache on a full disk may have come to prune it.
+    """
     handle.process = process.pid, process.hostname
     now = yield from Now()
     handle.told_at = now  # there is nothing to tell yet
-    yield from run(
+    yield from run_on_the_reserve(
         ENTER_HOST,
         {
             "my_host": handle.host_id,
@@ -68,7 +77,8 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
 def leave(handle: Handle) -> Verb[None]:
     """Give back all claims and remove the row, before the lock is let go."""
     yield from give_back_all(handle)
-    yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
+    with suppress(DiskFull):  # the lock goes all the same, and whoever opens next removes the row
+        yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
 
 
 def hosts(handle: Handle) -> Verb[list[HostInfo]]:
@@ -77,7 +87,7 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
     listed = []
     for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):
         alive = host_id == handle.host_id or (yield from IsAlive(host_id))
-        claims = tuple(handle.artifact(row) for row in preparing if row.host_id == host_id)
+        claims = tuple(handle.artifacts(row for row in preparing if row.host_id == host_id))
         opened = from_micros(opened_at)
         listed.append(HostInfo(host_id, pid, hostname, command, opened, version, alive, claims))
     return listed

@@ -26,7 +26,7 @@ from registry.queries import Row
 from registry.schema import history as journal
 from registry.schema import host_history
 from registry.statement import Statement, compiled, constant, given
-from registry.verbs.asking import run
+from registry.verbs.asking import one, run
 from registry.verbs.handle import Handle
 
 __all__ = [
@@ -196,7 +196,7 @@ def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
 def rebuilt_lately() -> Verb[Rebuilt]:
     """Ask what was, within the last day, prepared again within a day of its eviction."""
     since = (yield from Now()) - _DAY_MICROS
-    ((count, seconds),) = yield from run(REBUILT, {"soon": _DAY_MICROS, "since": since})
+    count, seconds = yield from one(REBUILT, {"soon": _DAY_MICROS, "since": since})
     return Rebuilt(count, seconds)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, names
 from registry.config import Settings, as_stored, from_stored
 from registry.effects import Now, Verb
 from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
@@ -24,7 +24,7 @@ from registry.queries import (
     Row,
 )
 from registry.transitions import Event
-from registry.verbs.asking import end, move, read, run
+from registry.verbs.asking import end, move, one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record
 from registry.verbs.leases import require_id, settle
@@ -35,6 +35,7 @@ __all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry
 
 _PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
 _PAGE = 500
+_PAGE_OF_FAILURES = 50  # each may hold 64 KiB of an error
 _LAST = 2**63 - 1
 
 
@@ -84,9 +85,10 @@ def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:
         raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
     code, prep = match[1], match[2] or ""
     bounds = {"code_start": code, "code_end": code + "g", "prep_start": prep}  # 'g' follows 'f'
-    found = {ArtifactId(row[1], row[2]) for row in (yield from run(BY_PREFIX, bounds))}
+    pairs = [row[1:3] for row in (yield from run(BY_PREFIX, bounds))]
     if past:
-        found |= {ArtifactId(*row) for row in (yield from run(PAST_BY_PREFIX, bounds))}
+        pairs += yield from run(PAST_BY_PREFIX, bounds)
+    found = {ArtifactId(*pair) for pair in pairs if names(*pair)}
     if not found:
         raise UnknownArtifact(f"no artifact's id starts with {prefix}; `registry ls` lists them")
     if len(found) > 1:
@@ -104,15 +106,16 @@ def start(state: State | None) -> tuple[State, int, int]:
 def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Verb[Page]:
     """Read one page: the prepared by last use, then those preparing, then the failed."""
     listed, before, before_id = at
-    key = {"before": before, "before_id": before_id, "most": _PAGE}
+    most = _PAGE_OF_FAILURES if listed is State.FAILED else _PAGE
+    key = {"before": before, "before_id": before_id, "most": most}
     if listed is State.PREPARED:
         rows = [Row(*row) for row in (yield from run(PREPARED_PAGE, key))]
     elif listed is State.PREPARING:
         rows = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
     else:
         rows = [Row(*row) for row in (yield from run(FAILED_PAGE, key))]
-    shown = [handle.artifact(row) for row in rows]
-    if listed is not State.PREPARING and len(rows) == _PAGE:
+    shown = handle.artifacts(rows)
+    if listed is not State.PREPARING and len(rows) == most:
         last = rows[-1]
         time = last.last_time_needed if listed is State.PREPARED else last.last_time_failed
         return Page(shown, (listed, time or 0, last.id))
@@ -125,7 +128,7 @@ def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Ver
 def stats(handle: Handle) -> Verb[Stats]:
     """Count what is held."""
     usage = yield from read_usage(handle)
-    ((preparing, failed),) = yield from run(COUNTS, {})
+    preparing, failed = yield from one(COUNTS, {})
     return Stats(
         prepared_count=usage.count,
         prepared_bytes=usage.bytes,

@@ -10,7 +10,7 @@ from datetime import datetime
 from registry.artifact import from_micros
 from registry.effects import Verb
 from registry.queries import FAILURES, OLDEST_NEED
-from registry.verbs.asking import run
+from registry.verbs.asking import one, run
 from registry.verbs.counters import MOST_KINDS, OTHER, UNNAMED
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import hosts
@@ -43,6 +43,6 @@ def measure(handle: Handle) -> Verb[Measurement]:
     if others > 0:
         kinds[OTHER] += others
     alive = [host for host in (yield from hosts(handle)) if host.alive]
-    ((oldest,),) = yield from run(OLDEST_NEED, {})
+    (oldest,) = yield from one(OLDEST_NEED, {})
     since = None if oldest is None else from_micros(oldest)
     return Measurement(counted, kinds, len(alive), since)

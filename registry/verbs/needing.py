@@ -33,8 +33,7 @@ __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "re
 
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
-FINEST_MICROS = 1_000_000
-COARSEST_MICROS = 60 * 1_000_000
+COARSEST_MICROS = 1_000_000
 SETTINGS_HOLD_MICROS = 1_000_000
 
 
@@ -161,12 +160,9 @@ def reject(handle: Handle, artifact: Artifact) -> Verb[None]:
 def resolution(min_stale_time: int) -> int:
     """How old a written last use may grow before it is written again, in microseconds.
 
-    A thousandth of the stale time, but no less than a second and no more than a minute. Eight
-    processes that each write 10,000 last uses a second are as slow as if they wrote every use. Half
-    the stale time at most, so that what was needed is never pruned for want of a write.
+    Half the stale time at most, so that what was needed is never pruned for want of a write.
     """
-    coarse = min(max(min_stale_time // 1000, FINEST_MICROS), COARSEST_MICROS)
-    return min(coarse, min_stale_time // 2)
+    return min(COARSEST_MICROS, min_stale_time // 2)
 
 
 def identity(seen: os.stat_result) -> tuple[int, int]:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 
-from registry.artifact import Artifact, ArtifactId, to_micros
+from registry.artifact import Artifact, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.log import about, logger
 from registry.queries import DOOMED, USAGE, Row
 from registry.transitions import PRUNE_BATCH, Event
-from registry.verbs.asking import end, run
+from registry.verbs.asking import end, one, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
 
@@ -47,8 +47,10 @@ class Usage:
 
 def read_usage(handle: Handle) -> Verb[Usage]:
     """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
-    ((count, held, limit, stale, hard, done),) = yield from run(USAGE, {})
-    return Usage(count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done)
+    count, held, limit, stale, hard, done = yield from one(USAGE, {})
+    return Usage(
+        count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done or 0
+    )
 
 
 def prune(
@@ -80,7 +82,7 @@ def prune(
             rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
         if hard_limit is not None and usage.bytes - _freed(rows) > hard_limit:
             rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
-    return [handle.artifact(row) for row in rows]
+    return handle.artifacts(rows)
 
 
 def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> Verb[None]:
@@ -124,11 +126,10 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
 def _count(handle: Handle, gone: list[Row], reason: str) -> None:
     handle.counters.pruned += len(gone)
     handle.counters.pruned_bytes += _freed(gone)
-    for row in gone:
-        artifact = ArtifactId(row.code_hash, row.prep_hash)
-        handle.evicted.note(artifact)
-        told = about("pruned", artifact, label=row.label, size=row.size, reason=reason)
-        logger.debug("pruned %s", artifact.short, extra=told)
+    for artifact in handle.artifacts(gone):
+        handle.evicted.note(artifact.id)
+        told = about("pruned", artifact.id, label=artifact.label, size=artifact.size, reason=reason)
+        logger.debug("pruned %s", artifact.id.short, extra=told)
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:

@@ -9,11 +9,12 @@ referred to afterwards will never be. The other order deletes live files.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from registry.artifact import ArtifactId, State
-from registry.effects import ListNames, Stat, StoredIdentity, Unlink, Verb
+from registry.artifact import ArtifactId, State, names
+from registry.effects import ListNames, Sleep, StoredIdentity, Unlink, Verb
 from registry.errors import DatabaseDamaged
 from registry.queries import (
     CLAIMS_OF,
@@ -25,7 +26,8 @@ from registry.queries import (
     WHOLE_PAGE,
     Row,
 )
-from registry.verbs.asking import read, run
+from registry.statement import Statement
+from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
 from registry.verbs.leases import settle
@@ -34,6 +36,25 @@ from registry.verbs.needing import discard, inspect
 __all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "orphans", "stranger", "sweep"]
 
 _PAGE = 1000
+_UNLINKING_SECONDS = 0.02  # some hundred times what unlinking a file takes
+
+# The CHECKs of the schema read a text up to its first NUL only.
+_IS_ALIEN = """\
+(length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'))"""
+ALIENS = Statement(
+    "aliens",
+    "Find the rows that nobody can ask for: no version of registry wrote them.",
+    f"SELECT id FROM artifact WHERE {_IS_ALIEN}",  # noqa: S608
+)
+DROP_ALIENS = Statement(
+    "drop aliens",
+    "Delete such rows, by a JSON array of their row ids; their files are garbage then.",
+    f"DELETE FROM artifact WHERE id IN (SELECT value FROM json_each(:ids)) AND {_IS_ALIEN}",  # noqa: S608
+    writes=True,
+    durable=True,
+)
 
 
 class Problem(NamedTuple):
@@ -46,7 +67,10 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found. `repaired` says that it was asked to mend what it found, and did."""
+    """What a check found: `problems` are (kind, subject, message).
+
+    `repaired` says that it was asked to mend what it found, and did.
+    """
 
     problems: list[Problem]
     repaired: bool = False
@@ -89,12 +113,25 @@ def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckRepo
     """Compare the database with itself, with the living hosts and with the files."""
     found = yield from _check_identity(repair)
     found += yield from _check_database(repair)
+    found += yield from _check_rows(repair)
     found += yield from _check_hosts(handle)
     found += yield from _check_files(handle, repair, checksums)
-    for name in (yield from orphans()):
-        if (yield from Stat(name)) is not None:  # else somebody was about to unlink it
-            found.append(Problem("orphan_file", name, "no row refers to this file"))
+    for name in (yield from _lasting_orphans()):
+        found.append(Problem("orphan_file", name, "no row refers to this file"))
     return CheckReport(found, repaired=repair)
+
+
+def _lasting_orphans() -> Verb[list[str]]:
+    """List the files that no row refers to and that nobody is about to unlink.
+
+    Who prunes deletes many rows, then unlinks their files one by one. So it is looked again, for
+    as long as they are getting fewer.
+    """
+    before, now = None, (yield from orphans())
+    while now and now != before:
+        yield from Sleep(_UNLINKING_SECONDS)
+        before, now = now, sorted({*now} & {*(yield from orphans())})
+    return now
 
 
 def drop_fileless(handle: Handle) -> Verb[None]:
@@ -126,13 +163,21 @@ def stranger() -> Verb[str | None]:
 def _check_database(repair: bool) -> Verb[list[Problem]]:
     lines = yield from run(INTEGRITY, {})
     found = [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
-    ((count, size, true_count, true_size),) = yield from run(SUMS, {})
+    count, size, true_count, true_size = yield from one(SUMS, {})
     if (count, size) != (true_count, true_size):
         words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
         found.append(Problem("usage", "usage", words))
         if repair:
             yield from run(CORRECT_USAGE, {})
     return found
+
+
+def _check_rows(repair: bool) -> Verb[list[Problem]]:
+    aliens = [row_id for (row_id,) in (yield from run(ALIENS, {}))]
+    if repair and aliens:
+        yield from run(DROP_ALIENS, {"ids": json.dumps(aliens)})
+    words = "its hashes or its state are none: no version of registry wrote it"
+    return [Problem("alien_row", f"artifact.id = {row_id}", words) for row_id in aliens]
 
 
 def _check_hosts(handle: Handle) -> Verb[list[Problem]]:
@@ -163,6 +208,8 @@ def _check_files(handle: Handle, repair: bool, checksums: bool) -> Verb[list[Pro
 
 
 def _check_file(handle: Handle, row: Row, repair: bool, checksums: bool) -> Verb[Problem | None]:
+    if not names(row.code_hash, row.prep_hash):
+        return None  # reported already
     fault = (yield from inspect(handle, row, checksums=checksums)).fault
     if fault is None:
         return None

@@ -25,7 +25,7 @@ from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import WaitTimeout
 from registry.log import about, logger
 from registry.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
-from registry.verbs.asking import read, run
+from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.leases import abandoned, reap, require_id, settle
 from registry.verbs.recursion import refuse_recursion
@@ -81,7 +81,7 @@ def _tell(id: ArtifactId, row: Row) -> Verb[None]:
     """Log who prepares, since when, and how long this code took before."""
     if not logger.isEnabledFor(logging.INFO):
         return
-    ((before,),) = yield from run(LONGEST_PREPARATION, {"code": id.code_hash})
+    (before,) = yield from one(LONGEST_PREPARATION, {"code": id.code_hash})
     logger.info(
         "waiting for %s: prepared by process %s on %s since %s UTC; it took %s before",
         row.label or id.short,

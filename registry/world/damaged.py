@@ -16,8 +16,9 @@ from registry.log import about, logger
 from registry.world.directory import IDENTITY
 from registry.world.hosts import living_hosts
 
-__all__ = ["set_aside"]
+__all__ = ["FOLDER", "set_aside"]
 
+FOLDER = "damaged"
 _PARTS = ("registry.db-shm", "registry.db-wal", "registry.db", IDENTITY)
 
 
@@ -29,8 +30,8 @@ def set_aside(cache: Path, damage: DatabaseDamaged) -> Path:
             f"{damage}; {len(living)} other host(s) still have it open: stop them (`registry "
             "hosts`), then open it again, and it will be set aside and made anew"
         ) from damage
-    os.makedirs(cache / "damaged", mode=0o700, exist_ok=True)
-    place = cache / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    os.makedirs(cache / FOLDER, mode=0o700, exist_ok=True)
+    place = cache / FOLDER / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     while True:
         try:
             os.mkdir(place, 0o700)
@@ -42,7 +43,8 @@ def set_aside(cache: Path, damage: DatabaseDamaged) -> Path:
             os.rename(cache / name, place / name)
     logger.warning(
         "the database was damaged (%s); it was set aside in %s and a fresh one takes its place: "
-        "artifacts will be prepared again, `registry db recover` brings back what can be read",
+        "artifacts will be prepared again, unless `registry db recover` brings back what "
+        "can be read, within the hour, before the files are swept",
         damage,
         place,
         extra=about("set_aside", place=str(place), error=str(damage)),

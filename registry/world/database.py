@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -64,10 +65,20 @@ def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> 
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             connection.execute(pragma)
         connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise _undecodable(error) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _undecodable(error: UnicodeDecodeError) -> sqlite3.Error:
+    """What sqlite3 should have raised: SQLite's complaint quotes what is damaged, as it is."""
+    meant = sqlite3.DatabaseError(f"{error.object!r}")
+    meant.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return meant
 
 
 def _bare(path: str, timeout: float) -> sqlite3.Connection:
@@ -79,6 +90,8 @@ def _bare(path: str, timeout: float) -> sqlite3.Connection:
         isolation_level=None,  # else Python begins transactions behind one's back
         check_same_thread=False,
     )
+    # Text that somebody else wrote may be no UTF-8; one such row must not end a listing.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
     except BaseException:
@@ -101,6 +114,10 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_INTERRUPT:
             return Unsure(f"{error} ({error.sqlite_errorname})")
+        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
+            # Our statements are right for our schema: a table is gone, a row says what none may.
+            why = str(error).partition("\n")[0]
+            return DatabaseDamaged(f"{path} is not as we made it ({why}); see `registry check`")
         case None if isinstance(error, sqlite3.ProgrammingError):
             return HandleClosed("the handle was closed meanwhile; open a new one")
         case _:
@@ -136,11 +153,10 @@ class Checkpointer:
 
     def run(self) -> None:
         """Checkpoint under the write lock; where that is not to be had, at another time."""
-        if self.mutex.acquire(blocking=False):
-            try:
+        if not self.mutex.locked():  # else another thread is at it
+            # Not acquire and try: Ctrl-C between the two would hold the mutex for ever.
+            with self.mutex:
                 self._run()
-            finally:
-                self.mutex.release()
 
     def before_fork(self) -> None:
         """Nothing is open: the mutex is held only while `run` is at it."""
@@ -190,10 +206,10 @@ class Connection:
     """
 
     def __init__(self, path: str, *, synchronous: str = "NORMAL") -> None:
+        self._connection: sqlite3.Connection | None = None
         self.mutex = threading.Lock()
         self._path = path
         self._synchronous = synchronous
-        self._connection: sqlite3.Connection | None = None
         self._closed = False
         fork.hold_off(self)
 
@@ -201,7 +217,10 @@ class Connection:
         """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
         with self.mutex:
             connection = self._connection or self._opened()
-            return connection.execute(sql, params).fetchall()
+            try:
+                return connection.execute(sql, params).fetchall()
+            except UnicodeDecodeError as error:
+                raise _undecodable(error) from None
 
     def execute(self, sql: str, params: Params) -> Rows:
         """Run a statement, for aiosqlite."""
@@ -212,6 +231,10 @@ class Connection:
         with self.mutex:
             self._closed = True
             self._let_go()
+
+    def __del__(self) -> None:
+        """Let go with a handle that was dropped; Python 3.13 and later warn where nobody does."""
+        self._let_go()
 
     def handed_over(self) -> Connection:
         """Close this one for good, and answer one that goes on with what it has open."""

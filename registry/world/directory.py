@@ -41,6 +41,10 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
+    if path == "":  # an unset variable, most likely; a path it is not
+        raise CacheDirectoryRefused(
+            'the cache directory has an empty name; name it, or say Path(".") for the current one'
+        )
     cache = Path(os.path.abspath(os.fspath(path)))
     try:
         _make(cache)
@@ -111,17 +115,32 @@ def _refused(folder: Path, why: str, instead: str) -> CacheDirectoryRefused:
 def stored_identity(cache: Path) -> str | None:
     """Read `cache.id`: which cache the directory says that it is."""
     try:
-        fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking: what somebody planted there may be a fifo.
+        fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         return os.read(fd, 64).decode("ascii", "replace").strip() or None
+    except OSError:  # a folder
+        return None
     finally:
         os.close(fd)
 
 
 def store_identity(cache: Path, uuid: str) -> None:
-    """Write `cache.id` as a whole; the caller holds `open.lock`."""
+    """Write `cache.id` as a whole; the caller holds `open.lock`.
+
+    Raises `CacheDirectoryRefused` where that cannot be done.
+    """
+    try:
+        _write_identity(cache, uuid)
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{cache / IDENTITY} cannot be written: {error.strerror}; see what it is"
+        ) from error
+
+
+def _write_identity(cache: Path, uuid: str) -> None:
     temporary = cache / f"{IDENTITY}.tmp"
     with suppress(FileNotFoundError):
         os.unlink(temporary)

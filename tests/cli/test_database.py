@@ -229,3 +229,36 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_where_it_fails(
     answer = run("db", "backup", "copy.db", "--json")
     assert (answer.code, answer.error["type"]) == (3, "NotARegistry")
     assert not (command.home / "copy.db").exists()
+
+
+# --- recovery -----------------------------------------------------------------------------------
+
+
+def test_what_a_damaged_database_knew_is_brought_back(command: Command, run: Run) -> None:
+    with Registry(command.cache) as registry:
+        kept, lost = prepared(registry, "kept"), prepared(registry, "lost")
+    assert lost.path is not None
+    lost.path.unlink()
+    with closing(sqlite3.connect(command.cache / "registry.db")) as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.commit()
+
+    assert "db recover" in run("ls").err  # it was set aside, and that was said
+    answer = run("db", "recover", "--json")
+    (place,) = (command.cache / "damaged").iterdir()
+    assert (answer.code, answer.document) == (
+        0,
+        {"folder": str(place), "read": 2, "recovered": 1, "known": 0, "missing": 1, "damaged": 0},
+    )
+    with Registry(command.cache) as registry:
+        assert registry.need(kept.id) is not None
+    assert run("db", "recover", place).out == (
+        f"{place}: 2 artifacts can be read; 0 are back, 1 were known already, "
+        "1 are without a file, 0 have one that is damaged\n"
+    )
+
+
+def test_where_nothing_was_set_aside_there_is_nothing_to_recover(run: Run) -> None:
+    for arguments in ((), ("nowhere",)):
+        answer = run("db", "recover", *arguments, "--json")
+        assert (answer.code, answer.out, answer.error["type"]) == (1, "", "FileNotFoundError")

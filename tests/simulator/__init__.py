@@ -17,10 +17,13 @@ What is simulated: the clocks, chance, who goes next, and what a disk forgets in
     invariants.py  the promises, and by               model.py     the transitions in plain Python
     disk.py        what a power cut leaves            ending.py    nothing lost, nothing leaked
     schedule.py    a run by chance, from a seed       exhaustive.py  all interleavings of a few
+    mutants.py     deliberate faults, to be caught    cases.py       who these few are
+    test_stories.py  what Hypothesis tells, and shortens where it breaks a promise
 
 The tests run some of it in seconds. For more:
 
     python -m tests.simulator 4711                    replay a seed, and print its trace
     python -m tests.simulator --from 0 --to 100000    many seeds
+    python -m tests.simulator --walk short            all states of small cases, counted; or long
     REGISTRY_SIMULATE=long pytest tests/simulator     the long form of every test here
 """

@@ -33,6 +33,7 @@ class Promise(StrEnum):
     NOT_STOLEN = "a claim of a living host within its deadline is never taken over"
     HAS_ITS_FILE = "a prepared row has its file, and in it the bytes that were published"
     LIVE_FILES_STAY = "a file that a row refers to is unlinked by nobody but its claimant"
+    ONE_FILE_EACH = "no two rows refer to one file"
     RESERVED_FIRST = "a file's name is in a row before the file exists"
     SUMS = "the usage is the sum of the prepared"
     LEGAL_MOVES = "rows change by the legal moves alone, as a plain model makes them"
@@ -80,6 +81,9 @@ class Step:
 def check_state(world: Snapshot, harmed: Container[str] = ()) -> None:
     """Check what must hold at any moment; `harmed` files were damaged from outside."""
     count = total = 0
+    paths = [row.path for row in world.rows.values() if row.path is not None]
+    if len({*paths}) < len(paths):
+        raise Violation(Promise.ONE_FILE_EACH, f"{sorted(paths)}")
     for row in world.rows.values():
         if row.state == State.PREPARED:
             count, total = count + 1, total + (row.size or 0)

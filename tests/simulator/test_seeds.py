@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +37,19 @@ def test_a_seed_replays_exactly() -> None:
     once, again = run(4711), run(4711)
     assert once.trace == again.trace
     assert once.digest != run(4712).digest
+
+
+def test_a_seed_replays_exactly_in_another_process_by_its_command() -> None:
+    traces = {replayed(hash_seed) for hash_seed in ("1", "2")}
+    (trace,) = traces
+    assert trace.splitlines()[:-1] == run(4711).trace
+
+
+def replayed(hash_seed: str) -> str:
+    command = [sys.executable, "-m", "tests.simulator", "4711"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout

@@ -1,0 +1,177 @@
+"""Bring back artifacts from a damaged database that was set aside.
+
+1.  The database is copied, and the copy is read: what was set aside stays as it is. It is read row
+    by row, forwards to where it breaks and on behind the break, then backwards from its end; once
+    as the -wal file has it, once without, for either may be the damaged one.
+2.  The files that the rows name are moved beside the damaged database, where no sweep looks.
+3.  Each file is compared with its row (size and checksum), and what is whole is published anew, by
+    a claim like any other, the one needed longest ago first.
+
+So a row that was read wrongly brings nothing back that anybody asks for, what is prepared meanwhile
+is not touched, and if this is cut short, doing it again goes on from there. Failures do not come
+back: they will be tried again. Nor does the time of the last need; only the order is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from registry.artifact import ArtifactId, State, names
+from registry.effects import Written, is_file_name
+from registry.sync import Claim, Registry
+from registry.world.damaged import FOLDER
+from registry.world.database import connect
+from registry.world.files import Files
+
+__all__ = ["Recovery", "newest", "recover"]
+
+# A page holds a dozen rows. Where so many ids in a row cannot be read, nothing is behind them.
+BREAK = 1000
+LAST = 2**63 - 1
+# The second: a complaint of SQLite that quotes what is damaged.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_PARTS = ("registry.db", "registry.db-wal")
+_COLUMNS = "id, code_hash, prep_hash, path, size, checksum, last_time_needed, label"
+_PREPARED = f"SELECT {_COLUMNS} FROM artifact NOT INDEXED WHERE state = 'prepared'"  # noqa: S608
+# One by one: of several, sqlite3 would lose the last before the break.
+_FORWARDS = f"{_PREPARED} AND id >= ? ORDER BY id LIMIT 1"
+_BACKWARDS = f"{_PREPARED} AND id <= ? ORDER BY id DESC LIMIT 1"
+
+
+@dataclass(slots=True)
+class Recovery:
+    """How many artifacts could be read of a damaged database, and what became of them."""
+
+    read: int = 0
+    recovered: int = 0
+    known: int = 0  # prepared, or being prepared, already
+    missing: int = 0
+    damaged: int = 0
+
+
+class _Found(NamedTuple):
+    """A row as it was read; a damaged page may have said anything."""
+
+    id: int
+    code_hash: str
+    prep_hash: str
+    path: str
+    size: int
+    checksum: str
+    last_time_needed: int
+    label: str | None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it could be a row of ours."""
+        texts = (self.code_hash, self.prep_hash, self.path, self.checksum)
+        numbers = (self.size, self.last_time_needed)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int) for number in numbers)
+            and names(self.code_hash, self.prep_hash)
+            and is_file_name(self.path)
+        )
+
+    @property
+    def artifact(self) -> ArtifactId:
+        return ArtifactId(self.code_hash, self.prep_hash)
+
+
+def newest(cache: Path) -> Path:
+    """Find the damaged database that was set aside last; raises FileNotFoundError."""
+    places = sorted(path.parent for path in (cache / FOLDER).glob("*/registry.db"))
+    if not places:
+        place = os.fspath(cache / FOLDER)
+        raise FileNotFoundError(errno.ENOENT, "no damaged database was set aside", place)
+    return places[-1]
+
+
+def recover(registry: Registry, folder: Path) -> Recovery:
+    """Bring back what can be read of the damaged database in a folder.
+
+    What comes back counts as needed now, and may be pruned like anything else. Raises
+    FileNotFoundError where there is no such database, and `DiskFull`.
+    """
+    rows = _readable(folder)
+    place = folder / "artifacts"
+    place.mkdir(mode=0o700, exist_ok=True)
+    for row in rows:
+        _put_in_safety(registry, place, row)
+    done = Recovery(read=len(rows))
+    with closing(Files(place)) as files:
+        for row in rows:
+            _bring_back(registry, files, place / row.path, row, done)
+    with suppress(OSError):  # not empty: what is damaged stays, to be looked at
+        place.rmdir()
+    return done
+
+
+def _put_in_safety(registry: Registry, place: Path, row: _Found) -> None:
+    found = registry.get(row.artifact)
+    if found is None or found.state is State.FAILED:
+        with suppress(FileNotFoundError):  # swept, or in safety since an earlier try
+            os.rename(registry.cache_dir / "artifacts" / row.path, place / row.path)
+
+
+def _bring_back(registry: Registry, files: Files, file: Path, row: _Found, done: Recovery) -> None:
+    written = files.checksum(row.path)
+    claim = registry.claim(row.artifact, label=_clean(row.label))
+    if not isinstance(claim, Claim):
+        done.known += 1
+        return
+    with claim:
+        if written is None:
+            done.missing += 1
+        elif written != Written(row.size, row.checksum):
+            done.damaged += 1
+        else:
+            claim.publish(file)
+            done.recovered += 1
+
+
+def _clean(label: str | None) -> str | None:
+    return label.replace("\0", "") if isinstance(label, str) else None
+
+
+def _readable(folder: Path) -> list[_Found]:
+    """Read what can be read; the one that was needed longest ago comes first."""
+    found: dict[int, _Found] = {}
+    for parts in [_PARTS[:1], *([_PARTS] if (folder / _PARTS[1]).exists() else [])]:
+        with TemporaryDirectory(dir=folder) as copy:
+            for part in parts:
+                shutil.copyfile(folder / part, Path(copy, part))
+            found |= {row.id: row for row in _rows(os.path.join(copy, "registry.db"))}
+    sound = (row for row in found.values() if row.is_sound)
+    return sorted(sound, key=lambda row: (row.last_time_needed, row.id))
+
+
+def _rows(path: str) -> Iterator[_Found]:
+    with suppress(*_UNREADABLE), closing(connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")  # a view that is broken hinders nobody
+        yield from _walk(connection, _FORWARDS, 0, 1)
+        yield from _walk(connection, _BACKWARDS, LAST, -1)
+
+
+def _walk(connection: sqlite3.Connection, sql: str, at: int, step: int) -> Iterator[_Found]:
+    """Read rows in the order of their ids; where one cannot be read, try those behind it."""
+    broken = 0
+    while broken < BREAK and 0 <= at <= LAST:
+        try:
+            found = connection.execute(sql, (at,)).fetchone()
+        except _UNREADABLE:
+            at, broken = at + step, broken + 1
+            continue
+        if found is None:
+            return
+        yield (row := _Found(*found))
+        at, broken = row.id + step, 0
