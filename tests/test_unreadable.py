@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 from support.making import claimed, prepared
@@ -19,10 +19,10 @@ from registry.world import files as world_files
 ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 
 
-class BadSector(io.BytesIO):
+class BadSector(FileIO):
     """A file that opens, but cannot be read."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def readinto(self, _buffer: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
 
@@ -72,12 +72,12 @@ def test_what_cannot_be_read_is_a_miss(
 ) -> None:
     path = prepared(registry, id).path
     assert path is not None
-    open_file = world_files.Files.open_file
+    opened = world_files.Files._opened
 
-    def opening(self: world_files.Files, name: str) -> BinaryIO | None:
-        return BadSector() if name == path.name else open_file(self, name)
+    def opening(self: world_files.Files, name: str) -> FileIO | None:
+        return BadSector(os.devnull) if name == path.name else opened(self, name)
 
-    monkeypatch.setattr(world_files.Files, "open_file", opening)
+    monkeypatch.setattr(world_files.Files, "_opened", opening)
     assert registry.need(id) is None
     assert registry.get_or_prepare(id, lambda: b"compiled again").state is State.PREPARED
 
