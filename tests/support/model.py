@@ -144,9 +144,12 @@ class Model:
         return gone
 
     def prune(self, limit: int | None, stale: int | None) -> list[ArtifactId]:
+        hard_limit = self.hard_limit if (limit, stale) == (None, None) else None
         limit = self.cache_limit if limit is None else limit
         stale = self.min_stale_time if stale is None else stale
         gone = self.drop(self.doomed(limit, self.now - stale))
+        if hard_limit is not None:
+            gone += self.drop(self.doomed(hard_limit, 2**63))
         if self.maintenance_is_due():
             self.clean()
         return gone
