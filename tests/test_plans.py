@@ -27,7 +27,8 @@ def statements() -> list[Statement]:
     """Every statement that a module of the product knows by a name, by itself or in a mapping."""
     found: dict[int, Statement] = {}
     for module in pkgutil.walk_packages(registry.__path__, "registry."):
-        if module.name == "registry.__main__":  # it would run
+        # The one would run; the others are in a wheel only, and Alembic's to import.
+        if module.name.startswith(("registry.__main__", "registry.migrations")):
             continue
         for value in vars(importlib.import_module(module.name)).values():
             for one in value.values() if isinstance(value, Mapping) else (value,):

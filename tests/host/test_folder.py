@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.host.folder import remove
+from registry.host.folder import empty, remove
 
 
 def test_no_folder_is_nothing_to_remove(tmp_path: Path):
@@ -22,6 +22,18 @@ def test_a_link_is_refused_and_what_it_leads_to_is_left(tmp_path: Path):
     with pytest.raises(OSError):  # in words that differ between versions of Python
         remove(tmp_path / "link")
     assert (tmp_path / "kept").is_dir()
+
+
+def test_a_folder_is_emptied_of_all_but_what_is_kept(tmp_path: Path):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    (folder / "made" / "deep").mkdir(parents=True)
+    outside.mkdir()
+    for path in (outside / "file", folder / "kept", folder / "file", folder / "made" / "file"):
+        path.write_text("x")
+    (folder / "link").symlink_to(outside)
+    empty(folder, keep="kept")
+    assert os.listdir(folder) == ["kept"]
+    assert os.listdir(outside) == ["file"], "a link goes, and not what it leads to"
 
 
 READ_ONLY = """
