@@ -49,6 +49,10 @@ WAL_PAUSE_SECONDS = 0.02
 WAL_LOOK_SECONDS = 0.001
 # How long an attempt asks for the write lock, and then, holding it, for slow readers to be done.
 WAL_PATIENCE_SECONDS = 0.02
+# Once the file is so large, longer: writers that wait for us cannot make it grow meanwhile.
+WAL_URGENT_BYTES = 6 * 1024**2
+WAL_URGENT_PATIENCE_SECONDS = 0.2
+_WAL_POLL_SECONDS = 0.0005
 
 PRAGMAS = (
     f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}",
@@ -163,10 +167,13 @@ class Checkpointer:
 
     def _run(self) -> None:
         try:
-            self._next_size = os.stat(self._wal).st_size + WAL_GROWTH_BYTES
+            size = os.stat(self._wal).st_size
+            self._next_size = size + WAL_GROWTH_BYTES
+            urgent = size > WAL_URGENT_BYTES
+            patience = WAL_URGENT_PATIENCE_SECONDS if urgent else WAL_PATIENCE_SECONDS
             with closing(_bare(self._path, 0)) as guard, closing(_bare(self._path, 0)) as worker:
-                if _patiently(_locked, guard):
-                    _patiently(_backfilled, worker)
+                if _patiently(lambda: _locked(guard), patience):
+                    _patiently(lambda: _backfilled(worker), patience)
                     guard.execute("ROLLBACK")
         except (sqlite3.Error, OSError):
             return  # trouble that the verbs will meet and report themselves
@@ -174,12 +181,12 @@ class Checkpointer:
             self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
 
 
-def _patiently(done: Callable[[sqlite3.Connection], bool], connection: sqlite3.Connection) -> bool:
-    until = clock.elapsed() + WAL_PATIENCE_SECONDS
-    while not done(connection):
+def _patiently(done: Callable[[], bool], seconds: float) -> bool:
+    until = clock.elapsed() + seconds
+    while not done():
         if clock.elapsed() > until:
             return False
-        time.sleep(WAL_PATIENCE_SECONDS / 40)
+        time.sleep(_WAL_POLL_SECONDS)
     return True
 
 
