@@ -143,7 +143,8 @@ def writes_in_a_loop(line: Line, cache: Path, busy: bool) -> int:
         until = time.perf_counter() + CALLBACK_SECONDS
         while time.perf_counter() < until:
             pass
-        asyncio.get_running_loop().call_soon(keep_busy)
+        if not stop.is_set():
+            asyncio.get_running_loop().call_soon(keep_busy)
 
     async def write() -> int:
         times = 0
