@@ -23,6 +23,7 @@ from support.templates import copied_cache, made_cache  # noqa: F401
 
 from registry import (
     ArtifactId,
+    AsyncRegistry,
     CacheDirectoryRefused,
     ClaimLost,
     DatabaseDamaged,
@@ -33,6 +34,7 @@ from registry import (
     State,
     WaitTimeout,
 )
+from registry import prepared as prepared_by
 
 NOW = timedelta(0)
 HUGE = 2**63 - 1
@@ -362,6 +364,8 @@ def test_an_empty_name_is_not_the_current_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
-    with pytest.raises(CacheDirectoryRefused, match="empty name"):
-        Registry("")
+    build = prepared_by(version=1, cache="")(lambda: b"artifact")
+    for use in (lambda: Registry(""), lambda: AsyncRegistry(""), build):
+        with pytest.raises(CacheDirectoryRefused, match="empty name"):
+            use()
     assert tree(tmp_path) == before

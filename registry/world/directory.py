@@ -17,6 +17,7 @@ __all__ = [
     "NETWORK_FILE_SYSTEMS",
     "file_system",
     "forget_identity",
+    "named_directory",
     "prepared_directory",
     "store_identity",
     "stored_identity",
@@ -39,13 +40,7 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
 
     Raises `CacheDirectoryRefused` with the reason and what to do.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
-    if path == "":  # an unset variable, most likely; a path it is not
-        raise CacheDirectoryRefused(
-            'the cache directory has an empty name; name it, or say Path(".") for the current one'
-        )
-    cache = Path(os.path.abspath(os.fspath(path)))
+    cache = named_directory(path)
     try:
         _make(cache)
         _require_safe(cache)
@@ -60,6 +55,17 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
         ) from error
     # Its parents may be links: one cache has one name, by which its handles know each other.
     return Path(os.path.realpath(cache))
+
+
+def named_directory(path: str | os.PathLike[str]) -> Path:
+    """Take the name of a cache directory, and answer it absolute; looks at nothing."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
+    if path == "":  # an unset variable, most likely; a path it is not
+        raise CacheDirectoryRefused(
+            'the cache directory has an empty name; name it, or say Path(".") for the current one'
+        )
+    return Path(os.path.abspath(os.fspath(path)))
 
 
 def file_system(path: Path) -> str:
