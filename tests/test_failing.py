@@ -108,6 +108,19 @@ def test_after_a_refused_failure_the_claim_is_still_yours(
     assert claim.publish(b"compiled").state is State.PREPARED
 
 
+def test_the_very_same_failure_at_the_very_same_time_is_refused_all_the_same(
+    clock: FrozenDateTimeFactory, registry: Registry, other: Registry, id: ArtifactId
+) -> None:
+    late = claimed(registry, id)
+    late.extend(timedelta(0))
+    again = claimed(other, id)
+    failure = again.fail("no memory")
+    for claim in (again, late):
+        with pytest.raises(ClaimLost):
+            claim.fail("no memory")
+    assert registry.get(id) == failure
+
+
 # --- releasing ----------------------------------------------------------------------------------
 
 
