@@ -41,8 +41,7 @@ PROBE_EVERY_SECONDS = 0.05
 # After a mark has changed the rows are read so often before the next doze: most writers are done by
 # then, and the time in a mark stands still for 10 ms at most.
 LOOKS_AFTER_A_WRITE = 4
-# One who is not the leader looks up now and then all the same, should a wake-up be lost to a crash
-# of the thread that led.
+# One who is not the leader looks up now and then all the same, should the leader be lost.
 LONGEST_SLEEP_SECONDS = 1.0
 
 
@@ -71,8 +70,9 @@ def until_settled(
     """Wait for a preparing row: the row once it has settled, None once it has vanished."""
     handle.counters.coalesced += 1
     yield from _tell(id, row)
-    ticket = handle.waiting.enter(id, row.id)
+    ticket = Ticket(id, row.id, handle.new_signal())
     try:
+        handle.waiting.enter(ticket)
         yield from _wait(handle, ticket, until)
     finally:
         handle.waiting.leave(ticket)
@@ -124,7 +124,7 @@ def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
                 f"{ticket.id.short} is still being prepared by another; wait longer, or look at "
                 "`registry ls --state preparing`"
             )
-        if handle.waiting.leads(ticket):
+        if handle.waiting.leads(ticket, now):
             yield from _look(handle, lead, now)
             if not ticket.settled:
                 yield from _rest(lead, left)
