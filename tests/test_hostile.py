@@ -116,6 +116,19 @@ def test_no_verb_minds_a_row_that_names_nothing(
         assert all(len(row["code_hash"]) == 64 for row in rows(cache)), name
 
 
+def test_an_event_that_names_nothing_is_left_out(
+    registry: Registry, id: ArtifactId, cache: Path
+) -> None:
+    prepared(registry, id)
+    before = list(registry.events())
+    with connected(cache) as connection:
+        connection.execute(
+            "INSERT INTO history (at, event, code_hash, prep_hash) VALUES (1, 'claimed', ?, ?)",
+            (id.code_hash.upper(), id.prep_hash),
+        )
+    assert list(registry.events()) == before
+
+
 def test_a_claim_whose_row_was_renamed_is_lost(
     registry: Registry, id: ArtifactId, cache: Path
 ) -> None:

@@ -9,9 +9,9 @@ Where nothing was written to the database, the leader need not ask it: it dozes,
 -wal file every 5 ms tells, at a tenth of the cost.
 
 Every 50 ms the leader asks all the same, for that file tells early (a writer that is held up has
-written to it, and its row cannot be seen yet) and its time is coarse. And it asks the kernel whether
-the claimants live, and ends the claims of those that do not, or that are past their deadline:
-nobody waits for the dead.
+written to it, and its row cannot be seen yet) and its time is coarse. And it asks the kernel
+whether the claimants live, and ends the claims of those that do not, or that are past their
+deadline: nobody waits for the dead.
 """
 
 from __future__ import annotations
