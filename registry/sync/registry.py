@@ -112,6 +112,7 @@ class Registry(SyncHandle):
         `prepare` does. The file is NOT pinned: see `open_file`.
         """
         _refuse_coroutines(prepare)
+        preparing.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
             return hot

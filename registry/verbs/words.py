@@ -50,7 +50,7 @@ def describe(error: str | BaseException, kind: str | None = None) -> Failure:
     return Failure(message, word or named, deterministic)
 
 
-def as_label(label: str | None) -> str | None:
+def as_label(label: object) -> str | None:
     """Check a label and cut it at 1 KiB; raises `InvalidData` for NUL."""
     if label is None:
         return None
