@@ -30,7 +30,7 @@ from support.threads import PATIENCE, crew, waiters
 
 import registry as registry_package
 from registry import ArtifactId, HandleClosed, Registry, State, WaitTimeout
-from registry.effects import Effect, OpenFile
+from registry.effects import Effect, OpenFile, Unlink
 from registry.verbs import room
 
 NOW = timedelta(0)
@@ -135,6 +135,27 @@ def test_closing_settles_what_an_interruption_left(
         if not was_cut_short:
             break
     works_on(other, scene.id)
+
+
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_files_whose_rows_are_known_to_be_gone_are_unlinked_all_the_same(
+    registry: Registry, new_id: Callable[[], ArtifactId], mode: str
+) -> None:
+    """Else Ctrl-C in a long prune would leave them on the disk until the next maintenance."""
+    for number in range(3):
+        for _ in range(3):
+            claimed(registry, new_id()).publish(b"artifact")
+        unlinked, interrupt = count(), interrupts(number, mode)
+
+        def act(_number: int, effect: Effect[Any], perform: Perform) -> Any:
+            if not isinstance(effect, Unlink):
+                return perform(effect)
+            return interrupt(next(unlinked), effect, perform)  # noqa: B023 - called at once
+
+        with between(registry, act), pytest.raises(KeyboardInterrupt):
+            registry.prune(cache_limit=0, min_stale_time=NOW)
+        assert registry.stats().prepared_count == 0
+        assert registry.check().ok
 
 
 # --- within the verbs themselves ----------------------------------------------------------------
