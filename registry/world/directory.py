@@ -7,6 +7,7 @@ and our renames hold on one machine only.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
         *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
     }
 )
+# How the kernel lists a blank, a tab, a line break and a backslash in the name of a mount point.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _FOLDERS = ("artifacts", "hosts", "workers")
 IDENTITY = "cache.id"
 
@@ -75,8 +78,8 @@ def file_system(path: Path) -> str:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
-                fields = line.split()
-                point = fields[4].encode("ascii", "ignore").decode("unicode_escape")
+                fields = line.split(" ")
+                point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
                 beneath = real == point or real.startswith(point.rstrip("/") + "/")
                 if beneath and len(point) >= len(best):
                     best, found = point, fields[fields.index("-") + 1]
