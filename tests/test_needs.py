@@ -154,6 +154,53 @@ def test_a_need_is_seen_by_every_host(
     assert registry.need(id) == other.get(id)
 
 
+def test_a_last_use_that_another_host_wrote_is_not_written_again(
+    clock: FrozenDateTimeFactory, registry: Registry, other: Registry, cache: Path, id: ArtifactId
+) -> None:
+    """Many hosts that need the same artifacts write each last use once, not once each."""
+    prepared(registry, id)
+    registry.need(id)
+    other.need(id)
+    clock.tick(5 * SECOND)
+    written = registry.need(id)
+    assert written is not None
+    start = last_use(cache, id)
+    for _ in range(2):
+        clock.tick(SECOND / 2 - MILLISECOND)
+        assert other.need(id) == written
+        assert last_use(cache, id) == start
+    clock.tick(3 * MILLISECOND)
+    other.need(id)
+    assert last_use(cache, id) == start + 1_001_000
+
+
+@pytest.mark.parametrize("why", ["somebody read the file", "a time to come", "no stale time"])
+def test_a_mark_on_a_file_is_believed_only_if_a_host_left_it_just_now(
+    why: str,
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    other: Registry,
+    cache: Path,
+    id: ArtifactId,
+) -> None:
+    path = prepared(registry, id).path
+    assert path is not None
+    other.need(id)
+    if why == "no stale time":
+        other.configure(min_stale_time=timedelta(0))
+    clock.tick(5 * SECOND)
+    registry.need(id)
+    start = last_use(cache, id)
+    found = path.stat()
+    if why == "somebody read the file":
+        os.utime(path, ns=(found.st_atime_ns // 1000 * 1000, found.st_mtime_ns))
+    if why == "a time to come":
+        os.utime(path, ns=(found.st_atime_ns + 10**9, found.st_mtime_ns))
+    clock.tick(MILLISECOND)
+    other.need(id)
+    assert last_use(cache, id) == start + 1_000
+
+
 @pytest.mark.parametrize("state", ["unknown", "preparing", "failed"])
 def test_what_is_not_prepared_is_a_miss(state: str, registry: Registry, id: ArtifactId) -> None:
     claim = claimed(registry, id) if state == "preparing" else None

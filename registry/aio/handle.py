@@ -45,6 +45,7 @@ _QUICK = (
     effects.Elapsed,
     effects.Draw,
     effects.Stat,
+    effects.MarkUse,
     effects.IsAlive,
     effects.WriteMark,
 )

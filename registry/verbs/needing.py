@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from typing import BinaryIO, Literal, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State, from_micros
-from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
+from registry.artifact import Artifact, ArtifactId, State
+from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name, use_marked
 from registry.errors import UnknownArtifact
 from registry.log import about, logger
 from registry.queries import Row
@@ -77,7 +76,7 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         return None
     seen = yield from Stat(hot.name)
     if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
-        if (yield from _written_lately(handle, hot)):
+        if (yield from _written_lately(handle, hot, use_marked(seen))):
             return hot.artifact
         bumped = yield from _bump(handle, hot)
         if bumped is not None:
@@ -182,20 +181,23 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
+    yield from MarkUse(hot.name, now, hot.identity[1])
     yield from tell(handle, now)
-    bumped = hot.artifact = replace(hot.artifact, last_time_needed=from_micros(now))
     _trust(handle, handle.min_stale_time(answer[0][0]), now)
-    hot.written = now
+    bumped = hot.used(now)
     handle.hot.remember(hot)
     return bumped
 
 
-def _written_lately(handle: Handle, hot: HotArtifact) -> Verb[bool]:
-    """Whether the last use that is written is young enough, by the settings as they are now."""
+def _written_lately(handle: Handle, hot: HotArtifact, marked: int | None) -> Verb[bool]:
+    """Whether the last use that is written, by us or as it is marked on the file, is young enough,
+    by the settings as they are now."""
     now = yield from Now()
     if now >= handle.hot.ask_at:
         yield from tell(handle, now)
         _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
+    if marked is not None and hot.written < marked <= now:
+        hot.used(marked)
     return 0 <= now - hot.written < handle.hot.resolution
 
 
