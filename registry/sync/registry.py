@@ -66,8 +66,8 @@ class Registry(SyncHandle):
 
         The file is compared by size each time, by checksum at this handle's first meeting with
         it. A missing or damaged file is a miss: its row is dropped. The last use is written at
-        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that.
-        The file is NOT pinned: see `open_file`.
+        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that; on
+        a full disk it is not written. The file is NOT pinned: see `open_file`.
         """
         hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
