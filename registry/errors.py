@@ -112,6 +112,10 @@ class PrepareError(RegistryError):
     the same way. `kind` is a short word that groups failures (default: "preparation").
     """
 
+    # For a kind of error whose own `__init__` does not call this one.
+    kind = "preparation"
+    deterministic = True
+
     def __init__(
         self, message: str, *, kind: str = "preparation", deterministic: bool = True
     ) -> None:
@@ -208,3 +212,7 @@ class NotPrepared(InternalError, PreparationFailed):
         kind = None if artifact is None else artifact.error_kind
         InternalError.__init__(self, str(failure), kind=kind)
         self.artifact = artifact
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Be pickled like all others, though it is made of another error."""
+        return type(self), (PreparationFailed(str(self), self.artifact),), self.__dict__

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
 from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
+from registry.world.directory import named_directory
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -80,7 +81,7 @@ def user_cache_dir() -> Path:
 
 
 def _directory(cache: str | os.PathLike[str] | None) -> Path:
-    return Path(os.path.abspath(user_cache_dir() if cache is None else cache))
+    return named_directory(user_cache_dir() if cache is None else cache)
 
 
 def _handle(directory: Path) -> Registry:

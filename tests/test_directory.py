@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from support.closed import CODE, prepared_cache, tree
 
 from registry import CacheDirectoryRefused, Registry
+from registry.world.directory import file_system
 
 
 @contextmanager
@@ -170,6 +172,23 @@ def test_a_link_in_the_place_of_a_file_of_ours_is_refused(tmp_path: Path, name: 
         with pytest.raises(CacheDirectoryRefused):
             Registry(cache)
         assert (target.read_bytes() if target.exists() else None) == content
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+@pytest.mark.parametrize("name", ["plain", "a blank", "tab\t", r"back\040slash", "été", "\u2003"])
+def test_a_file_system_is_known_whatever_its_mount_point_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    point = tmp_path / name
+    point.mkdir()
+    mounted = subprocess.run(["mount", "-t", "ramfs", "registry", point], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no ramfs is to be had: {mounted.stderr!r}")
+    try:
+        assert file_system(point / "cache") == "ramfs"
+    finally:
+        subprocess.run(["umount", "--lazy", point], check=True)
+    assert file_system(point) == file_system(tmp_path) != "ramfs"
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -11,6 +12,7 @@ from registry import (
     ArtifactId,
     HandleClosed,
     HandleForked,
+    NotPrepared,
     PreparationFailed,
     PrepareError,
     RegistryError,
@@ -52,6 +54,15 @@ OURS = [
 def test_every_error_of_the_contract_is_exported(name: str) -> None:
     assert issubclass(getattr(registry, name), Exception)
     assert name in registry.__all__
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_every_error_crosses_processes(kind: type[Exception]) -> None:
+    error = kind(PreparationFailed("no")) if kind is NotPrepared else kind("no")
+    error.__dict__.update(note="and more")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), again.__dict__) == (str(error), error.__dict__)
 
 
 @pytest.mark.parametrize("kind", OURS)

@@ -82,6 +82,32 @@ def test_an_exception_that_cannot_say_what_it_is_still_fails_the_claim(
     assert claimed(registry, id).fail(Speechless()).error == "Speechless"
 
 
+class Unfinished(PrepareError):
+    """An error of somebody who never calls the base class."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PrepareError("no", kind=None), "PrepareError"),  # type: ignore[arg-type]
+        (PrepareError("no", kind=""), "PrepareError"),
+        (PrepareError("no", kind=7), "7"),  # type: ignore[arg-type]
+        (Unfinished(7), "preparation"),
+        (type("Long" * 1000, (Exception,), {})("no"), ("Long" * 1000)[:256]),
+    ],
+    ids=["None", "empty", "number", "unfinished", "long"],
+)
+def test_an_error_with_a_strange_kind_still_fails_the_claim(
+    error: Exception, kind: str, registry: Registry, id: ArtifactId
+) -> None:
+    artifact = claimed(registry, id).fail(error)
+    assert artifact.error_kind == kind
+    assert (artifact.retry_at is None) is isinstance(error, PrepareError)
+
+
 def test_a_long_error_is_cut_at_64_kibibytes(registry: Registry, id: ArtifactId) -> None:
     error = claimed(registry, id).fail("x" + "ü" * 40_000).error
     assert error is not None
@@ -106,6 +132,19 @@ def test_after_a_refused_failure_the_claim_is_still_yours(
         claim.fail(error, kind=kind)  # type: ignore[arg-type]
     assert snapshot(cache) == before
     assert claim.publish(b"compiled").state is State.PREPARED
+
+
+def test_the_very_same_failure_at_the_very_same_time_is_refused_all_the_same(
+    clock: FrozenDateTimeFactory, registry: Registry, other: Registry, id: ArtifactId
+) -> None:
+    late = claimed(registry, id)
+    late.extend(timedelta(0))
+    again = claimed(other, id)
+    failure = again.fail("no memory")
+    for claim in (again, late):
+        with pytest.raises(ClaimLost):
+            claim.fail("no memory")
+    assert registry.get(id) == failure
 
 
 # --- releasing ----------------------------------------------------------------------------------

@@ -175,6 +175,16 @@ def test_a_file_that_has_another_name_is_copied(
     assert registry.check(checksums=True).ok
 
 
+def test_the_file_of_another_artifact_is_copied(
+    registry: Registry, new_id: Callable[[], ArtifactId]
+) -> None:
+    one = prepared(registry, new_id())
+    another = claimed(registry, new_id()).publish(path_of(one))
+    assert registry.need(one.id) is not None
+    assert path_of(one).read_bytes() == path_of(another).read_bytes()
+    assert registry.check(checksums=True).ok
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_copied(
     registry: Registry, id: ArtifactId, tmp_path: Path

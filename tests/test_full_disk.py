@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory
 from support.between import Perform, between, name_of, recorded
 from support.making import claimed, failed, prepared
 from support.paths import path_of, spoil
@@ -230,6 +231,32 @@ def test_a_reserve_that_cannot_be_rebuilt_now_is_no_error(
     (cache / "reserve").mkdir()
     assert registry.remove(id)
     assert registry.check(repair=True).ok
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first met", "known"])
+def test_what_is_prepared_is_answered_although_its_use_cannot_be_written(
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    other: Registry,
+    id: ArtifactId,
+    cache: Path,
+    known: bool,
+) -> None:
+    artifact = prepared(registry, id)
+    if known:
+        other.need(id)
+    clock.tick(timedelta(minutes=1))
+    before = rows(cache)
+    with recorded(other) as seen, full(other, "need", times=3):
+        assert other.need(id) == artifact
+        assert other.get_or_prepare(id, lambda: b"another") == artifact
+        with other.open_file(id) as file:
+            assert len(file.read()) == artifact.size
+    assert [name_of(effect) for effect in seen].count("Checksum") == (0 if known else 1)
+    assert rows(cache) == before
+    needed = other.need(id)
+    assert needed is not None
+    assert needed.last_time_needed == artifact.last_time_needed + timedelta(minutes=1)
 
 
 def test_a_full_disk_is_an_os_error_too(registry: Registry, id: ArtifactId) -> None:

@@ -23,6 +23,7 @@ from support.templates import copied_cache, made_cache  # noqa: F401
 
 from registry import (
     ArtifactId,
+    AsyncRegistry,
     CacheDirectoryRefused,
     ClaimLost,
     DatabaseDamaged,
@@ -33,6 +34,7 @@ from registry import (
     State,
     WaitTimeout,
 )
+from registry import prepared as prepared_by
 
 NOW = timedelta(0)
 HUGE = 2**63 - 1
@@ -112,6 +114,19 @@ def test_no_verb_minds_a_row_that_names_nothing(
         registry.check(repair=True)
         assert registry.check(checksums=True).ok, name
         assert all(len(row["code_hash"]) == 64 for row in rows(cache)), name
+
+
+def test_an_event_that_names_nothing_is_left_out(
+    registry: Registry, id: ArtifactId, cache: Path
+) -> None:
+    prepared(registry, id)
+    before = list(registry.events())
+    with connected(cache) as connection:
+        connection.execute(
+            "INSERT INTO history (at, event, code_hash, prep_hash) VALUES (1, 'claimed', ?, ?)",
+            (id.code_hash.upper(), id.prep_hash),
+        )
+    assert list(registry.events()) == before
 
 
 def test_a_claim_whose_row_was_renamed_is_lost(
@@ -362,6 +377,8 @@ def test_an_empty_name_is_not_the_current_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
-    with pytest.raises(CacheDirectoryRefused, match="empty name"):
-        Registry("")
+    build = prepared_by(version=1, cache="")(lambda: b"artifact")
+    for use in (lambda: Registry(""), lambda: AsyncRegistry(""), build):
+        with pytest.raises(CacheDirectoryRefused, match="empty name"):
+            use()
     assert tree(tmp_path) == before

@@ -26,10 +26,12 @@ from support.making import claimed
 from support.stories import STORIES, STORIES_OF_CLAIMS, Act, Scene, Story, make_maintenance_due
 from support.tables import rows
 from support.templates import cache_in_memory, made_cache  # noqa: F401
+from support.threads import PATIENCE, crew, waiters
 
 import registry as registry_package
-from registry import ArtifactId, HandleClosed, Registry, State
-from registry.effects import Effect, OpenFile
+from registry import ArtifactId, HandleClosed, Registry, State, WaitTimeout
+from registry.effects import Effect, OpenFile, Unlink
+from registry.verbs import room
 
 NOW = timedelta(0)
 UNHEARD_OF = ArtifactId.of(b"unheard of")
@@ -135,12 +137,37 @@ def test_closing_settles_what_an_interruption_left(
     works_on(other, scene.id)
 
 
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_files_whose_rows_are_known_to_be_gone_are_unlinked_all_the_same(
+    registry: Registry, new_id: Callable[[], ArtifactId], mode: str
+) -> None:
+    """Else Ctrl-C in a long prune would leave them on the disk until the next maintenance."""
+    for number in range(3):
+        for _ in range(3):
+            claimed(registry, new_id()).publish(b"artifact")
+        unlinked, interrupt = count(), interrupts(number, mode)
+
+        def act(_number: int, effect: Effect[Any], perform: Perform) -> Any:
+            if not isinstance(effect, Unlink):
+                return perform(effect)
+            return interrupt(next(unlinked), effect, perform)  # noqa: B023 - called at once
+
+        with between(registry, act), pytest.raises(KeyboardInterrupt):
+            registry.prune(cache_limit=0, min_stale_time=NOW)
+        assert registry.stats().prepared_count == 0
+        assert registry.check().ok
+
+
 # --- within the verbs themselves ----------------------------------------------------------------
 
 PACKAGE = str(Path(registry_package.__file__).parent)
 # Not what performs effects: and a trace, unlike a signal, may come between the body of a `with`,
 # or of a `try`, and what ends it.
-EFFECTS = (f"{PACKAGE}/world/", f"{PACKAGE}/verbs/recursion.py")
+EFFECTS = (
+    f"{PACKAGE}/world/",
+    f"{PACKAGE}/verbs/recursion.py",
+    f"{PACKAGE}/verbs/room.py",
+)
 LINES: list[Story] = [
     story
     for story in STORIES_OF_CLAIMS
@@ -199,6 +226,25 @@ def test_the_next_verb_settles_what_was_cut_off_at_any_line(
         if not ctrl_c.came:
             break
     assert number > 100
+
+
+def test_who_is_cut_off_at_any_line_of_waiting_keeps_nobody_else_waiting(
+    registry: Registry, other: Registry, id: ArtifactId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who leads, and is cut off as it leaves, is no leader any more after a while."""
+    monkeypatch.setattr(room, "LOST_AFTER_SECONDS", 0.0)
+    for number in count():
+        claim = claimed(other, id)
+        with suppress(KeyboardInterrupt, WaitTimeout), CtrlC(number) as ctrl_c:
+            registry.wait(id, timeout=timedelta(milliseconds=1))
+        with waiters() as waiting, crew(1) as pool:
+            waiter = pool.submit(registry.wait, id)
+            waiting.await_(1)
+            claim.release()
+            assert waiter.result(PATIENCE) is None, number
+        if not ctrl_c.came:
+            break
+    assert number > 50
 
 
 # --- opening and closing ------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from support.opener import open_and_use
 from support.racing import race
 
 from registry import (
+    CacheDirectoryRefused,
     DatabaseDamaged,
     NotARegistry,
     OpenTimeout,
@@ -289,6 +290,20 @@ def test_a_refused_opening_leaves_no_descriptor_open(tmp_path: Path) -> None:
         with pytest.raises(RegistryError):
             Registry(cache)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_cache_whose_locks_do_not_work_is_refused_and_leaves_no_descriptor_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    prepared_cache(cache)
+    monkeypatch.setattr("fcntl.flock", lambda fd, operation: None)  # as some file systems have it
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(CacheDirectoryRefused, match="locks do not work"):
+            Registry(cache)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert list((cache / "hosts").iterdir()) == []
 
 
 OPEN_WITH_FEW_FILES = """

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -16,6 +17,8 @@ from registry import (
     Artifact,
     ArtifactId,
     CodeTooLarge,
+    InvalidData,
+    InvalidSetting,
     PreparationFailed,
     PrepareError,
     RecursivePreparation,
@@ -235,6 +238,35 @@ def test_prepare_is_a_plain_function(
     with pytest.raises(TypeError):
         registry.get_or_prepare(id, wrong)  # type: ignore[arg-type]
     assert rows(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "refusal"),
+    [
+        ({"prepare": None}, TypeError),
+        ({"timeout": 5}, TypeError),
+        ({"timeout": timedelta(-1)}, InvalidSetting),
+        ({"label": 5}, TypeError),
+        ({"label": "a\0"}, InvalidData),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_whether_they_matter_or_not(
+    wrong: dict[str, Any],
+    refusal: type[Exception],
+    registry: Registry,
+    other: Registry,
+    id: ArtifactId,
+) -> None:
+    arguments: dict[str, Any] = {"prepare": lambda: b"compiled", **wrong}
+    with pytest.raises(refusal):
+        registry.get_or_prepare(id, **arguments)  # unknown
+    prepared(registry, id)
+    with pytest.raises(refusal):
+        other.get_or_prepare(id, **arguments)  # prepared
+    other.need(id)
+    with pytest.raises(refusal):
+        other.get_or_prepare(id, **arguments)  # and hot
 
 
 @pytest.mark.parametrize("verb", ["get_or_prepare", "wait"])

@@ -7,14 +7,17 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
+from support.between import Perform, between
 from support.making import claimed, failed, prepared
 from support.tables import snapshot
 from support.threads import PATIENCE, crew, waiters
 
 from registry import Artifact, ArtifactId, HandleClosed, Registry, State, WaitTimeout
+from registry.effects import Doze, Effect, WriteMark
 from registry.verbs import waiting as waiting_verb
 
 
@@ -116,6 +119,24 @@ def test_one_whose_time_is_up_leaves_the_others_waiting(
         for claim in claims:
             claim.publish(b"compiled")
         assert {one.result(PATIENCE).id for one in (second, third)} == {c.id for c in claims}
+
+
+def test_a_row_that_settles_unseen_is_seen_all_the_same(
+    registry: Registry, other: Registry, id: ArtifactId
+) -> None:
+    """The -wal file may look as before: its time is coarse, and a writer may be held up."""
+    claim, published = claimed(registry, id), []
+
+    def act(_number: int, effect: Effect[Any], perform: Perform) -> Any:
+        if isinstance(effect, WriteMark):
+            return (4096, 1)
+        if isinstance(effect, Doze) and not published:
+            published.append(claim.publish(b"compiled"))
+        return perform(effect)
+
+    with between(other, act):
+        settled = other.wait(id, timeout=timedelta(seconds=PATIENCE))
+    assert [settled] == published
 
 
 def test_who_waits_is_told_who_prepares_and_how_long_it_took_before(

@@ -32,6 +32,7 @@ from registry.world import fork
 from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error
 from registry.world.database import Database
+from registry.world.directory import named_directory
 from registry.world.world import World, back_off_seconds, this_process
 
 __all__ = ["AsyncHandle"]
@@ -63,7 +64,7 @@ class AsyncHandle:
     ) -> None:
         self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
         require_overrides(cleanup, retry)
-        self._cache_dir = Path(os.path.abspath(cache_dir))
+        self._cache_dir = named_directory(cache_dir)
         self._overrides = (cleanup, retry)
         self._upgrade = upgrade
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,7 +73,7 @@ class AsyncHandle:
 
     @property
     def cache_dir(self) -> Path:
-        """The cache directory, absolute."""
+        """The cache directory, absolute; once it was opened, as `Registry` names it."""
         return self._cache_dir
 
     async def open(self) -> Self:
@@ -91,8 +92,8 @@ class AsyncHandle:
         self._to_leave.callback(self._threads.shutdown, wait=False)
         try:
             open_it = partial(open_cache, self._cache_dir, upgrade=self._upgrade)
-            cache = await self._in_thread(open_it)
-            await self._in_thread(partial(self._appear, cache))
+            self._cache_dir = await self._in_thread(open_it)
+            await self._in_thread(partial(self._appear, self._cache_dir))
             await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
             self._closed = None

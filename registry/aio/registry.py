@@ -87,6 +87,7 @@ class AsyncRegistry(AsyncHandle):
         thread, which a cancellation leaves behind: its claim is released at once, and what it
         returns is thrown away.
         """
+        preparing.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._opened, self._world.folder, id)
         if hot is not None:
             return hot

@@ -68,7 +68,8 @@ class Registry(SyncHandle):
         it. A missing or damaged file is a miss: its row is dropped. The last use is written once a
         second at most (in a handle that keeps more than a thousand artifacts hot, a thousand of
         them a second at most), so `last_time_needed` may lag by that, but never by more than half
-        of `min_stale_time`. The file is NOT pinned: see `open_file`.
+        of `min_stale_time`; on a full disk it is not written. The file is NOT pinned: see
+        `open_file`.
         """
         hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
@@ -113,6 +114,7 @@ class Registry(SyncHandle):
         `prepare` does. The file is NOT pinned: see `open_file`.
         """
         _refuse_coroutines(prepare)
+        preparing.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:
             return hot

@@ -34,7 +34,7 @@ from registry.queries import READ, Row
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS, Event
 
-__all__ = ["end", "move", "one", "read", "run", "run_on_the_reserve"]
+__all__ = ["attempt", "end", "move", "one", "read", "run", "run_on_the_reserve"]
 
 # Longer than any batch of ours holds the lock by far; shorter than a user's patience.
 PATIENCE_SECONDS = 30.0
@@ -109,8 +109,13 @@ def read(id: ArtifactId) -> Verb[Row | None]:
 
 def move(event: Event, id: ArtifactId, **params: Any) -> Verb[Row | None]:
     """Make a guarded transition; no row means that it was refused and nothing changed."""
+    return _first((yield from attempt(event, id, **params)).rows)
+
+
+def attempt(event: Event, id: ArtifactId, **params: Any) -> Verb[Answer]:
+    """The same for one who must know whether no row may mean that it was made before an error."""
     params |= {"code": id.code_hash, "prep": id.prep_hash}
-    return _first((yield from run(TRANSITIONS[event], params)))
+    return (yield from _ask(TRANSITIONS[event], params))
 
 
 def end(event: Event, params: Params) -> Verb[Answer]:

@@ -10,9 +10,10 @@ from registry.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
 from registry.verbs.asking import one, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
+from registry.verbs.identity import stranger
 from registry.verbs.journal import Rebuilt, rebuilt_lately
 from registry.verbs.pruning import Usage, read_usage
-from registry.verbs.reconciling import orphans, stranger
+from registry.verbs.reconciling import orphans
 from registry.verbs.words import HOST_DIED
 
 __all__ = ["Diagnosis", "diagnose"]

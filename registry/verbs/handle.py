@@ -174,11 +174,10 @@ class Handle:
     told_at: int = 0
     warned_over_limit: float | None = None
     process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
-    waiting: WaitingRoom = field(init=False)
+    waiting: WaitingRoom = field(default_factory=WaitingRoom)
 
     def __post_init__(self) -> None:
         self.folder = self.cache / "artifacts"
-        self.waiting = WaitingRoom(self.new_signal)
 
     def untold(self) -> dict[str, int]:
         """What this handle has counted that no trigger sees, and has not told the cache yet."""

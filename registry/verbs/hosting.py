@@ -18,6 +18,7 @@ from registry.queries import ALL_PREPARING, CLAIMANTS, CLAIMS_OF, ENTER_HOST, HO
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import run, run_on_the_reserve
 from registry.verbs.handle import Handle
+from registry.verbs.identity import warn_of_stranger
 from registry.verbs.leases import drop_files, give_back_all
 from registry.verbs.words import HOST_DIED
 
@@ -53,7 +54,7 @@ class Process:
 
 
 def enter(handle: Handle, process: Process) -> Verb[None]:
-    """Write the row of a host whose lock is held, and reap the dead.
+    """Write the row of a host whose lock is held, reap the dead, and warn of a replaced database.
 
     Who opens a cache on a full disk may have come to prune it.
     """
@@ -72,6 +73,7 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
         },
     )
     yield from reap_dead(handle)
+    yield from warn_of_stranger()
 
 
 def leave(handle: Handle) -> Verb[None]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from registry.artifact import ArtifactId, from_micros
+from registry.artifact import ArtifactId, from_micros, names
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.log import about, logger
@@ -189,7 +189,9 @@ class EventsPage(NamedTuple):
 def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
     """Read a page of the journal, of all artifacts, what was written last first."""
     rows = yield from run(EVENTS_PAGE, {"before": before, "most": _PAGE})
-    events = [_event(ArtifactId(row[4], row[5]), *row) for row in rows]
+    # As with artifacts: a row that names none is not listed, and ends no listing.
+    named = (row for row in rows if names(row[4], row[5]))
+    events = [_event(ArtifactId(row[4], row[5]), *row) for row in named]
     return EventsPage(events, rows[-1][0] if len(rows) == _PAGE else None)
 
 

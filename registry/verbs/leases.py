@@ -91,7 +91,7 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
 def insist(work: Callable[[], Verb[T]]) -> Verb[T]:
     """Do what may well be done twice: if it is cut short, do it again to its end, and be cut then.
 
-    For what ends a claim, where half is nothing.
+    For what ends a claim, where half is nothing, and for files that no row refers to any more.
     """
     try:
         return (yield from work())

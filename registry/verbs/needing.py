@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name, use_marked
-from registry.errors import UnknownArtifact
+from registry.errors import DiskFull, UnknownArtifact
 from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
@@ -183,7 +183,13 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     """Write the last use, guarded by the path; and remember that the artifact is hot."""
     now, named = (yield from Now()), hot.artifact.id
     this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
-    answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
+    try:
+        answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
+    except DiskFull:
+        handle.hot.remember(
+            hot
+        )  # needed all the same: its file was seen. The next need tries again
+        return hot.artifact
     if not answer:
         return None
     yield from MarkUse(hot.name, now, hot.identity[1])

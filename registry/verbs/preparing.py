@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, State
+from registry.config import as_span
 from registry.effects import Call, Now, Outcome, Verb
 from registry.errors import ClaimLost, CodeTooLarge, InvalidData, PreparationFailed
 from registry.queries import Row
@@ -23,9 +24,18 @@ from registry.verbs.needing import look_up, need
 from registry.verbs.publishing import fail, publish
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.waiting import time_limit, until_settled
-from registry.verbs.words import ABANDONED
+from registry.verbs.words import ABANDONED, as_label
 
-__all__ = ["failure", "get_or_prepare", "prepare_or_join"]
+__all__ = ["failure", "get_or_prepare", "prepare_or_join", "require_arguments"]
+
+
+def require_arguments(prepare: object, timeout: object, label: object) -> None:
+    """Refuse arguments that are wrong, even where all is prepared and none matters."""
+    if not callable(prepare):
+        raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
+    if timeout is not None:
+        as_span("timeout", timeout)
+    as_label(label)
 
 
 def get_or_prepare(
@@ -37,8 +47,6 @@ def get_or_prepare(
 ) -> Verb[Artifact]:
     """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`."""
     require_id(id)
-    if not callable(prepare):
-        raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
     refuse_recursion((str(handle.cache), id))
     until = yield from time_limit(timeout)
     ready = yield from need(handle, id)

@@ -24,6 +24,7 @@ from registry.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, one, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
+from registry.verbs.leases import insist
 
 __all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
@@ -100,7 +101,11 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
 
 
 def unlink_all(rows: list[Row]) -> Verb[None]:
-    """Unlink the files of rows whose deletion is committed."""
+    """Unlink the files of rows whose deletion is committed; all, for nobody else knows them."""
+    yield from insist(lambda: _unlink(rows))
+
+
+def _unlink(rows: list[Row]) -> Verb[None]:
     for row in rows:
         if is_file_name(row.path):
             yield from Unlink(str(row.path))

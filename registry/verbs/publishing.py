@@ -27,11 +27,11 @@ from registry.errors import DiskFull, InvalidData, RegistryError
 from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import Event
-from registry.verbs.asking import move, read
+from registry.verbs.asking import attempt, move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintaining import keep
-from registry.verbs.words import describe
+from registry.verbs.words import Failure, describe
 
 __all__ = ["claimed_row", "extend", "fail", "publish", "release"]
 
@@ -133,23 +133,7 @@ def fail(
     """End a claim with an error; raises `ClaimLost`."""
     failure = describe(error, kind)
     yield from settle(handle)
-    now = yield from Now()
-    row = yield from move(
-        Event.FAIL,
-        lease.id,
-        now=now,
-        my_token=lease.token,
-        why=failure.message,
-        kind=failure.kind,
-        retryable=retryable and not failure.deterministic,
-        max_retries=handle.max_retries,
-        retry_cooldown=handle.retry_cooldown,
-    )
-    if row is None:
-        found = yield from read(lease.id)
-        if found is None or (found.last_time_failed, found.error) != (now, failure.message):
-            raise (yield from lost(handle, lease, found))
-        row = found
+    row = yield from _record(handle, lease, failure, retryable and not failure.deterministic)
     handle.claims.end(lease)
     handle.counters.failures.note(failure.kind)
     how = {"label": row.label, "error_kind": row.error_kind, "num_failures": row.num_failures}
@@ -157,6 +141,28 @@ def fail(
     logger.debug("failed to prepare %s: %s", lease.id.short, row.error, extra=told)
     yield from drop_files(lease.path)
     return handle.artifact(row)
+
+
+def _record(handle: Handle, lease: Lease, failure: Failure, retryable: bool) -> Verb[Row]:
+    now = yield from Now()
+    answer = yield from attempt(
+        Event.FAIL,
+        lease.id,
+        now=now,
+        my_token=lease.token,
+        why=failure.message,
+        kind=failure.kind,
+        retryable=retryable,
+        max_retries=handle.max_retries,
+        retry_cooldown=handle.retry_cooldown,
+    )
+    if answer.rows:
+        return Row(*answer.rows[0])
+    found = yield from read(lease.id)
+    told = (now, failure.message)  # an "error" that had been committed left these
+    if found is None or not answer.unsure or (found.last_time_failed, found.error) != told:
+        raise (yield from lost(handle, lease, found))
+    return found
 
 
 def release(handle: Handle, lease: Lease) -> Verb[None]:

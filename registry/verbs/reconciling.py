@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State, names
-from registry.effects import ListNames, Sleep, StoredIdentity, Unlink, Verb
+from registry.effects import ListNames, Sleep, Unlink, Verb
 from registry.errors import DatabaseDamaged
 from registry.queries import (
     CLAIMS_OF,
     CORRECT_USAGE,
-    IDENTITY,
     INTEGRITY,
     PATHS_PAGE,
     SUMS,
@@ -30,10 +29,11 @@ from registry.statement import Statement
 from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
+from registry.verbs.identity import stranger
 from registry.verbs.leases import settle
 from registry.verbs.needing import discard, inspect
 
-__all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "orphans", "stranger", "sweep"]
+__all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "orphans", "sweep"]
 
 _PAGE = 1000
 _UNLINKING_SECONDS = 0.02  # some hundred times what unlinking a file takes
@@ -144,20 +144,6 @@ def _check_identity(repair: bool) -> Verb[list[Problem]]:
     if problem is not None and repair:
         raise DatabaseDamaged(problem)
     return [] if problem is None else [Problem("identity", "cache.id", problem)]
-
-
-def stranger() -> Verb[str | None]:
-    """Say so if this database and these files do not belong together, else None."""
-    identity = yield from run(IDENTITY, {})
-    said = yield from StoredIdentity()
-    if identity and identity[0][0] == said:
-        return None
-    return (
-        f"the database says that it is cache {identity[0][0] if identity else 'unknown'}, cache.id "
-        f"says {said or 'nothing'}: the database was replaced. Nothing is swept, for the files may "
-        "belong to the other one. Put the right database back, or, to keep this one, write its "
-        "uuid into cache.id"
-    )
 
 
 def _check_database(repair: bool) -> Verb[list[Problem]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from registry.artifact import ArtifactId
@@ -11,6 +10,10 @@ from registry.effects import Signal
 from registry.queries import Row
 
 __all__ = ["Ticket", "WaitingRoom"]
+
+# A leader asks whether it is one every 50 ms at least, unless the database is slow to answer; that
+# two lead for a while does no harm.
+LOST_AFTER_SECONDS = 2.0
 
 
 @dataclass(eq=False)
@@ -32,20 +35,18 @@ class Ticket:
 class WaitingRoom:
     """All who wait through one handle. Threads share it, so each change is made under its lock."""
 
-    def __init__(self, new_signal: Callable[[], Signal]) -> None:
-        self._new_signal = new_signal
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
         self.entered = 0  # how many have ever come in
         self._leader: Ticket | None = None
+        self._led = 0.0  # when the leader was last heard of, in seconds
 
-    def enter(self, id: ArtifactId, row_id: int) -> Ticket:
+    def enter(self, ticket: Ticket) -> None:
         """Come in to wait for a row."""
-        ticket = Ticket(id, row_id, self._new_signal())
         with self._lock:
             self._tickets.add(ticket)
             self.entered += 1
-        return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Go; if it was the leader who went, wake another, who leads from now on.
@@ -61,11 +62,16 @@ class WaitingRoom:
         if heir is not None:
             heir.signal.set()
 
-    def leads(self, ticket: Ticket) -> bool:
-        """Whether this one polls for all; the first to ask, where nobody does, will."""
+    def leads(self, ticket: Ticket, now: float) -> bool:
+        """Whether this one polls for all; the first to ask, where nobody does, will.
+
+        Nor does a leader that has not been heard of: Ctrl-C can keep one from leaving properly.
+        """
         with self._lock:
-            if self._leader is None:
+            if self._leader is None or now - self._led > LOST_AFTER_SECONDS:
                 self._leader = ticket
+            if self._leader is ticket:
+                self._led = now
             return self._leader is ticket
 
     def waiting(self) -> list[Ticket]:

@@ -43,12 +43,14 @@ def describe(error: str | BaseException, kind: str | None = None) -> Failure:
     if not isinstance(error, BaseException):
         raise TypeError(f"error is a str or an exception, not {type(error).__name__}")
     message = _cut(_mended(_text_of(error)), ERROR_BYTES)
+    said, deterministic = None, False
     if isinstance(error, PrepareError):
-        return Failure(message, word or _cut(_mended(error.kind), KIND_BYTES), error.deterministic)
-    return Failure(message, word or type(error).__name__)
+        said, deterministic = error.kind, error.deterministic
+    named = _cut(_mended(str(said or type(error).__name__)), KIND_BYTES)
+    return Failure(message, word or named, deterministic)
 
 
-def as_label(label: str | None) -> str | None:
+def as_label(label: object) -> str | None:
     """Check a label and cut it at 1 KiB; raises `InvalidData` for NUL."""
     if label is None:
         return None

@@ -7,6 +7,7 @@ and our renames hold on one machine only.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     "NETWORK_FILE_SYSTEMS",
     "file_system",
     "forget_identity",
+    "named_directory",
     "prepared_directory",
     "store_identity",
     "stored_identity",
@@ -30,6 +32,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
         *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
     }
 )
+# How the kernel lists a blank, a tab, a line break and a backslash in the name of a mount point.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _FOLDERS = ("artifacts", "hosts", "workers")
 IDENTITY = "cache.id"
 
@@ -39,13 +43,7 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
 
     Raises `CacheDirectoryRefused` with the reason and what to do.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
-    if path == "":  # an unset variable, most likely; a path it is not
-        raise CacheDirectoryRefused(
-            'the cache directory has an empty name; name it, or say Path(".") for the current one'
-        )
-    cache = Path(os.path.abspath(os.fspath(path)))
+    cache = named_directory(path)
     try:
         _make(cache)
         _require_safe(cache)
@@ -62,6 +60,17 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(cache))
 
 
+def named_directory(path: str | os.PathLike[str]) -> Path:
+    """Take the name of a cache directory, and answer it absolute; looks at nothing."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
+    if path == "":  # an unset variable, most likely; a path it is not
+        raise CacheDirectoryRefused(
+            'the cache directory has an empty name; name it, or say Path(".") for the current one'
+        )
+    return Path(os.path.abspath(os.fspath(path)))
+
+
 def file_system(path: Path) -> str:
     """The type of the file system that a path is on, or "unknown"."""
     best, found = "", "unknown"
@@ -69,8 +78,8 @@ def file_system(path: Path) -> str:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
-                fields = line.split()
-                point = fields[4].encode("ascii", "ignore").decode("unicode_escape")
+                fields = line.split(" ")
+                point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
                 beneath = real == point or real.startswith(point.rstrip("/") + "/")
                 if beneath and len(point) >= len(best):
                     best, found = point, fields[fields.index("-") + 1]

@@ -64,9 +64,9 @@ class Files:
         return Written(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def take_in(self, name: str, source: Path) -> Written:
-        """Move a plain file in; copy it if it cannot be moved, or if others could write to it."""
+        """Move a plain file in; copy it if it cannot be moved, or if it is others' as well."""
         found = _plain(source)
-        shared = found.st_nlink > 1 or found.st_uid != os.geteuid()
+        shared = found.st_nlink > 1 or found.st_uid != os.geteuid() or self._holds(source)
         if shared or not self._moved(source, name):
             with _room_for(name), open(source, "rb") as original, self._created(name) as file:
                 shutil.copyfileobj(original, file, CHUNK_BYTES)
@@ -146,6 +146,10 @@ class Files:
         self.unlink(name)
         with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor), "wb") as file:
             yield file
+
+    def _holds(self, source: Path) -> bool:
+        """Whether a file lies in this folder already: then it is another artifact's."""
+        return os.path.samestat(os.stat(source.parent), os.fstat(self.descriptor))
 
     def _moved(self, source: Path, name: str) -> bool:
         try:

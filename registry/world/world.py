@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,14 @@ class World:
     """The files, the hosts, the clocks and chance, as one handle sees them."""
 
     def __init__(self, directory: Path) -> None:
-        self.files = Files(directory / "artifacts")
-        self.hosts = Hosts(directory / "hosts")
+        with ExitStack() as undo:
+            self.files = Files(directory / "artifacts")
+            undo.callback(self.files.close)
+            self.hosts = Hosts(directory / "hosts")
+            undo.callback(self.hosts.close)
+            self.lock: HostLock = self.hosts.register()
+            undo.pop_all()
         self.reserve = Reserve(directory / "reserve")
-        self.lock: HostLock = self.hosts.register()
         self.folder = self.files.descriptor
         files, hosts = self.files, self.hosts
         self._wal = os.fspath(directory / "registry.db-wal")

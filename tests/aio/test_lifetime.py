@@ -114,6 +114,15 @@ async def test_the_directory_is_the_one_that_was_meant(
         assert len(await registry.hosts()) == 1
 
 
+async def test_it_names_the_directory_as_the_sync_one_does(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    async with AsyncRegistry(tmp_path / "link" / "cache") as opened:
+        assert opened.cache_dir == tmp_path / "real" / "cache"
+        with Registry(opened.cache_dir) as registry:
+            assert registry.cache_dir == opened.cache_dir
+
+
 def test_what_is_no_directory_is_refused_at_once() -> None:
     for wrong in (None, 1, b"cache"):
         with pytest.raises(TypeError):

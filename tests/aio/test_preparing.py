@@ -20,7 +20,7 @@ from registry import (
     Registry,
     State,
 )
-from registry.verbs.room import WaitingRoom
+from registry.verbs.room import Ticket, WaitingRoom
 
 from .making import DATA, PATIENCE, claimed, prepare, until
 
@@ -123,16 +123,31 @@ async def test_a_waiter_that_is_cancelled_disturbs_nobody(
 
 
 def test_a_leader_s_heir_that_goes_at_once_has_an_heir_itself(id: ArtifactId) -> None:
-    room = WaitingRoom(threading.Event)
-    tickets = [room.enter(id, 1) for _ in range(5)]
-    assert room.leads(tickets[0])
+    room = WaitingRoom()
+    tickets = [Ticket(id, 1, threading.Event()) for _ in range(5)]
+    for ticket in tickets:
+        room.enter(ticket)
+    assert room.leads(tickets[0], now=0)
     leader = tickets[0]
     for left in range(4, 0, -1):
         room.leave(leader)  # woken but a moment ago, it has done nothing yet
         tickets.remove(leader)
         (leader,) = [ticket for ticket in tickets if ticket.signal.is_set()]
         assert len(tickets) == left
-    assert room.leads(leader)
+    assert room.leads(leader, now=0)
+
+
+def test_a_leader_that_is_not_heard_of_any_more_is_replaced(id: ArtifactId) -> None:
+    room = WaitingRoom()
+    lost, heir = (Ticket(id, 1, threading.Event()) for _ in range(2))
+    for ticket in (lost, heir):
+        room.enter(ticket)
+    assert room.leads(lost, now=0)
+    assert not room.leads(heir, now=1)
+    assert room.leads(lost, now=2)
+    assert not room.leads(heir, now=3)
+    assert room.leads(heir, now=5)
+    assert not room.leads(lost, now=5)
 
 
 async def test_all_waiters_may_be_cancelled(cache: Path, id: ArtifactId, rival: Registry) -> None:

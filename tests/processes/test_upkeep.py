@@ -88,7 +88,9 @@ def test_a_replaced_database_sweeps_nothing(cache: Path, caplog: pytest.LogCaptu
     (cache / "cache.id").write_text("another cache's\n")
     let_an_hour_pass(cache)
 
-    with Registry(cache) as registry:  # opening only warns, at most
+    with Registry(cache) as registry:
+        assert [record.event for record in caplog.records] == ["replaced"]  # opening only warns
+        caplog.clear()
         assert registry.maintain()
         assert garbage.exists()
         assert "the database was replaced" in caplog.text
