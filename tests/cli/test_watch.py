@@ -14,6 +14,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from support.command import Command, Run
 
 from registry import ArtifactId, Claim, CleanupConfig, Registry
 from registry.cli.frame import Frame
-from registry.cli.watch import Watcher
+from registry.cli.watch import Glance, Watcher
 
 KIB = 1024
 PATIENCE = 60.0
@@ -43,12 +44,17 @@ def busy(registry: Registry) -> Iterator[Registry]:
     claim.release()
 
 
-def shown(registry: Registry, width: int) -> list[str]:
-    """One frame, at a width."""
+def drawn(glance: Glance, width: int) -> list[str]:
+    """What a glance looks like, at a width."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
     with console.capture() as captured:
-        console.print(Frame(Watcher(registry).look(), registry.cache_dir))
+        console.print(Frame(glance, Path("cache")))
     return captured.get().splitlines()
+
+
+def shown(registry: Registry, width: int) -> list[str]:
+    """One frame, at a width."""
+    return drawn(Watcher(registry).look(), width)
 
 
 def test_it_is_shown_once_where_nobody_is_at_a_terminal(command: Command, busy: Registry) -> None:
@@ -86,6 +92,19 @@ def test_nothing_is_wider_than_the_terminal(busy: Registry, width: int) -> None:
     assert ("BECAUSE OF" in "".join(lines)) == (width >= 72)
 
 
+@pytest.mark.parametrize("width", [20, 30, 44])
+def test_a_narrow_terminal_still_says_what_the_figures_are(busy: Registry, width: int) -> None:
+    lines = shown(busy, width)
+    for word in ("usage", "artifacts", "in all"):
+        assert any(line.startswith(f"{word} ") for line in lines), lines
+
+
+def test_what_began_after_the_glance_did_not_begin_in_the_future(busy: Registry) -> None:
+    glance = Watcher(busy).look()
+    lines = drawn(replace(glance, at=glance.at - timedelta(seconds=3)), 100)
+    assert any(line.startswith("0s ") and "module.wasm" in line for line in lines), lines
+
+
 def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
     strict = CleanupConfig(cache_limit=KIB)
     with Registry(registry.cache_dir, cleanup=strict) as small:
@@ -96,6 +115,12 @@ def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
         text = "\n".join(shown(small, 100))
     assert "over the limit by 1.0 KiB" in text
     assert "too small: 1 prepared again" in text
+
+
+def test_it_warns_of_a_limit_below_the_working_set(registry: Registry) -> None:
+    prepared(registry, "one.wasm", b"x" * KIB)
+    registry.configure(cache_limit=KIB - 1)
+    assert "too small: what was needed within min_stale_time" in "\n".join(shown(registry, 100))
 
 
 def test_hits_and_misses_are_counted(registry: Registry, other: Registry) -> None:
