@@ -157,7 +157,7 @@ class SchemaTooNew(RegistryError):
 
 
 class SchemaTooOld(RegistryError):
-    """The database has an older schema, and upgrading was not allowed: `registry db upgrade`."""
+    """The database has an older schema, which may not be upgraded, or does not let itself be."""
 
 
 class DiskFull(RegistryError, OSError):

@@ -186,10 +186,18 @@ def _migrate(connection: sqlalchemy.Connection, direction: str, revision: str) -
     settings = config()
     settings.attributes["connection"] = connection
     getattr(command, direction)(settings, revision)
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    if broken:
-        raise AssertionError(f"the migration would leave dangling references: {broken}")
+    _require_references(connection)
     connection.commit()
+
+
+def _require_references(connection: sqlalchemy.Connection) -> None:
+    """Refuse to leave a reference to nothing, in a table that somebody else made: we have none."""
+    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if dangling:
+        tables = ", ".join(sorted({str(table) for table, *_ in dangling}))
+        refused = sqlite3.IntegrityError(f"references to rows that are not there, in {tables}")
+        refused.sqlite_errorcode = sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+        raise refused
 
 
 def _knows(revision: str) -> bool:

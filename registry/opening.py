@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from registry import migrate
-from registry.effects import Locked, Unsure
+from registry.effects import Locked
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
@@ -34,6 +34,7 @@ from registry.errors import (
     SchemaTooOld,
 )
 from registry.log import about, logger
+from registry.trouble import worded, worded_trouble, worded_upgrade
 from registry.world import clock, fork
 from registry.world.damaged import set_aside
 from registry.world.database import connect, translated
@@ -46,16 +47,12 @@ from registry.world.directory import (
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
 
-__all__ = ["database_path", "downgrade_cache", "open_cache", "worded_trouble"]
+__all__ = ["database_path", "downgrade_cache", "open_cache"]
 
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
 _WAL_TRIES = 200
-_TRY_AGAIN = (
-    "nothing was changed; see how the disk is, and how many files this process has open, then try "
-    "again"
-)
 
 
 def database_path(cache: Path) -> str:
@@ -67,7 +64,7 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     """Make a cache ready to be used by this version; answer its directory, absolute.
 
     Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
-    `SchemaTooNew`, and `SchemaTooOld` where `upgrade` is False.
+    `SchemaTooNew`, and `SchemaTooOld` where `upgrade` is False, or the upgrade does not go.
     """
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
@@ -85,8 +82,9 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     `SchemaTooNew` for a schema that this version does not know, and `InvalidSetting` for what is no
     older revision.
     """
-    cache = prepared_directory(directory)
-    _in_turn(cache, lambda: _downgrade(cache, revision))
+    with worded_trouble(directory):
+        cache = prepared_directory(directory)
+        _in_turn(cache, lambda: _downgrade(cache, revision))
 
 
 def _seems_ready(cache: Path) -> bool:
@@ -147,7 +145,7 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
         _make_database(cache, upgrade)
     Reserve(cache / "reserve").rebuild()
     if stored_identity(cache) is None:
-        with _worded(path):
+        with worded(path):
             store_identity(cache, migrate.uuid_of(path))
 
 
@@ -171,7 +169,7 @@ def _downgrade(cache: Path, revision: str) -> None:
             f"those are: {', '.join(older) or 'none'}"
         )
     path = database_path(cache)
-    with _worded(path):
+    with worded(path):
         migrate.downgrade(path, revision)
 
 
@@ -181,7 +179,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
         _create(path)
     revision = _revision(cache)
     if revision is None:
-        with _worded(path):
+        with worded(path):
             migrate.upgrade(path)
     elif revision != migrate.HEAD and migrate.is_older(path, revision):
         if not upgrade:
@@ -191,7 +189,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
             )
         if revision == migrate.FIRST:  # it knows no identity: the upgrade draws a new one
             forget_identity(cache)
-        with _worded(path):
+        with worded_upgrade(path, revision, migrate.HEAD):
             if migrate.rebuilds(revision):
                 _back_up(cache, revision)
             migrate.upgrade(path)
@@ -241,42 +239,8 @@ def _size(cache: Path) -> int:
 
 def _revision(cache: Path) -> str | None:
     path = database_path(cache)
-    with _worded(path):
+    with worded(path):
         return migrate.revision_of(path)
-
-
-@contextmanager
-def _worded(path: str) -> Iterator[None]:
-    """Turn what SQLite says of the database into an error of ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        problem = translated(error, path)
-        if isinstance(problem, Locked):
-            raise RegistryBusy(
-                f"{path} is held by another program: close that (a shell in a transaction, a "
-                "backup), then try again"
-            ) from error
-        if isinstance(problem, RegistryError):
-            raise problem from error
-        if isinstance(problem, Unsure):  # no damage: no good one is set aside for a want of files
-            raise CacheDirectoryRefused(
-                f"{path} cannot be read: {problem}; {_TRY_AGAIN}"
-            ) from error
-        raise DatabaseDamaged(f"{path} cannot be read: {error}") from error
-
-
-@contextmanager
-def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system refuses while a cache is opened into an error of ours."""
-    try:
-        yield
-    except RegistryError:  # some of them are an OSError too
-        raise
-    except OSError as error:
-        raise CacheDirectoryRefused(
-            f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
-        ) from error
 
 
 @contextmanager

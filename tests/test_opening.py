@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.closed import CODE, execute, prepared_cache, tree
+from support.frozen import PREPARED, thawed
 from support.opener import open_and_use
 from support.racing import race
 
@@ -199,6 +200,35 @@ def test_an_older_schema_is_refused_where_upgrading_is_not_allowed(tmp_path: Pat
     assert path.read_bytes() == before
     with Registry(cache) as registry:
         assert registry.need(CODE) is not None
+
+
+THEIRS = {
+    "a view that has the name of a new one": ("CREATE VIEW counters AS SELECT 1 AS one",),
+    "a reference to nothing": (
+        "PRAGMA foreign_keys = OFF",
+        "CREATE TABLE theirs (it REFERENCES artifact(id))",
+        "INSERT INTO theirs VALUES (-1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("made", THEIRS)
+def test_an_upgrade_that_does_not_go_through_leaves_all_as_it_was(
+    tmp_path: Path, made: str
+) -> None:
+    """A statement that is refused is no damage: nothing is set aside, no artifact is lost."""
+    cache = thawed("0003", tmp_path / "cache")
+    path = cache / "registry.db"
+    execute(path, *THEIRS[made])
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooOld, match=r"0003 and could not be upgraded.*nothing was changed"):
+        Registry(cache)
+    assert path.read_bytes() == before
+    assert not (cache / "damaged").exists()
+    execute(path, "DROP VIEW IF EXISTS counters", "DROP TABLE IF EXISTS theirs")
+    with Registry(cache) as registry:
+        assert registry.stats().prepared_count == len(PREPARED)
+        assert registry.check(checksums=True).ok
 
 
 def test_a_new_cache_needs_no_leave_to_upgrade(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
 from registry.errors import HandleClosed, HandleForked, WrongLoop
-from registry.opening import database_path, open_cache, worded_trouble
+from registry.opening import database_path, open_cache
 from registry.statement import Statement
+from registry.trouble import worded_trouble
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle

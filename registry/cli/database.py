@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +12,6 @@ import typer
 from registry.cli.options import shared_options
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size
-from registry.errors import RegistryBusy, RegistryError
 
 __all__ = ["app"]
 
@@ -100,8 +96,7 @@ def downgrade(
     from registry.opening import downgrade_cache
 
     path, before = _existing(session)
-    with _worded(path):
-        downgrade_cache(session.cache_dir, revision)
+    downgrade_cache(session.cache_dir, revision)
     after = _revision(path)
     session.write({"before": before, "revision": after}, [f"{before} -> {after}"])
     session.note("whatever of this version opens the cache next upgrades it again")
@@ -118,9 +113,10 @@ def backup(
     It holds the rows, not the artifacts: those are files of their own in the cache directory.
     """
     from registry import migrate
+    from registry.trouble import worded
 
     path, _ = _existing(session)
-    with _worded(path):
+    with worded(path):
         migrate.backup(path, str(file))
     size = file.stat().st_size
     session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
@@ -183,22 +179,9 @@ def _existing(session: Session) -> tuple[str, str | None]:
 def _revision(path: str) -> str | None:
     """The revision of a database; None where there is none yet."""
     from registry.migrate import revision_of
+    from registry.trouble import worded
 
     if not os.path.lexists(path):
         return None
-    with _worded(path):
+    with worded(path):
         return revision_of(path)
-
-
-@contextmanager
-def _worded(path: str) -> Iterator[None]:
-    """Turn what SQLite says of a database into an error of ours."""
-    from registry.world.database import translated
-
-    try:
-        yield
-    except sqlite3.Error as error:
-        problem = translated(error, path)
-        if isinstance(problem, RegistryError):
-            raise problem from error
-        raise RegistryBusy(f"{path} cannot be read just now: {error}") from error

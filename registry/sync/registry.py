@@ -1,27 +1,17 @@
-"""`Registry`: the verbs for code that blocks.
-
-A thin driver: it performs each effect that a verb wants, as it comes. Many threads may share one
-handle. Ctrl-C in the middle of an effect is thrown into the verb as `Interrupted`; what the verb
-wants then runs to its end, and only then is the KeyboardInterrupt raised.
-"""
+"""`Registry`: the verbs."""
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import CleanupConfig, RetryPolicy, Settings, require_overrides
-from registry.effects import Effect, Run, Verb
-from registry.errors import ClaimLost, HandleClosed, HandleForked
-from registry.opening import database_path, open_cache, worded_trouble
+from registry.config import Settings
 from registry.recipe import Label, Recipe, Terms
+from registry.sync.claim import Claim
+from registry.sync.handle import SyncHandle
 from registry.verbs import (
     claiming,
     diagnosing,
@@ -32,31 +22,25 @@ from registry.verbs import (
     measuring,
     needing,
     preparing,
-    publishing,
     waiting,
 )
 from registry.verbs.counters import Counters
 from registry.verbs.diagnosing import Diagnosis
-from registry.verbs.driving import drive
-from registry.verbs.handle import Handle, Lease
+from registry.verbs.handle import Lease
 from registry.verbs.hosting import HostInfo
 from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
-from registry.world import fork
 from registry.world.closed import closed_error
-from registry.world.database import Database
 from registry.world.hot import hot_artifact
-from registry.world.world import World, this_process
 
-__all__ = ["Claim", "Registry"]
+__all__ = ["Registry"]
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
-class Registry:
+class Registry(SyncHandle):
     """Open a cache of artifacts that all processes of this machine share.
 
     `cache_dir` is made if it is missing. `cleanup` and `retry` override the stored settings for
@@ -70,36 +54,6 @@ class Registry:
     `DatabaseDamaged`; a wrong type is a TypeError. NOT for network file systems, nor for several
     users, nor for what must not be lost.
     """
-
-    def __init__(
-        self,
-        cache_dir: str | os.PathLike[str],
-        *,
-        cleanup: CleanupConfig | None = None,
-        retry: RetryPolicy | None = None,
-        upgrade: bool = True,
-    ) -> None:
-        self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
-        self._closing = threading.RLock()
-        self._closer: int | None = None  # the thread that closes it
-        require_overrides(cleanup, retry)
-        cache = open_cache(cache_dir, upgrade=upgrade)
-        self._database = Database(database_path(cache))
-        with worded_trouble(cache), fork.opening():
-            self._world = World(cache)
-            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
-            self._closed = None
-            fork.track(self)
-        try:
-            self._drive(hosting.enter(self._handle, this_process()))
-        except BaseException:
-            self._let_go()
-            raise
-
-    @property
-    def cache_dir(self) -> Path:
-        """The cache directory, absolute."""
-        return self._handle.cache
 
     # --- artifacts ------------------------------------------------------------------------------
 
@@ -302,154 +256,6 @@ class Registry:
         Publishing, pruning and closing do this too; it is for hosts that do none of these.
         """
         return self._drive(maintaining.pulse(self._handle))
-
-    def close(self) -> None:
-        """Give back the claims of this handle, without a failure, and let go of everything.
-
-        Verbs that other threads are in the middle of raise `HandleClosed`.
-        """
-        with self._closing:
-            if self._closed is not None:
-                return
-            try:
-                self._closer = threading.get_ident()
-                self._closed = HandleClosed
-                # No claim of another thread comes after all claims were given back.
-                self._database = self._database.handed_over()
-                drive(maintaining.close(self._handle), self._perform)
-            finally:
-                self._let_go()
-
-    def __enter__(self) -> Registry:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # A handle that was dropped must not look alive, nor its claims as if their host had died.
-        with suppress(Exception):
-            self.close()
-
-    def __repr__(self) -> str:
-        state = "open" if self._closed is None else "closed"
-        return f"<Registry {str(self._handle.cache)!r} {state}>"
-
-    def after_fork(self) -> None:
-        """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
-        self._closed = HandleForked
-        self._closing = threading.RLock()  # whoever held the old one does not exist here
-        self._handle.hot.clear()
-        self._world.abandon()
-
-    def at_exit(self) -> None:
-        """Be closed at the end of the process."""
-        self.close()
-
-    # --- driving --------------------------------------------------------------------------------
-
-    def _let_go(self) -> None:
-        self._closed = HandleClosed
-        self._handle.hot.clear()  # so that the hot path ends too
-        self._database.close()
-        with fork.opening():
-            fork.untrack(self)
-            self._world.close()
-
-    def _drive(self, verb: Verb[T]) -> T:
-        if self._closed is not None:
-            verb.close()  # not begun
-            raise closed_error(self._closed)
-        return drive(verb, self._perform)
-
-    def _perform(self, effect: Effect[Any]) -> Any:
-        # Looked up before it is asked who may use it: he who closes marks the handle first.
-        database = self._database
-        if self._closed is not None and self._closer != threading.get_ident():
-            raise closed_error(self._closed)  # meanwhile, by another thread
-        if type(effect) is Run:
-            return database.run(effect.statement, effect.params)
-        return self._world.perform(effect)
-
-
-class Claim:
-    """The right to prepare one artifact, held until it is published, failed, released or lost.
-
-    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, or leaving
-    without publishing, releases it.
-    """
-
-    def __init__(self, registry: Registry, lease: Lease) -> None:
-        self._registry = registry
-        self._lease = lease
-
-    @property
-    def id(self) -> ArtifactId:
-        """What is claimed."""
-        return self._lease.id
-
-    @property
-    def artifact(self) -> Artifact:
-        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
-        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
-
-    def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
-        """End the claim with the artifact's bytes, or with a file, which is moved in.
-
-        Prunes in the same call if that passes the limit, but never what was just published.
-        Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
-        """
-        return self._drive(publishing.publish(self._handle, self._lease, data))
-
-    def fail(
-        self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
-    ) -> Artifact:
-        """End the claim with an error; not retryable: never tried again by itself.
-
-        Raises `ClaimLost`.
-        """
-        return self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
-
-    def release(self) -> None:
-        """Give the claim back without a failure; raises `ClaimLost`."""
-        self._drive(publishing.release(self._handle, self._lease))
-
-    def extend(self, timeout: timedelta) -> None:
-        """Move the deadline to `timeout` from now; raises `ClaimLost`.
-
-        Until the deadline nobody takes the claim over while this process lives, even if it hangs.
-        """
-        self._drive(publishing.extend(self._handle, self._lease, timeout))
-
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> Literal[False]:
-        if not self._lease.ended:
-            try:
-                if isinstance(error, Exception):
-                    self.fail(error)
-                else:
-                    self.release()
-            except ClaimLost:
-                if error is None:
-                    raise
-        return False
-
-    def __repr__(self) -> str:
-        return f"<Claim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
-
-    @property
-    def _handle(self) -> Handle:
-        return self._registry._handle  # noqa: SLF001
-
-    def _drive(self, verb: Verb[T]) -> T:
-        return self._registry._drive(verb)  # noqa: SLF001
 
 
 def _refuse_coroutines(prepare: object) -> None:

@@ -1,0 +1,99 @@
+"""`Claim`: the right to prepare one artifact, for code that blocks."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from registry.artifact import Artifact, ArtifactId
+from registry.effects import Verb
+from registry.errors import ClaimLost
+from registry.sync.handle import SyncHandle
+from registry.verbs import publishing
+from registry.verbs.handle import Handle, Lease
+
+__all__ = ["Claim"]
+
+T = TypeVar("T")
+
+
+class Claim:
+    """The right to prepare one artifact, held until it is published, failed, released or lost.
+
+    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, or leaving
+    without publishing, releases it.
+    """
+
+    def __init__(self, registry: SyncHandle, lease: Lease) -> None:
+        self._registry = registry
+        self._lease = lease
+
+    @property
+    def id(self) -> ArtifactId:
+        """What is claimed."""
+        return self._lease.id
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
+
+    def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
+        """End the claim with the artifact's bytes, or with a file, which is moved in.
+
+        Prunes in the same call if that passes the limit, but never what was just published.
+        Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
+        """
+        return self._drive(publishing.publish(self._handle, self._lease, data))
+
+    def fail(
+        self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
+    ) -> Artifact:
+        """End the claim with an error; not retryable: never tried again by itself.
+
+        Raises `ClaimLost`.
+        """
+        return self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
+
+    def release(self) -> None:
+        """Give the claim back without a failure; raises `ClaimLost`."""
+        self._drive(publishing.release(self._handle, self._lease))
+
+    def extend(self, timeout: timedelta) -> None:
+        """Move the deadline to `timeout` from now; raises `ClaimLost`.
+
+        Until the deadline nobody takes the claim over while this process lives, even if it hangs.
+        """
+        self._drive(publishing.extend(self._handle, self._lease, timeout))
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if not self._lease.ended:
+            try:
+                if isinstance(error, Exception):
+                    self.fail(error)
+                else:
+                    self.release()
+            except ClaimLost:
+                if error is None:
+                    raise
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Claim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
+
+    @property
+    def _handle(self) -> Handle:
+        return self._registry._handle  # noqa: SLF001
+
+    def _drive(self, verb: Verb[T]) -> T:
+        return self._registry._drive(verb)  # noqa: SLF001

@@ -1,0 +1,135 @@
+"""An open cache for code that blocks: how it is opened, how a verb is driven, how it is closed.
+
+Each effect is performed as it comes. Many threads may share one handle. Ctrl-C in the middle of an
+effect is thrown into the verb as `Interrupted`; what the verb wants then runs to its end, and only
+then is the KeyboardInterrupt raised.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from registry.config import CleanupConfig, RetryPolicy, require_overrides
+from registry.effects import Effect, Run, Verb
+from registry.errors import HandleClosed, HandleForked
+from registry.opening import database_path, open_cache
+from registry.trouble import worded_trouble
+from registry.verbs import hosting, maintaining
+from registry.verbs.driving import drive
+from registry.verbs.handle import Handle
+from registry.world import fork
+from registry.world.closed import closed_error
+from registry.world.database import Database
+from registry.world.world import World, this_process
+
+__all__ = ["SyncHandle"]
+
+T = TypeVar("T")
+
+
+class SyncHandle:
+    """An open cache; `Registry` gives it its verbs."""
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str],
+        *,
+        cleanup: CleanupConfig | None = None,
+        retry: RetryPolicy | None = None,
+        upgrade: bool = True,
+    ) -> None:
+        self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
+        self._closing = threading.RLock()
+        self._closer: int | None = None  # the thread that closes it
+        require_overrides(cleanup, retry)
+        cache = open_cache(cache_dir, upgrade=upgrade)
+        self._database = Database(database_path(cache))
+        with worded_trouble(cache), fork.opening():
+            self._world = World(cache)
+            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+            self._closed = None
+            fork.track(self)
+        try:
+            self._drive(hosting.enter(self._handle, this_process()))
+        except BaseException:
+            self._let_go()
+            raise
+
+    @property
+    def cache_dir(self) -> Path:
+        """The cache directory, absolute."""
+        return self._handle.cache
+
+    def close(self) -> None:
+        """Give back the claims of this handle, without a failure, and let go of everything.
+
+        Verbs that other threads are in the middle of raise `HandleClosed`.
+        """
+        with self._closing:
+            if self._closed is not None:
+                return
+            try:
+                self._closer = threading.get_ident()
+                self._closed = HandleClosed
+                # No claim of another thread comes after all claims were given back.
+                self._database = self._database.handed_over()
+                drive(maintaining.close(self._handle), self._perform)
+            finally:
+                self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A handle that was dropped must not look alive, nor its claims as if their host had died.
+        with suppress(Exception):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self._closed is None else "closed"
+        return f"<{type(self).__name__} {str(self._handle.cache)!r} {state}>"
+
+    # --- the process ----------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
+        self._closed = HandleForked
+        self._closing = threading.RLock()  # whoever held the old one does not exist here
+        self._handle.hot.clear()
+        self._world.abandon()
+
+    def at_exit(self) -> None:
+        """Be closed at the end of the process."""
+        self.close()
+
+    # --- driving --------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        self._closed = HandleClosed
+        self._handle.hot.clear()  # so that the hot path ends too
+        self._database.close()
+        with fork.opening():
+            fork.untrack(self)
+            self._world.close()
+
+    def _drive(self, verb: Verb[T]) -> T:
+        if self._closed is not None:
+            verb.close()  # not begun
+            raise closed_error(self._closed)
+        return drive(verb, self._perform)
+
+    def _perform(self, effect: Effect[Any]) -> Any:
+        # Looked up before it is asked who may use it: he who closes marks the handle first.
+        database = self._database
+        if self._closed is not None and self._closer != threading.get_ident():
+            raise closed_error(self._closed)  # meanwhile, by another thread
+        if type(effect) is Run:
+            return database.run(effect.statement, effect.params)
+        return self._world.perform(effect)

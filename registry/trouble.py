@@ -1,0 +1,88 @@
+"""What SQLite and the system say while a cache is opened, as errors of ours.
+
+What is called damage here decides whether a database is set aside: so a want of files, a lock, or
+a migration that does not go through is never called that.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from registry.effects import Locked, Unsure
+from registry.errors import (
+    CacheDirectoryRefused,
+    DatabaseDamaged,
+    RegistryBusy,
+    RegistryError,
+    SchemaTooOld,
+)
+from registry.world.database import translated
+
+__all__ = ["worded", "worded_trouble", "worded_upgrade"]
+
+_TRY_AGAIN = (
+    "nothing was changed; see how the disk is, and how many files this process has open, then try "
+    "again"
+)
+# A statement that does not fit what it finds, which is no bytes that are wrong.
+_MISFITS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+
+
+@contextmanager
+def worded(path: str) -> Iterator[None]:
+    """Turn what SQLite says of a database into an error of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _meant(error, path) from error
+
+
+def _meant(error: sqlite3.Error, path: str) -> RegistryError:
+    match translated(error, path):
+        case Locked():
+            return RegistryBusy(
+                f"{path} is held by another program: close that (a shell in a transaction, a "
+                "backup), then try again"
+            )
+        case RegistryError() as problem:
+            return problem
+        case Unsure() as problem:  # no damage: no good one is set aside for a want of files
+            return CacheDirectoryRefused(f"{path} cannot be read: {problem}; {_TRY_AGAIN}")
+        case _:
+            return DatabaseDamaged(f"{path} cannot be read: {error}")
+
+
+@contextmanager
+def worded_upgrade(path: str, revision: str, newest: str) -> Iterator[None]:
+    """As `worded`, for an upgrade: `SchemaTooOld` for a statement of it that does not go through.
+
+    Somebody made a view or a table that has the name of a new one, say. The rows are whole, and
+    the transaction was rolled back.
+    """
+    with worded(path):
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MISFITS:
+                raise
+            raise SchemaTooOld(
+                f"{path} has schema {revision} and could not be upgraded to {newest}: {error}; "
+                "nothing was changed. Something in it is not as registry made it: make a copy "
+                "(`registry db backup FILE`), take out what is yours, then open it again"
+            ) from error
+
+
+@contextmanager
+def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system refuses while a cache is opened into an error of ours."""
+    try:
+        yield
+    except RegistryError:  # some of them are an OSError too
+        raise
+    except OSError as error:
+        raise CacheDirectoryRefused(
+            f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
+        ) from error
