@@ -60,9 +60,7 @@ class Limits:
     memory: int | None = None
 
     @classmethod
-    def of(
-        cls, cpu_limit: timedelta, memory_limit: int | None, name: str = "cpu_limit"
-    ) -> Limits:
+    def of(cls, cpu_limit: timedelta, memory_limit: int | None, name: str = "cpu_limit") -> Limits:
         """Check the limits that a caller gave, the first by this name; 0 is an `InvalidSetting`."""
         cpu = as_span(name, cpu_limit).total_seconds()
         if cpu == 0 or cpu_limit > LONGEST:

@@ -56,8 +56,25 @@ def test_the_option_may_stand_before_the_file_too(run: Run) -> None:
         ("run", "--invoke", "add", "add.wat", "2", "3"),
         ("run", "--invoke=add", "add.wat", "--", "2", "3"),
         ("run", "add.wat", "--invoke=add", "2", "3"),
+        ("run", "--cache", "there", "add.wat", "--invoke", "add", "2", "3"),
     ):
         assert run(*line).out == "5\n"
+
+
+@pytest.mark.parametrize("arguments", [("2", "3", "--json"), ("--json", "--", "2", "3")])
+def test_our_options_may_follow_a_call_for_its_arguments_are_numbers(
+    run: Run, command: Command, arguments: tuple[str, ...]
+) -> None:
+    there = command.home / "there"
+    answer = run(
+        "run", "add.wat", "--invoke", "add", *arguments[:1], "--cache", there, *arguments[1:]
+    )
+    assert answer.document["values"] == [5]
+    assert there.is_dir()
+    answer = run("run", "add.wat", "--invoke", "add", "-2", "-3", "--json")
+    assert answer.document["values"] == [-5]
+    answer = run("run", "add.wat", "--invoke", "add", "-2", "--jason", "--json")
+    assert (answer.code, answer.error["type"]) == (2, "InvalidRequest")
 
 
 def test_a_command_has_our_input_output_and_exit_code(command: Command) -> None:
