@@ -72,11 +72,13 @@ class Frame:
         return grid
 
     def _bar(self, width: int) -> ProgressBar:
+        colour = "red" if self._glance.stats.over_limit else "green"
         return ProgressBar(
             total=1,
             completed=min(self._share(), 1),
             width=min(_BAR, width - _HEADING - 2),
-            complete_style="red" if self._glance.stats.over_limit else "green",
+            complete_style=colour,
+            finished_style=colour,
         )
 
     def _share(self) -> float:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
-import select
 import signal
-import struct
-import subprocess
-import termios
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,13 +14,13 @@ import pytest
 from rich.console import Console
 from support.artifacts import failed, prepared
 from support.command import Command, Run
+from support.terminal import PATIENCE, terminal
 
 from registry import ArtifactId, Claim, CleanupConfig, Registry
 from registry.cli.frame import Frame
 from registry.cli.watch import Glance, Watcher
 
 KIB = 1024
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -44,9 +36,16 @@ def busy(registry: Registry) -> Iterator[Registry]:
     claim.release()
 
 
-def drawn(glance: Glance, width: int) -> list[str]:
+def drawn(glance: Glance, width: int, *, colours: bool = False) -> list[str]:
     """What a glance looks like, at a width."""
-    console = Console(file=io.StringIO(), width=width, highlight=False)
+    system = "256" if colours else None
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        highlight=False,
+        force_terminal=colours,
+        color_system=system,
+    )
     with console.capture() as captured:
         console.print(Frame(glance, Path("cache")))
     return captured.get().splitlines()
@@ -117,6 +116,14 @@ def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
     assert "too small: 1 prepared again" in text
 
 
+@pytest.mark.parametrize(("limit", "colour"), [(KIB - 1, 31), (2 * KIB, 32)])
+def test_what_is_over_its_limit_is_red(registry: Registry, limit: int, colour: int) -> None:
+    prepared(registry, "one.wasm", b"x" * KIB)
+    registry.configure(cache_limit=limit)
+    _, usage, *_ = drawn(Watcher(registry).look(), 100, colours=True)
+    assert f"\x1b[{colour}m━" in usage
+
+
 def test_it_warns_of_a_limit_below_the_working_set(registry: Registry) -> None:
     prepared(registry, "one.wasm", b"x" * KIB)
     registry.configure(cache_limit=KIB - 1)
@@ -160,60 +167,6 @@ def other(registry: Registry) -> Iterator[Registry]:
 # --- at a terminal ------------------------------------------------------------------------------
 
 
-class Terminal:
-    """A terminal of some size with the command in it."""
-
-    def __init__(self, command: Command, columns: int, *arguments: str) -> None:
-        self._end, theirs = pty.openpty()
-        self.resize(columns)
-        environment = command.environment(TERM="xterm-256color")
-        del environment["COLUMNS"]  # which would hide the terminal's own
-        self.process = subprocess.Popen(
-            command.line(*arguments),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self.seen = b""
-
-    def resize(self, columns: int) -> None:
-        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-
-    def read_until(self, text: str, after: int = 0) -> int:
-        """Read until a text has come; where it ends."""
-        until = time.monotonic() + PATIENCE
-        while (found := self.seen.find(text.encode(), after)) < 0:
-            ready, _, _ = select.select([self._end], [], [], until - time.monotonic())
-            assert ready, f"{text!r} did not come; {self.seen[after:]!r}"
-            self.seen += os.read(self._end, 65536)
-        return found + len(text.encode())
-
-    def read_to_the_end(self) -> str:
-        try:
-            while chunk := os.read(self._end, 65536):
-                self.seen += chunk
-        except OSError:  # how Linux says that nobody has the other end any more
-            pass
-        return self.seen.decode()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._end)
-
-
-@contextmanager
-def terminal(command: Command, columns: int, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(command, columns, *arguments)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_it_lives_and_leaves_the_terminal_as_it_was(
     command: Command, busy: Registry, signum: signal.Signals
@@ -241,6 +194,16 @@ def test_a_terminal_made_narrow_is_drawn_anew(command: Command, busy: Registry) 
             end = screen.read_until("evictions", at)
             drawn, at = screen.seen[at:end], end
         assert b"COMMAND" not in drawn
+
+
+def test_a_terminal_that_cannot_move_its_cursor_is_shown_it_once(
+    command: Command, busy: Registry
+) -> None:
+    with terminal(command, 80, "watch", TERM="dumb") as screen:
+        everything = screen.read_to_the_end()
+        assert screen.process.wait(PATIENCE) == 0
+    assert "1 prepared" in everything
+    assert "\x1b" not in everything
 
 
 def test_once_at_a_terminal_stays_on_the_screen(command: Command, busy: Registry) -> None:
