@@ -157,6 +157,14 @@ def test_isolated_it_is_compiled_and_run_in_workers_and_found_again(command: Com
     assert again.document["values"] == [5]
 
 
+def test_isolated_what_cannot_be_compiled_is_told_once(run: Run, command: Command) -> None:
+    (command.home / "bad.wat").write_bytes(b"(module")
+    answer = run("run", "--isolate", "bad.wat")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("error: bad.wat ")
+    assert answer.err.count("could not be prepared") == 1
+
+
 def test_isolated_a_command_has_our_input_and_output_and_its_exit_code(command: Command) -> None:
     answer = command("run", "--isolate", "echo.wat", "a", stdin=b"input")
     assert (answer.code, answer.out) == (2, "echo.wat\0a\0input")
