@@ -23,6 +23,7 @@ INSERT INTO artifact (code_hash, prep_hash, state, path, size, checksum, last_ti
 VALUES (?, ?, 'prepared', ?, ?, ?, ?, ?, 0.5)"""
 TRIGGER = "SELECT sql FROM sqlite_master WHERE name = 'usage_insert'"
 COUNT = "UPDATE usage SET prepared_count = ?, prepared_bytes = ?"
+FILES_OF_THEIR_OWN = 100_000
 NAMES_OF_ONE = 1000
 _CHECKSUM = xxhash.xxh3_128_hexdigest(DATA)
 _PREP = code_id(0).prep_hash  # that of no parameters
@@ -48,9 +49,11 @@ def fill(cache: Path, number: int, *, files: bool = False) -> None:
 
 
 def _link_files(folder: Path, number: int) -> None:
-    """Have a file under each name; many names share one, for a million files take 4 GB."""
+    """Have a file under each name. Beyond a hundred thousand, many names share one, for a million
+    files take 4 GB; a last use that is marked on one of those is marked on all."""
+    names = 1 if number <= FILES_OF_THEIR_OWN else NAMES_OF_ONE
     for key in range(number):
-        if key % NAMES_OF_ONE == 0:
+        if key % names == 0:
             first = folder / _name(key)
             first.write_bytes(DATA)
             first.chmod(0o400)

@@ -13,6 +13,7 @@ from support.making import claimed, failed, prepared
 from support.tables import files, row, rows
 
 from registry import ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
+from registry.verbs import needing
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
@@ -152,6 +153,75 @@ def test_a_need_is_seen_by_every_host(
     prepared(registry, id)
     clock.tick(5 * SECOND)
     assert registry.need(id) == other.get(id)
+
+
+def test_a_handle_with_very_many_hot_artifacts_writes_so_many_a_second(
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(needing, "MICROS_EACH", 500_000)
+    ids = [new_id() for _ in range(6)]
+    for each in ids:
+        prepared(registry, each)
+        registry.need(each)
+    start = last_use(cache, ids[0])
+    for tick in (2.9, 0.05):
+        clock.tick(tick * SECOND)
+        registry.need(ids[0])
+        assert last_use(cache, ids[0]) == start
+    clock.tick(SECOND / 10)
+    registry.need(ids[0])
+    assert last_use(cache, ids[0]) == start + 3_050_000
+
+
+def test_a_last_use_that_another_host_wrote_is_not_written_again(
+    clock: FrozenDateTimeFactory, registry: Registry, other: Registry, cache: Path, id: ArtifactId
+) -> None:
+    """Many hosts that need the same artifacts write each last use once, not once each."""
+    prepared(registry, id)
+    registry.need(id)
+    other.need(id)
+    clock.tick(5 * SECOND)
+    written = registry.need(id)
+    assert written is not None
+    start = last_use(cache, id)
+    for _ in range(2):
+        clock.tick(SECOND / 2 - MILLISECOND)
+        assert other.need(id) == written
+        assert last_use(cache, id) == start
+    clock.tick(3 * MILLISECOND)
+    other.need(id)
+    assert last_use(cache, id) == start + 1_001_000
+
+
+@pytest.mark.parametrize("why", ["somebody read the file", "a time to come", "no stale time"])
+def test_a_mark_on_a_file_is_believed_only_if_a_host_left_it_just_now(
+    why: str,
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    other: Registry,
+    cache: Path,
+    id: ArtifactId,
+) -> None:
+    path = prepared(registry, id).path
+    assert path is not None
+    other.need(id)
+    if why == "no stale time":
+        other.configure(min_stale_time=timedelta(0))
+    clock.tick(5 * SECOND)
+    registry.need(id)
+    start = last_use(cache, id)
+    found = path.stat()
+    if why == "somebody read the file":
+        os.utime(path, ns=(found.st_atime_ns // 1000 * 1000, found.st_mtime_ns))
+    if why == "a time to come":
+        os.utime(path, ns=(found.st_atime_ns + 10**9, found.st_mtime_ns))
+    clock.tick(MILLISECOND)
+    other.need(id)
+    assert last_use(cache, id) == start + 1_000
 
 
 @pytest.mark.parametrize("state", ["unknown", "preparing", "failed"])

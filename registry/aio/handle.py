@@ -44,6 +44,7 @@ _QUICK = (
     effects.Elapsed,
     effects.Draw,
     effects.Stat,
+    effects.MarkUse,
     effects.IsAlive,
     effects.WriteMark,
 )

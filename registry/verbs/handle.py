@@ -16,7 +16,7 @@ import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -128,6 +128,12 @@ class HotArtifact:
     size: int
     identity: tuple[int, int]  # inode and mtime in ns
     written: int = 0  # the last_time_needed last written, microseconds
+
+    def used(self, at: int) -> Artifact:
+        """Note the last use that the row has now, whichever host wrote it; answer the artifact."""
+        self.written = at
+        self.artifact = replace(self.artifact, last_time_needed=from_micros(at))
+        return self.artifact
 
 
 class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from typing import BinaryIO, Literal, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State, from_micros
-from registry.effects import Checksum, Now, OpenFile, Stat, Verb, is_file_name
+from registry.artifact import Artifact, ArtifactId, State
+from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name, use_marked
 from registry.errors import UnknownArtifact
 from registry.log import about, logger
 from registry.queries import Row
@@ -33,7 +32,11 @@ __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "re
 
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
-COARSEST_MICROS = 1_000_000
+USUAL_MICROS = 1_000_000
+# So that no handle writes more than a thousand last uses a second. Ten thousand are about all that
+# SQLite can write: a handle that keeps so many hot would write at each need, and keep all others
+# from writing (measured: 4,600 needs a second instead of 160,000; see docs/performance.md).
+MICROS_EACH = 1_000
 SETTINGS_HOLD_MICROS = 1_000_000
 
 
@@ -77,7 +80,7 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         return None
     seen = yield from Stat(hot.name)
     if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
-        if (yield from _written_lately(handle, hot)):
+        if (yield from _written_lately(handle, hot, use_marked(seen))):
             return hot.artifact
         bumped = yield from _bump(handle, hot)
         if bumped is not None:
@@ -157,12 +160,13 @@ def reject(handle: Handle, artifact: Artifact) -> Verb[None]:
         yield from discard(handle, row, "damaged")
 
 
-def resolution(min_stale_time: int) -> int:
+def resolution(min_stale_time: int, hot: int) -> int:
     """How old a written last use may grow before it is written again, in microseconds.
 
-    Half the stale time at most, so that what was needed is never pruned for want of a write.
+    A second, or more in a handle that keeps more than a thousand artifacts hot. Half the stale time
+    at most, so that what was needed is never pruned for want of a write.
     """
-    return min(COARSEST_MICROS, min_stale_time // 2)
+    return min(max(USUAL_MICROS, hot * MICROS_EACH), min_stale_time // 2)
 
 
 def identity(seen: os.stat_result) -> tuple[int, int]:
@@ -182,23 +186,26 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
     if not answer:
         return None
+    yield from MarkUse(hot.name, now, hot.identity[1])
     yield from tell(handle, now)
-    bumped = hot.artifact = replace(hot.artifact, last_time_needed=from_micros(now))
     _trust(handle, handle.min_stale_time(answer[0][0]), now)
-    hot.written = now
+    bumped = hot.used(now)
     handle.hot.remember(hot)
     return bumped
 
 
-def _written_lately(handle: Handle, hot: HotArtifact) -> Verb[bool]:
-    """Whether the last use that is written is young enough, by the settings as they are now."""
+def _written_lately(handle: Handle, hot: HotArtifact, marked: int | None) -> Verb[bool]:
+    """Whether the last use that is written, by us or as it is marked on the file, is young enough,
+    by the settings as they are now."""
     now = yield from Now()
     if now >= handle.hot.ask_at:
         yield from tell(handle, now)
         _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
+    if marked is not None and hot.written < marked <= now:
+        hot.used(marked)
     return 0 <= now - hot.written < handle.hot.resolution
 
 
 def _trust(handle: Handle, min_stale_time: int, now: int) -> None:
-    handle.hot.resolution = resolution(min_stale_time)
+    handle.hot.resolution = resolution(min_stale_time, len(handle.hot))
     handle.hot.ask_at = now + SETTINGS_HOLD_MICROS

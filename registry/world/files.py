@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from registry.effects import Written, is_file_name
+from registry.effects import Written, as_access_time, is_file_name
 from registry.errors import DiskFull, InvalidData
 
 __all__ = ["Files", "Reserve"]
@@ -52,6 +52,11 @@ class Files:
             return os.stat(_ours(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def mark_use(self, name: str, at: int, mtime: int) -> None:
+        with suppress(OSError, OverflowError):  # it saves others a write, and decides nothing
+            times = (as_access_time(at), mtime)
+            os.utime(_ours(name), ns=times, dir_fd=self.descriptor, follow_symlinks=False)
 
     def write(self, name: str, data: bytes) -> Written:
         with _room_for(name), self._created(name) as file:

@@ -1,9 +1,11 @@
 """The hot path of `need`: a dictionary, a stat, and a comparison of times; no statement.
 
-Plain code, before any verb starts. It holds for as long as the last use that this handle wrote is
-younger than the resolution, and the settings that this follows from were read a moment ago. The
+Plain code, before any verb starts. It holds for as long as the last use that is written in the row
+is younger than the resolution, and the settings that this follows from were read a moment ago. The
 file's inode, size and mtime are those whose checksum was compared, and names are never used twice,
-so what was pruned or replaced by any process shows here at once.
+so what was pruned or replaced by any process shows here at once. So does a last use that another
+host wrote, for it leaves a mark on the file: many hosts that need the same artifacts write each
+last use once, not once each.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import time
 
 from registry.artifact import Artifact, ArtifactId
+from registry.effects import use_marked
 from registry.verbs.handle import Handle
 
 __all__ = ["hot_artifact"]
@@ -25,13 +28,18 @@ def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None
     known = handle.hot
     hot = known.get(id)
     now = (time.time_ns() + 500) // 1000  # as `clock.now` tells it, without the call
-    if hot is None or now >= known.ask_at or not 0 <= now - hot.written < known.resolution:
+    if hot is None or now >= known.ask_at:
         return None
     try:
         seen = os.stat(hot.name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return None
-    if seen.st_size == hot.size and (seen.st_ino, seen.st_mtime_ns) == hot.identity:
-        handle.counters.hits += 1
-        return hot.artifact
-    return None
+    if seen.st_size != hot.size or (seen.st_ino, seen.st_mtime_ns) != hot.identity:
+        return None
+    if not 0 <= now - hot.written < known.resolution:
+        at = use_marked(seen)
+        if at is None or not 0 <= now - at < known.resolution:
+            return None
+        hot.used(at)
+    handle.counters.hits += 1
+    return hot.artifact

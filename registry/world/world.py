@@ -66,6 +66,7 @@ class World:
             effects.BackOff: lambda _: time.sleep(back_off_seconds()),
             effects.Call: _call,
             effects.Stat: lambda e: files.stat(e.name),
+            effects.MarkUse: lambda e: files.mark_use(e.name, e.at, e.mtime),
             effects.Write: lambda e: files.write(e.name, e.data),
             effects.TakeIn: lambda e: files.take_in(e.name, e.source),
             effects.Sync: lambda e: files.sync(e.name),

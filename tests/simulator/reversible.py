@@ -71,6 +71,7 @@ class ReversibleWorld:
             fx.ForgetHost: self._forget,
             fx.StoredIdentity: lambda _: stored_identity(cache),
             fx.Stat: lambda effect: self._files.stat(effect.name),
+            fx.MarkUse: lambda _: None,  # it only spares a write
             fx.Checksum: lambda effect: self._files.checksum(effect.name),
             fx.ListNames: lambda _: sorted(self._files.list_names()),
             fx.Write: self._write,
