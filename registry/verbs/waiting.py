@@ -8,10 +8,8 @@ wakes those whose rows have settled. The others sleep until they are woken. A le
 Where nothing was written to the database, the leader need not ask it: it dozes, and a stat of the
 -wal file every 5 ms tells, at a tenth of the cost.
 
-Every 50 ms the leader asks all the same, for that file tells early (a writer that is held up has
-written to it, and its row cannot be seen yet) and its time is coarse. And it asks the kernel whether
-the claimants live, and ends the claims of those that do not, or that are past their deadline:
-nobody waits for the dead.
+Every 50 ms the leader asks the kernel whether the claimants live, and ends the claims of those that
+do not, or that are past their deadline: nobody waits for the dead.
 """
 
 from __future__ import annotations
@@ -38,8 +36,8 @@ __all__ = ["time_limit", "until_settled", "wait"]
 FIRST_PAUSE_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.005
 PROBE_EVERY_SECONDS = 0.05
-# After a mark has changed the rows are read so often before the next doze: most writers are done by
-# then, and the time in a mark stands still for 10 ms at most.
+# After a mark has changed it is looked at, and the rows are read, so often again: the time in it
+# stands still for 10 ms at most.
 LOOKS_AFTER_A_WRITE = 4
 # One who is not the leader looks up now and then all the same, should a wake-up be lost to a crash
 # of the thread that led.
@@ -134,16 +132,15 @@ def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
 
 
 def _look(handle: Handle, lead: _Lead, now: float) -> Verb[None]:
-    """Read the rows if anything may have been written, or it is time to probe their claimants."""
+    """Read the rows if anything may have been written, and probe their claimants if it is time."""
     mark = yield from WriteMark()
     seen = (mark, handle.waiting.entered)
     fresh = mark is None or seen != lead.seen
     lead.looks = LOOKS_AFTER_A_WRITE if fresh else lead.looks - 1
     lead.seen = seen
-    probing = now - lead.probed >= PROBE_EVERY_SECONDS
-    if lead.looks > 0 or probing:
+    if lead.looks > 0:
         lead.rows = yield from _poll(handle)
-    if probing:
+    if now - lead.probed >= PROBE_EVERY_SECONDS:
         lead.probed = now
         for row in lead.rows:
             yield from _end_if_abandoned(handle, row)
