@@ -78,6 +78,7 @@ def serving(registry: Registry, home: Path, *command: str) -> Iterator[None]:
             while len(list(registry.hosts())) <= WORKERS:
                 assert service.poll() is None, Path(log.name).read_text()
                 assert time.monotonic() < deadline, Path(log.name).read_text()
+                time.sleep(0.02)
             yield
         finally:
             service.terminate()
