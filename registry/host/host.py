@@ -102,6 +102,7 @@ class Host:
         code_limit: int = CODE_LIMIT,
         confinement: Confinement | None = None,
     ) -> None:
+        _require("registry", registry, AsyncRegistry)
         name = backends.import_path(backend)
         self._backend = backends.load(name)
         self._registry = registry
@@ -282,7 +283,9 @@ class Host:
 
 def _require(name: str, value: object, type_: type) -> None:
     if not isinstance(value, type_):
-        raise TypeError(f"{name} is a {type_.__name__}, not {type(value).__name__}")
+        expected = type_.__name__
+        article = "an" if expected[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} is {article} {expected}, not {type(value).__name__}")
 
 
 def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

@@ -131,7 +131,7 @@ async def test_what_cannot_be_asked_for_is_refused_before_anything_is_claimed(ho
         with pytest.raises(TypeError, match=r"timeout is a datetime\.timedelta, not int"):
             await host.execute(FINE, {}, READ, timeout=5)
         for wrong in ({"priority": "critical"}, {"kind": "approval"}):
-            with pytest.raises(TypeError, match=f"{next(iter(wrong))} is a .*, not str"):
+            with pytest.raises(TypeError, match=f"{next(iter(wrong))} is an? .*, not str"):
                 await host.execute(FINE, {}, READ, **wrong)
         with pytest.raises(TypeError, match="label"):
             await host.precheck(FINE, label=5)
@@ -169,6 +169,14 @@ async def test_a_host_that_could_not_work_is_refused(hosted, options, error):
     async with AsyncRegistry(hosted) as registry:
         with pytest.raises(error, match=next(iter(options)).replace("_workers", ".workers")):
             Host(registry, deaf, **options)
+
+
+@story
+async def test_a_host_of_anything_but_an_async_handle_is_refused(hosted):
+    with Registry(hosted) as registry:
+        for wrong in (registry, hosted, None):
+            with pytest.raises(TypeError, match="registry is an AsyncRegistry, not"):
+                Host(wrong, deaf)
 
 
 @story
