@@ -185,10 +185,8 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
     try:
         answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
-    except DiskFull:
-        handle.hot.remember(
-            hot
-        )  # needed all the same: its file was seen. The next need tries again
+    except DiskFull:  # needed all the same, for its file was seen; the next need tries again
+        handle.hot.remember(hot)
         return hot.artifact
     if not answer:
         return None
