@@ -43,7 +43,7 @@ _LAST = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 class State(StrEnum):
-    """Where in its life an artifact is; an artifact that nobody knows has no state and no row."""
+    """Where in its life an artifact is: `PREPARING`, `PREPARED` or `FAILED`; unknown is no row."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"

@@ -146,6 +146,7 @@ def _clean(label: str | None) -> str | None:
 def _readable(folder: Path) -> list[_Found]:
     """Read what can be read; the one that was needed longest ago comes first."""
     found: dict[int, _Found] = {}
+    os.stat(folder / _PARTS[0])  # what is not there is missed by its own name
     for parts in [_PARTS[:1], *([_PARTS] if (folder / _PARTS[1]).exists() else [])]:
         with TemporaryDirectory(dir=folder) as copy:
             for part in parts:

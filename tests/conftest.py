@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,10 @@ from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from registry import ArtifactId, Registry
+
+# A shell ignores it for what it starts in the background, and so would all that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

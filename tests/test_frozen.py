@@ -68,15 +68,18 @@ def test_it_is_left_as_it_is_where_upgrading_is_not_allowed(revision: str, tmp_p
     assert (frozen / "registry.db").read_bytes() == before
 
 
-def test_what_the_journal_had_is_kept(tmp_path: Path) -> None:
-    """The first frozen cache that has one: what was pruned and removed before is still told."""
-    with Registry(thawed("0003", tmp_path / "cache")) as registry:
+@pytest.mark.parametrize(("revision", "hits"), [("0003", 0), ("0004", 3)])
+def test_what_the_journal_and_the_counters_had_is_kept(
+    revision: str, hits: int, tmp_path: Path
+) -> None:
+    """The frozen caches that have them: what was pruned and removed before is still told."""
+    with Registry(thawed(revision, tmp_path / "cache")) as registry:
         for name in ("pruned", "removed"):
             events = registry.history(ArtifactId.of(f"{name} 0".encode()))
             assert [event.event for event in events] == ["claimed", "published", name]
             assert {event.command for event in events} == {"python prepare.py"}
         totals = registry.stats().totals
         assert (totals["published"], totals["failed"], totals["pruned"]) == (5, 2, 1)
-        assert (totals["pruned_bytes"], totals["hits"]) == (500, 0)
+        assert (totals["pruned_bytes"], totals["hits"]) == (500, hits)
         registry.get_or_prepare(ArtifactId.of(b"pruned 0"), lambda: b"again")
         assert registry.stats().totals["rebuilt"] == 1

@@ -78,7 +78,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def add_revision(scripts: Path, body: str) -> None:
     (scripts / "9999_next.py").write_text(
-        "import sqlite3\nfrom alembic import op\n"
+        "import sqlite3\nfrom contextlib import closing\nfrom alembic import op\n"
         f"revision = '9999'\ndown_revision = '{migrate.HEAD}'\n"
         f"def upgrade() -> None:\n    {body}\n"
     )
@@ -155,8 +155,8 @@ def test_nobody_writes_while_an_upgrade_runs(path: Path, scripts: Path) -> None:
     migrate.upgrade(str(path))
     add_revision(
         scripts,
-        "rival = sqlite3.connect("
-        f"{str(path)!r}, timeout=0); rival.execute('UPDATE usage SET prepared_count = 7')",
+        f"with closing(sqlite3.connect({str(path)!r}, timeout=0)) as rival:\n"
+        "        rival.execute('UPDATE usage SET prepared_count = 7')",
     )
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         migrate.upgrade(str(path))

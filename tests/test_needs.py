@@ -13,6 +13,7 @@ from support.making import claimed, failed, prepared
 from support.tables import files, row, rows
 
 from registry import ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
+from registry.verbs import needing
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
@@ -152,6 +153,28 @@ def test_a_need_is_seen_by_every_host(
     prepared(registry, id)
     clock.tick(5 * SECOND)
     assert registry.need(id) == other.get(id)
+
+
+def test_a_handle_with_very_many_hot_artifacts_writes_so_many_a_second(
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    cache: Path,
+    new_id: Callable[[], ArtifactId],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(needing, "MICROS_EACH", 500_000)
+    ids = [new_id() for _ in range(6)]
+    for each in ids:
+        prepared(registry, each)
+        registry.need(each)
+    start = last_use(cache, ids[0])
+    for tick in (2.9, 0.05):
+        clock.tick(tick * SECOND)
+        registry.need(ids[0])
+        assert last_use(cache, ids[0]) == start
+    clock.tick(SECOND / 10)
+    registry.need(ids[0])
+    assert last_use(cache, ids[0]) == start + 3_050_000
 
 
 def test_a_last_use_that_another_host_wrote_is_not_written_again(

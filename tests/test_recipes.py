@@ -207,6 +207,7 @@ def check_too_early(rows: Rows) -> None:
 
 def check_counters(rows: Rows) -> None:
     counted = {row["name"]: row["value"] for row in rows if row["value"]}
+    counted.pop("hits", None)  # of the host that is at work, which tells them once a second
     assert counted == {
         "misses": 7,
         "published": 6,

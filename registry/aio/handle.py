@@ -45,7 +45,6 @@ _QUICK = (
     effects.Elapsed,
     effects.Draw,
     effects.Stat,
-    effects.MarkUse,
     effects.IsAlive,
     effects.WriteMark,
 )

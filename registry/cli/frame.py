@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from registry.cli.alarms import alarms
 from registry.cli.output import visible
 from registry.cli.units import coarse_span, near_age, near_size, near_span
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "draw"]
 
-_BAR = 40
+_BAR, _HEADING = 40, len("artifacts")
 # What is narrower loses the columns that people miss least.
 _WIDE = 72
 _PREPARING = ("SINCE", "BY", "FAILURES", "LABEL")
@@ -41,7 +43,7 @@ class Frame:
         wide = options.max_width >= _WIDE
         yield self._title(wide)
         yield self._usage(options.max_width)
-        yield from _warnings(self._glance)
+        yield from (Text(alarm, "yellow") for alarm in alarms(self._glance.stats))
         yield from _section(
             f"hosts: {sum(host.alive for host in self._glance.hosts)}",
             ("PROCESS", "SINCE", "PREPARES", "COMMAND")[: 4 if wide else 3],
@@ -61,25 +63,37 @@ class Frame:
         return title
 
     def _usage(self, width: int) -> RenderableType:
-        stats = self._glance.stats
-        held, limit = stats.prepared_bytes, stats.cache_limit
-        share = held / limit if limit else float(held > 0)
         grid = Table.grid(padding=(0, 1))
-        grid.add_column(style="dim")
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        style = "red" if stats.over_limit else "green"
-        bar = ProgressBar(
-            total=1, completed=min(share, 1), width=min(_BAR, width - 11), complete_style=style
-        )
-        grid.add_row("usage", bar)
-        grid.add_row("", f"{near_size(held)} of {near_size(limit)}, {share:.0%}")
-        kinds = (stats.prepared_count, stats.preparing_count, stats.failed_count)
-        grid.add_row("artifacts", "{} prepared, {} preparing, {} failed".format(*kinds))
-        hits, misses, totals = self._glance.hits, self._glance.misses, stats.totals
-        if hits is not None and misses is not None:
-            grid.add_row("a second", f"{hits:.1f} hits, {misses:.1f} misses")
-        grid.add_row("in all", "{hits} hits, {misses} misses, {coalesced} waits".format(**totals))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column()  # cut short before the headings are
+        grid.add_row("usage", self._bar(width))
+        for heading, figures in self._figures():
+            grid.add_row(heading, Text(figures, no_wrap=True, overflow="ellipsis"))
         return grid
+
+    def _bar(self, width: int) -> ProgressBar:
+        colour = "red" if self._glance.stats.over_limit else "green"
+        return ProgressBar(
+            total=1,
+            completed=min(self._share(), 1),
+            width=min(_BAR, width - _HEADING - 2),
+            complete_style=colour,
+            finished_style=colour,
+        )
+
+    def _share(self) -> float:
+        held, limit = self._glance.stats.prepared_bytes, self._glance.stats.cache_limit
+        return held / limit if limit else float(held > 0)
+
+    def _figures(self) -> Iterator[tuple[str, str]]:
+        stats, hits, misses = self._glance.stats, self._glance.hits, self._glance.misses
+        sizes = near_size(stats.prepared_bytes), near_size(stats.cache_limit)
+        yield "", "{} of {}, {:.0%}".format(*sizes, self._share())
+        kinds = stats.prepared_count, stats.preparing_count, stats.failed_count
+        yield "artifacts", "{} prepared, {} preparing, {} failed".format(*kinds)
+        if hits is not None and misses is not None:
+            yield "a second", f"{hits:.1f} hits, {misses:.1f} misses"
+        yield "in all", "{hits} hits, {misses} misses, {coalesced} waits".format(**stats.totals)
 
     def _hosts(self) -> Iterator[Cells]:
         for host in self._glance.hosts:
@@ -89,7 +103,8 @@ class Frame:
 
     def _preparing(self, artifact: Artifact) -> Cells:
         holder = artifact.holder
-        since = coarse_span(self._glance.at - holder.since) if holder else "-"
+        # It may have begun while we looked.
+        since = coarse_span(max(self._glance.at - holder.since, timedelta(0))) if holder else "-"
         by = str(holder.pid) if holder and holder.pid else "-"
         return since, by, str(artifact.num_failures), artifact.label or artifact.id.short
 
@@ -112,18 +127,6 @@ def draw(glance: Glance, cache: Path, *, output: TextIO) -> None:
     with console.capture() as captured:
         console.print(Frame(glance, cache))
     output.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
-
-
-def _warnings(glance: Glance) -> Iterator[Text]:
-    stats = glance.stats
-    if stats.over_limit:
-        over = near_size(stats.prepared_bytes - stats.cache_limit)
-        yield Text(f"over the limit by {over}", "red")
-    if stats.rebuilt_lately.count:
-        again = (
-            f"{stats.rebuilt_lately.count} prepared again soon after being pruned, since yesterday"
-        )
-        yield Text(f"too small: {again}", "yellow")
 
 
 def _section(heading: str, titles: Cells, rows: list[Cells]) -> Iterator[RenderableType]:

@@ -32,9 +32,11 @@ class _ToStderr(logging.Handler):
         self._options = options
 
     def emit(self, record: logging.LogRecord) -> None:
-        message, grave = record.getMessage(), record.levelno >= logging.WARNING
-        if not self._options.json:
-            say(*(["warning:"] if grave else []), visible(message))
-        elif grave:
-            event = getattr(record, "event", None)
+        message, event = record.getMessage(), getattr(record, "event", None)
+        if record.levelno < logging.WARNING:
+            if event == "waiting" and not self._options.json:
+                say(visible(message))
+        elif self._options.json:
             say(to_json({"warning": {"event": event, "message": message}}))
+        else:
+            say("warning:", visible(message))

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import typer
 
-__all__ = ["Column", "say", "to_json", "visible", "write", "write_list"]
+__all__ = ["Column", "moves_the_cursor", "say", "to_json", "visible", "write", "write_list"]
 
 T = TypeVar("T")
 Column = tuple[str, str]  # its title, and how a cell is aligned: "<12", ">10"
@@ -54,7 +54,13 @@ def write_list(
 
 def say(*words: str) -> None:
     """Tell people something that is no result, on stderr."""
-    sys.stderr.write(" ".join(_painted(word, word, sys.stderr.isatty()) for word in words) + "\n")
+    coloured = _has_colours(sys.stderr)
+    sys.stderr.write(" ".join(_painted(word, word, coloured) for word in words) + "\n")
+
+
+def moves_the_cursor(stream: TextIO) -> bool:
+    """Whether a person reads it, at a terminal that does more than print."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def visible(text: str) -> str:
@@ -102,22 +108,26 @@ def _array(items: Iterable[object]) -> Iterator[str]:
 
 def _aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lay rows out under their titles. No rows, no titles; a cell too wide shifts its own line."""
-    on_terminal = sys.stdout.isatty()
+    coloured = _has_colours(sys.stdout)
     for number, row in enumerate(rows):
         if number == 0:
-            yield _line([title for title, _ in columns], columns, on_terminal)
-        yield _line([visible(cell) for cell in row], columns, on_terminal)
+            yield _line([title for title, _ in columns], columns, coloured)
+        yield _line([visible(cell) for cell in row], columns, coloured)
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], on_terminal: bool) -> str:
+def _line(cells: Sequence[str], columns: Sequence[Column], coloured: bool) -> str:
     padded = (
-        _painted(cell, format(cell, alignment), on_terminal)
+        _painted(cell, format(cell, alignment), coloured)
         for cell, (_, alignment) in zip(cells, columns, strict=True)
     )
     return "  ".join(padded).rstrip()
 
 
-def _painted(word: str, text: str, on_terminal: bool) -> str:
-    if on_terminal and word in _COLOURS and not os.environ.get("NO_COLOR"):
+def _has_colours(stream: TextIO) -> bool:
+    return moves_the_cursor(stream) and not os.environ.get("NO_COLOR")
+
+
+def _painted(word: str, text: str, coloured: bool) -> str:
+    if coloured and word in _COLOURS:
         return typer.style(text, fg=_COLOURS[word])
     return text

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from registry.artifact import Artifact
+from registry.cli.alarms import alarms
 from registry.cli.figures import Figures
 from registry.cli.output import visible
 from registry.cli.plots import Axis, Bar, Curve, bars, curves
@@ -66,18 +67,7 @@ def _head(figures: Figures) -> str:
 
 
 def _warnings(figures: Figures) -> str:
-    stats, again = figures.stats, figures.stats.rebuilt_lately
-    warnings = []
-    if stats.over_limit:
-        over = near_size(stats.prepared_bytes - stats.cache_limit)
-        freed = near_size(figures.next_prune_size)
-        warnings.append(f"Over the limit by {over}; the next prune frees {freed}.")
-    if again.count:
-        warnings.append(
-            f"Too small: {again.count} prepared again within a day of being pruned, in "
-            f"{near_span(again.seconds)}, since yesterday. Raise cache_limit."
-        )
-    return "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
+    return "".join(f'<p class="warning">{escape(it)}</p>' for it in alarms(figures.stats))
 
 
 def _sections(figures: Figures) -> Iterator[str]:

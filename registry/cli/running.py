@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from registry.cli import exits
 from registry.cli.preparing import Found, artifact_of, name_of
@@ -28,7 +29,31 @@ app = typer.Typer()
 INVALID_REQUEST = "invalid_request"
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+class _Running(typer.core.TyperCommand):
+    """Leave what follows FILE to the module, but for the numbers that a function is called with."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Among numbers, ours may stand anywhere; and -5 is none of them.
+        ctx.allow_interspersed_args = ctx.ignore_unknown_options = _calls_a_function(args)
+        return super().parse_args(ctx, args)
+
+
+def _calls_a_function(args: Sequence[str]) -> bool:
+    """Whether there is an --invoke before FILE, or right after it."""
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            return False
+        if word.partition("=")[0] == "--invoke":
+            return True
+        if word == "--cache":
+            next(words, None)
+        elif not word.startswith("-"):
+            return next(words, "").partition("=")[0] == "--invoke"
+    return False
+
+
+@app.command(cls=_Running)
 @in_session
 def run(
     session: Session,
@@ -47,14 +72,17 @@ def run(
     """Run a module: a WASI command, or with --invoke one of its functions.
 
     It has the terminal's input and output and sees no files. Everything after FILE is the
-    module's, but for an --invoke that follows at once, and a -- that ends our options. With
-    --json its output is captured and becomes part of the document. The exit code is the module's.
+    module's, but for an --invoke that follows at once, after which our options may stand anywhere,
+    and a -- that ends them. With --json its output is captured and becomes part of the document.
+    The exit code is the module's.
 
     With --isolate nothing that the code does can harm this process, nor reach a file, even if it
     breaks out of wasmtime (see `doctor` for whether the kernel can do that); its input and output
     are handed over as a whole.
     """
-    invoke, args = _invocation(invoke, args or [])
+    args = args or []
+    if invoke is None and args[:1] == ["--"]:
+        del args[0]
     code, name = file.read_bytes(), name_of(file)
     request = {"name": name, "invoke": invoke, "args": args}
     with _misuse_told(session):
@@ -66,18 +94,6 @@ def run(
             result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
     raise typer.Exit(result["exit_code"])
-
-
-def _invocation(invoke: str | None, args: list[str]) -> tuple[str | None, list[str]]:
-    """Take what is ours from the front of what follows FILE."""
-    match args:
-        case ["--invoke", name, *rest] if invoke is None:
-            invoke, args = name, rest
-        case ["--invoke"] if invoke is None:
-            raise typer.BadParameter("it needs the name of a function", param_hint="'--invoke'")
-        case [first, *rest] if invoke is None and first.startswith("--invoke="):
-            invoke, args = first.removeprefix("--invoke="), rest
-    return invoke, args[1:] if args[:1] == ["--"] else args
 
 
 @contextmanager

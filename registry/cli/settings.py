@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -11,13 +11,21 @@ import typer
 
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, exact_span, parse_size, parse_span
+from registry.config import Settings
 from registry.errors import InvalidSetting
 
 __all__ = ["app"]
 
 app = typer.Typer(invoke_without_command=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `registry config` lists it.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As `registry config` lists it.",
+        autocompletion=lambda: [field.name for field in fields(Settings)],
+    ),
+]
 
 
 def _parse_count(text: str) -> int:

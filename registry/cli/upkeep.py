@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli import exits
+from registry.cli.alarms import alarms
 from registry.cli.artifacts import COLUMNS, row
 from registry.cli.options import reading
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
-from registry.cli.units import near_size, near_span, parse_size, parse_span
+from registry.cli.units import near_size, parse_size, parse_span
 
 if TYPE_CHECKING:
     from registry import CheckReport, Stats
@@ -82,22 +83,12 @@ def check(
 
 
 def _figures(figures: Stats) -> Iterator[str]:
-    held, limit = figures.prepared_bytes, figures.cache_limit
-    share = f"{near_size(held)} of {near_size(limit)}"
+    share = f"{near_size(figures.prepared_bytes)} of {near_size(figures.cache_limit)}"
     yield f"prepared   {figures.prepared_count}, {share}"
     yield f"preparing  {figures.preparing_count}"
     yield f"failed     {figures.failed_count}"
     yield from _traffic(figures.totals)
-    if figures.over_limit:
-        yield f"over the limit by {near_size(held - limit)}: the rest was needed too recently"
-    if figures.limit_below_working_set:
-        yield "too small: what was needed within min_stale_time is alone more; raise cache_limit"
-    again = figures.rebuilt_lately
-    if again.count:
-        yield (
-            f"too small: {again.count} prepared again within a day of being pruned, in "
-            f"{near_span(again.seconds)}, since yesterday; raise cache_limit"
-        )
+    yield from alarms(figures)
 
 
 def _traffic(totals: Mapping[str, int]) -> Iterator[str]:

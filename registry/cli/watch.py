@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.artifact import Artifact, State
+from registry.cli import output
 from registry.cli.options import reading
 from registry.cli.session import Session, in_session
 from registry.cli.units import parse_span
@@ -99,7 +100,8 @@ def watch(
     """Watch the cache live, until Ctrl-C.
 
     Usage, hosts, what is being prepared and since when, hits and misses a second (of the last
-    ten), the last evictions. Where nobody is at a terminal, it is shown once.
+    ten), the last evictions. It is shown once where nobody is at a terminal, or the terminal is
+    dumb.
     """
     watcher = Watcher(session.registry)
     if session.json:
@@ -107,7 +109,7 @@ def watch(
         return
     from registry.cli.frame import draw
 
-    if once or not sys.stdout.isatty():
+    if once or not output.moves_the_cursor(sys.stdout):
         draw(watcher.look(), session.cache_dir, output=sys.stdout)
         return
     _live(watcher, max(interval or _EACH, _SHORTEST), session)

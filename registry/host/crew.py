@@ -23,8 +23,9 @@ from itertools import count
 from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from registry.errors import HandleClosed, RegistryError
+from registry.errors import RegistryError
 from registry.host.confinement import Confinement
+from registry.host.door import stopped
 from registry.host.events import (
     Answer,
     Event,
@@ -89,7 +90,7 @@ class Crew(Generic[Enqueue]):
     def refuse_if_stopped(self) -> None:
         """Raise `HandleClosed` once stopped."""
         if self._stopped:
-            raise _stopped()
+            raise stopped()
 
     async def run(self, id: Id, job: Job, enqueue: Enqueue) -> object:
         """Have the job done; return or raise what came of it.
@@ -119,7 +120,7 @@ class Crew(Generic[Enqueue]):
         """Kill the workers, and refuse what waits, what runs and what comes; safe to repeat."""
         self._stopped = True
         for answer in self._answers.values():
-            _resolve(answer, _stopped())
+            _resolve(answer, stopped())
         lives = list(self._lives.values())
         for life in lives:
             life.cancel()
@@ -206,7 +207,3 @@ def _take_note(answer: asyncio.Future[object]) -> None:
     # If its requester is cancelled in the same moment, nobody asks for it, which is no mistake.
     if not answer.cancelled():
         answer.exception()
-
-
-def _stopped() -> HandleClosed:
-    return HandleClosed("the host was stopped; start a new one")

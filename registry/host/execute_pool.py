@@ -7,10 +7,8 @@ import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from registry.errors import (
     ExecutionError,
@@ -21,14 +19,13 @@ from registry.errors import (
 )
 from registry.host import wire
 from registry.host.confinement import Confinement
-from registry.host.crew import Crew
 from registry.host.execute_queue import EXECUTE_WORKERS, Enqueue, ExecuteQueue
 from registry.host.job import ARTIFACT
 from registry.host.kinds import EXECUTION_ERROR, Kind
 from registry.host.limits import APPROVAL_TIMEOUT, BACKING_TIMEOUT, Limits
 from registry.host.messages import Reply, Task
-from registry.host.metrics import PoolMetrics
 from registry.host.policy import Policy
+from registry.host.pool import Pool
 from registry.host.priority import ExecutionKind
 from registry.host.worker import Worker, WorkerLost
 
@@ -52,12 +49,10 @@ class Executed:
     peak_memory: int
 
 
-class ExecutePool:
-    """Execute artifacts in worker processes that import `backend` and work within `folder`.
+class ExecutePool(Pool[Enqueue]):
+    """Execute artifacts in workers: at most `workers` at once, in the order of `policy`.
 
-    `folder` is on the artifacts' file system. At most `workers` at once, in the order of
-    `policy`, by default first come, first served. Workers are started when first needed. It
-    belongs to the event loop that it is first used in.
+    That is first come, first served by default. `folder` is on the artifacts' file system.
     """
 
     def __init__(
@@ -70,16 +65,13 @@ class ExecutePool:
         confinement: Confinement | None = None,
     ) -> None:
         queue = ExecuteQueue(workers=workers, policy=policy)
-        self.metrics = PoolMetrics("execute")
-        self._crew: Crew[Enqueue] = Crew(
+        super().__init__(
+            "execute",
             lambda event: queue.handle(event, asyncio.get_running_loop().time()),
             backend,
             folder,
-            self.metrics,
             confinement,
         )
-        self._folder = folder
-        self._names = count(1)
 
     async def execute(
         self,
@@ -123,25 +115,6 @@ class ExecutePool:
             return await self._run(_Execution(task, pin), Enqueue(number, environment, kind))
         finally:
             pin.unlink(missing_ok=True)
-
-    async def drain(self) -> None:
-        """Wait until everything asked for is answered."""
-        await self._crew.drain()
-
-    async def stop(self) -> None:
-        """Kill the workers; whatever is not answered yet raises `HandleClosed`."""
-        await self._crew.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def _run(self, job: _Execution, enqueue: Enqueue) -> Executed:
         with self.metrics.accompany(job, job.task.payload) as clocked:

@@ -102,11 +102,12 @@ class Host:
         code_limit: int = CODE_LIMIT,
         confinement: Confinement | None = None,
     ) -> None:
+        _require("registry", registry, AsyncRegistry)
         name = backends.import_path(backend)
         self._backend = backends.load(name)
         self._registry = registry
-        self._precheck_limits = Limits.of(precheck_timeout, memory_limit)
-        self._prepare_limits = Limits.of(prepare_timeout, memory_limit)
+        self._precheck_limits = Limits.of(precheck_timeout, memory_limit, "precheck_timeout")
+        self._prepare_limits = Limits.of(prepare_timeout, memory_limit, "prepare_timeout")
         self._pulse = Pulse(registry, cleanup_interval)
         self._memory_limit = memory_limit
         self._code_limit = as_amount("code_limit", code_limit)
@@ -176,10 +177,11 @@ class Host:
         may pass); `CodeTooLarge`; `HandleClosed` once stopped.
         """
         with self._door.enter():
-            _require(priority, Priority)
-            _require(kind, ExecutionKind)
+            _require("priority", priority, Priority)
+            _require("kind", kind, ExecutionKind)
             cpu_limit = EXECUTION_TIMEOUT[kind] if timeout is None else timeout
-            task = Task.execute(request, Limits.of(cpu_limit, self._memory_limit))
+            limits = Limits.of(cpu_limit, self._memory_limit, "timeout")
+            task = Task.execute(request, limits)
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
             return await self._execute(wanted, task, kind)
 
@@ -227,7 +229,8 @@ class Host:
         priority: Priority = Priority.NORMAL,
         label: str | None = None,
     ) -> Wanted:
-        _require(code, bytes)  # what can be changed has no hash that stays true
+        _require("code", code, bytes)  # what can be changed has no hash that stays true
+        _require("params", params, Mapping)
         artifact_id = await asyncio.to_thread(self._name, code, params)
         if backends.takes_code_limit(self._backend):
             params = {"code_limit": self._code_limit, **params}
@@ -278,9 +281,11 @@ class Host:
         raise InternalError(f"{wanted.id.short} went {TRIES} times before it could be executed")
 
 
-def _require(value: object, type_: type) -> None:
+def _require(name: str, value: object, type_: type) -> None:
     if not isinstance(value, type_):
-        raise TypeError(f"a {type_.__name__} is asked for, not a {type(value).__name__}")
+        expected = type_.__name__
+        article = "an" if expected[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} is {article} {expected}, not {type(value).__name__}")
 
 
 def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

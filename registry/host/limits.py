@@ -60,15 +60,13 @@ class Limits:
     memory: int | None = None
 
     @classmethod
-    def of(cls, cpu_limit: timedelta, memory_limit: int | None) -> Limits:
-        """Check the limits that a caller gave; zero is an `InvalidSetting`."""
-        cpu = as_span("cpu_limit", cpu_limit).total_seconds()
-        if memory_limit is not None:
-            as_amount("memory_limit", memory_limit)
-        if cpu == 0 or memory_limit == 0:
-            raise InvalidSetting("a job with no time or no memory cannot run; give it some")
-        if cpu_limit > LONGEST:
-            raise InvalidSetting(f"a job may run for {LONGEST.days} days, not for {cpu_limit}")
+    def of(cls, cpu_limit: timedelta, memory_limit: int | None, name: str = "cpu_limit") -> Limits:
+        """Check the limits that a caller gave, the first by this name; 0 is an `InvalidSetting`."""
+        cpu = as_span(name, cpu_limit).total_seconds()
+        if cpu == 0 or cpu_limit > LONGEST:
+            raise InvalidSetting(f"{name} is {cpu_limit}; a job has some time, a year at most")
+        if memory_limit is not None and as_amount("memory_limit", memory_limit) == 0:
+            raise InvalidSetting("memory_limit is 0; a job without memory cannot run")
         return cls(cpu, memory_limit)
 
     @property

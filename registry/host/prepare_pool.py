@@ -6,20 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from registry.artifact import ArtifactId
 from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
 from registry.host.confinement import Confinement
-from registry.host.crew import Crew
 from registry.host.job import PREPARED
 from registry.host.kinds import Kind
 from registry.host.limits import LENIENT_TIMEOUT, Limits
 from registry.host.messages import Reply, Task
-from registry.host.metrics import PoolMetrics
+from registry.host.pool import Pool
 from registry.host.prepare_queue import (
     PREPARE_WORKERS,
     PREPARE_WORKERS_HARD,
@@ -44,12 +41,8 @@ class Prepared:
     peak_memory: int
 
 
-class PreparePool:
-    """Prepare code in worker processes that import `backend` and work within `folder`.
-
-    Up to `workers` at once, `workers_hard` when critical code waits. Workers are started when
-    first needed. It belongs to the event loop that it is first used in.
-    """
+class PreparePool(Pool[Enqueue]):
+    """Prepare code in workers: up to `workers` at once, `workers_hard` when critical code waits."""
 
     def __init__(
         self,
@@ -61,11 +54,8 @@ class PreparePool:
         confinement: Confinement | None = None,
     ) -> None:
         queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
-        self.metrics = PoolMetrics("prepare")
-        self._crew: Crew[Enqueue] = Crew(queue.handle, backend, folder, self.metrics, confinement)
-        self._folder = folder
+        super().__init__("prepare", queue.handle, backend, folder, confinement)
         self._wanted: set[ArtifactId] = set()
-        self._names = count(1)
 
     async def prepare(
         self,
@@ -112,25 +102,6 @@ class PreparePool:
             raise
         finally:
             self._wanted.remove(id)
-
-    async def drain(self) -> None:
-        """Wait until everything asked for is answered."""
-        await self._crew.drain()
-
-    async def stop(self) -> None:
-        """Kill the workers; whatever is not answered yet raises `HandleClosed`."""
-        await self._crew.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def _run(self, id: ArtifactId, job: _Preparation, priority: Priority) -> Prepared:
         with self.metrics.accompany(job, job.task.payload) as clocked:

@@ -8,14 +8,17 @@ __all__ = ["ExecutionKind", "Priority"]
 
 
 class Priority(Enum):
-    """How urgent a preparation is; a critical one overtakes every normal one that waits."""
+    """How urgent a preparation is: a `CRITICAL` one overtakes every `NORMAL` one that waits."""
 
     NORMAL = "normal"
     CRITICAL = "critical"
 
 
 class ExecutionKind(StrEnum):
-    """What an execution is for, the weightiest first."""
+    """What an execution is for: `DISPUTE`, `APPROVAL`, `BACKING_SYSTEM_PARAS` or `BACKING`.
+
+    The weightiest comes first; `Shares` says how much of the workers' turns each may have.
+    """
 
     DISPUTE = "dispute"
     APPROVAL = "approval"

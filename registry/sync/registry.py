@@ -65,9 +65,11 @@ class Registry(SyncHandle):
         """Answer the prepared artifact, its last use bumped and its file there, or None.
 
         The file is compared by size each time, by checksum at this handle's first meeting with
-        it. A missing or damaged file is a miss: its row is dropped. The last use is written at
-        most once a second (or half of `min_stale_time`), so `last_time_needed` may lag by that; on
-        a full disk it is not written. The file is NOT pinned: see `open_file`.
+        it. A missing or damaged file is a miss: its row is dropped. The last use is written once a
+        second at most (in a handle that keeps more than a thousand artifacts hot, a thousand of
+        them a second at most), so `last_time_needed` may lag by that, but never by more than half
+        of `min_stale_time`; on a full disk it is not written. The file is NOT pinned: see
+        `open_file`.
         """
         hot = hot_artifact(self._handle, self._world.folder, id)
         if hot is not None:

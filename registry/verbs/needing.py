@@ -32,7 +32,11 @@ __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "re
 
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
-COARSEST_MICROS = 1_000_000
+USUAL_MICROS = 1_000_000
+# So that no handle writes more than a thousand last uses a second. Ten thousand are about all that
+# SQLite can write: a handle that keeps so many hot would write at each need, and keep all others
+# from writing (measured: 4,600 needs a second instead of 160,000; see docs/performance.md).
+MICROS_EACH = 1_000
 SETTINGS_HOLD_MICROS = 1_000_000
 
 
@@ -156,12 +160,13 @@ def reject(handle: Handle, artifact: Artifact) -> Verb[None]:
         yield from discard(handle, row, "damaged")
 
 
-def resolution(min_stale_time: int) -> int:
+def resolution(min_stale_time: int, hot: int) -> int:
     """How old a written last use may grow before it is written again, in microseconds.
 
-    Half the stale time at most, so that what was needed is never pruned for want of a write.
+    A second, or more in a handle that keeps more than a thousand artifacts hot. Half the stale time
+    at most, so that what was needed is never pruned for want of a write.
     """
-    return min(COARSEST_MICROS, min_stale_time // 2)
+    return min(max(USUAL_MICROS, hot * MICROS_EACH), min_stale_time // 2)
 
 
 def identity(seen: os.stat_result) -> tuple[int, int]:
@@ -180,9 +185,7 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
     try:
         answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
-    except (
-        DiskFull
-    ):  # a need all the same, for its file was seen; the next one tries to write again
+    except DiskFull:  # needed all the same, for its file was seen; the next need tries again
         handle.hot.remember(hot)
         return hot.artifact
     if not answer:
@@ -208,5 +211,5 @@ def _written_lately(handle: Handle, hot: HotArtifact, marked: int | None) -> Ver
 
 
 def _trust(handle: Handle, min_stale_time: int, now: int) -> None:
-    handle.hot.resolution = resolution(min_stale_time)
+    handle.hot.resolution = resolution(min_stale_time, len(handle.hot))
     handle.hot.ask_at = now + SETTINGS_HOLD_MICROS

@@ -48,6 +48,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("registry prune --dry", {"--dry-run"}),
         ("registry db down", {"downgrade"}),
         ("registry ls --state pre", {"prepared", "preparing"}),
+        ("registry config set ca", {"cache_limit"}),
     ],
 )
 def test_bash_completes(command: Command, typed: str, offered: set[str]) -> None:

@@ -262,3 +262,4 @@ def test_where_nothing_was_set_aside_there_is_nothing_to_recover(run: Run) -> No
     for arguments in ((), ("nowhere",)):
         answer = run("db", "recover", *arguments, "--json")
         assert (answer.code, answer.out, answer.error["type"]) == (1, "", "FileNotFoundError")
+    assert answer.error["message"] == "nowhere/registry.db: No such file or directory"

@@ -6,8 +6,10 @@ import dataclasses
 import os
 from datetime import datetime
 
+import pytest
 from support.artifacts import failed, prepared
 from support.command import Command, Run
+from support.terminal import terminal
 
 from registry import Artifact, ArtifactId, Registry
 
@@ -78,6 +80,19 @@ def test_a_terminal_without_the_letters_still_gets_its_list(
     prepared(registry, "one", label="Ωmega")
     answer = command("ls", PYTHONIOENCODING="ascii")
     assert answer.out.splitlines()[1].endswith(r"\u03a9mega")
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_has_colours_where_it_can_and_they_are_wanted(
+    command: Command, registry: Registry, environment: dict[str, str], coloured: bool
+) -> None:
+    failed(registry, "broken")
+    with terminal(command, 100, "ls", **environment) as screen:
+        assert ("\x1b[31mfailed" in screen.read_to_the_end()) == coloured
+    with terminal(command, 100, "show", "nothing", **environment) as screen:
+        assert ("\x1b[31merror:" in screen.read_to_the_end()) == coloured
 
 
 def test_an_artifact_is_shown_by_the_beginning_of_its_id(run: Run, registry: Registry) -> None:

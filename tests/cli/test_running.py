@@ -56,8 +56,25 @@ def test_the_option_may_stand_before_the_file_too(run: Run) -> None:
         ("run", "--invoke", "add", "add.wat", "2", "3"),
         ("run", "--invoke=add", "add.wat", "--", "2", "3"),
         ("run", "add.wat", "--invoke=add", "2", "3"),
+        ("run", "--cache", "there", "add.wat", "--invoke", "add", "2", "3"),
     ):
         assert run(*line).out == "5\n"
+
+
+@pytest.mark.parametrize("arguments", [("2", "3", "--json"), ("--json", "--", "2", "3")])
+def test_our_options_may_follow_a_call_for_its_arguments_are_numbers(
+    run: Run, command: Command, arguments: tuple[str, ...]
+) -> None:
+    there = command.home / "there"
+    answer = run(
+        "run", "add.wat", "--invoke", "add", *arguments[:1], "--cache", there, *arguments[1:]
+    )
+    assert answer.document["values"] == [5]
+    assert there.is_dir()
+    answer = run("run", "add.wat", "--invoke", "add", "-2", "-3", "--json")
+    assert answer.document["values"] == [-5]
+    answer = run("run", "add.wat", "--invoke", "add", "-2", "--jason", "--json")
+    assert (answer.code, answer.error["type"]) == (2, "InvalidRequest")
 
 
 def test_a_command_has_our_input_output_and_exit_code(command: Command) -> None:
@@ -138,6 +155,14 @@ def test_isolated_it_is_compiled_and_run_in_workers_and_found_again(command: Com
     again = command("run", "--isolate", "--json", "add.wat", "--invoke", "add", "2", "3")
     assert again.document["outcome"] == "hit"
     assert again.document["values"] == [5]
+
+
+def test_isolated_what_cannot_be_compiled_is_told_once(run: Run, command: Command) -> None:
+    (command.home / "bad.wat").write_bytes(b"(module")
+    answer = run("run", "--isolate", "bad.wat")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("error: bad.wat ")
+    assert answer.err.count("could not be prepared") == 1
 
 
 def test_isolated_a_command_has_our_input_and_output_and_its_exit_code(command: Command) -> None:

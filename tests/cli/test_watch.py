@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
-import select
 import signal
-import struct
-import subprocess
-import termios
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,13 +14,13 @@ import pytest
 from rich.console import Console
 from support.artifacts import failed, prepared
 from support.command import Command, Run
+from support.terminal import PATIENCE, terminal
 
 from registry import ArtifactId, Claim, CleanupConfig, Registry
 from registry.cli.frame import Frame
-from registry.cli.watch import Watcher
+from registry.cli.watch import Glance, Watcher
 
 KIB = 1024
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -43,12 +36,24 @@ def busy(registry: Registry) -> Iterator[Registry]:
     claim.release()
 
 
+def drawn(glance: Glance, width: int, *, colours: bool = False) -> list[str]:
+    """What a glance looks like, at a width."""
+    system = "256" if colours else None
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        highlight=False,
+        force_terminal=colours,
+        color_system=system,
+    )
+    with console.capture() as captured:
+        console.print(Frame(glance, Path("cache")))
+    return captured.get().splitlines()
+
+
 def shown(registry: Registry, width: int) -> list[str]:
     """One frame, at a width."""
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(Frame(Watcher(registry).look(), registry.cache_dir))
-    return captured.get().splitlines()
+    return drawn(Watcher(registry).look(), width)
 
 
 def test_it_is_shown_once_where_nobody_is_at_a_terminal(command: Command, busy: Registry) -> None:
@@ -86,6 +91,19 @@ def test_nothing_is_wider_than_the_terminal(busy: Registry, width: int) -> None:
     assert ("BECAUSE OF" in "".join(lines)) == (width >= 72)
 
 
+@pytest.mark.parametrize("width", [20, 30, 44])
+def test_a_narrow_terminal_still_says_what_the_figures_are(busy: Registry, width: int) -> None:
+    lines = shown(busy, width)
+    for word in ("usage", "artifacts", "in all"):
+        assert any(line.startswith(f"{word} ") for line in lines), lines
+
+
+def test_what_began_after_the_glance_did_not_begin_in_the_future(busy: Registry) -> None:
+    glance = Watcher(busy).look()
+    lines = drawn(replace(glance, at=glance.at - timedelta(seconds=3)), 100)
+    assert any(line.startswith("0s ") and "module.wasm" in line for line in lines), lines
+
+
 def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
     strict = CleanupConfig(cache_limit=KIB)
     with Registry(registry.cache_dir, cleanup=strict) as small:
@@ -96,6 +114,20 @@ def test_it_warns_of_what_is_wrong(registry: Registry) -> None:
         text = "\n".join(shown(small, 100))
     assert "over the limit by 1.0 KiB" in text
     assert "too small: 1 prepared again" in text
+
+
+@pytest.mark.parametrize(("limit", "colour"), [(KIB - 1, 31), (2 * KIB, 32)])
+def test_what_is_over_its_limit_is_red(registry: Registry, limit: int, colour: int) -> None:
+    prepared(registry, "one.wasm", b"x" * KIB)
+    registry.configure(cache_limit=limit)
+    _, usage, *_ = drawn(Watcher(registry).look(), 100, colours=True)
+    assert f"\x1b[{colour}m━" in usage
+
+
+def test_it_warns_of_a_limit_below_the_working_set(registry: Registry) -> None:
+    prepared(registry, "one.wasm", b"x" * KIB)
+    registry.configure(cache_limit=KIB - 1)
+    assert "too small: what was needed within min_stale_time" in "\n".join(shown(registry, 100))
 
 
 def test_hits_and_misses_are_counted(registry: Registry, other: Registry) -> None:
@@ -135,60 +167,6 @@ def other(registry: Registry) -> Iterator[Registry]:
 # --- at a terminal ------------------------------------------------------------------------------
 
 
-class Terminal:
-    """A terminal of some size with the command in it."""
-
-    def __init__(self, command: Command, columns: int, *arguments: str) -> None:
-        self._end, theirs = pty.openpty()
-        self.resize(columns)
-        environment = command.environment(TERM="xterm-256color")
-        del environment["COLUMNS"]  # which would hide the terminal's own
-        self.process = subprocess.Popen(
-            command.line(*arguments),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self.seen = b""
-
-    def resize(self, columns: int) -> None:
-        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-
-    def read_until(self, text: str, after: int = 0) -> int:
-        """Read until a text has come; where it ends."""
-        until = time.monotonic() + PATIENCE
-        while (found := self.seen.find(text.encode(), after)) < 0:
-            ready, _, _ = select.select([self._end], [], [], until - time.monotonic())
-            assert ready, f"{text!r} did not come; {self.seen[after:]!r}"
-            self.seen += os.read(self._end, 65536)
-        return found + len(text.encode())
-
-    def read_to_the_end(self) -> str:
-        try:
-            while chunk := os.read(self._end, 65536):
-                self.seen += chunk
-        except OSError:  # how Linux says that nobody has the other end any more
-            pass
-        return self.seen.decode()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._end)
-
-
-@contextmanager
-def terminal(command: Command, columns: int, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(command, columns, *arguments)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_it_lives_and_leaves_the_terminal_as_it_was(
     command: Command, busy: Registry, signum: signal.Signals
@@ -216,6 +194,16 @@ def test_a_terminal_made_narrow_is_drawn_anew(command: Command, busy: Registry) 
             end = screen.read_until("evictions", at)
             drawn, at = screen.seen[at:end], end
         assert b"COMMAND" not in drawn
+
+
+def test_a_terminal_that_cannot_move_its_cursor_is_shown_it_once(
+    command: Command, busy: Registry
+) -> None:
+    with terminal(command, 80, "watch", TERM="dumb") as screen:
+        everything = screen.read_to_the_end()
+        assert screen.process.wait(PATIENCE) == 0
+    assert "1 prepared" in everything
+    assert "\x1b" not in everything
 
 
 def test_once_at_a_terminal_stays_on_the_screen(command: Command, busy: Registry) -> None:

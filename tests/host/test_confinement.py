@@ -199,3 +199,18 @@ def test_a_confinement_is_told_to_workers_as_it_is():
 def test_the_accesses_are_those_of_the_kernels_header():
     assert Access.FIRST == 0x1FFF
     assert (Access.REFER, Access.TRUNCATE, Access.CONTROL_DEVICE) == (1 << 13, 1 << 14, 1 << 15)
+
+
+def test_what_lies_beside_the_cache_is_granted_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where both a backend and the cache are in the current directory."""
+    cache, package = tmp_path / "cache", tmp_path / "package"
+    for folder in (cache, package):
+        folder.mkdir()
+    (tmp_path / "up").symlink_to(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    granted = dict(Confinement(hidden=cache).grants())
+    assert granted[str(tmp_path)] == Access.LIST
+    assert granted[str(package)] == Access.READ
+    assert not any(Path(path).is_relative_to(cache) for path in granted)

@@ -118,17 +118,20 @@ async def test_what_cannot_be_asked_for_is_refused_before_anything_is_claimed(ho
             with pytest.raises(error, match="request"):
                 await host.execute(FINE, {}, request)
         for code, error in (("text", TypeError), (bytearray(FINE), TypeError), (b"", InvalidId)):
-            with pytest.raises(error):
+            with pytest.raises(error, match="code is"):
                 await host.precheck(code)
+        for params in (None, [("a", 1)], "a"):
+            with pytest.raises(TypeError, match="params is a Mapping, not"):
+                await host.precheck(FINE, params)
         for params in ({"a": 1.5}, {1: 2}, {"a": {1}}):
             with pytest.raises(InvalidParams):
                 await host.precheck(FINE, params)
-        with pytest.raises(InvalidSetting, match="no time"):
+        with pytest.raises(InvalidSetting, match="timeout is 0:00:00"):
             await host.execute(FINE, {}, READ, timeout=timedelta(0))
-        with pytest.raises(TypeError, match="timedelta"):
+        with pytest.raises(TypeError, match=r"timeout is a datetime\.timedelta, not int"):
             await host.execute(FINE, {}, READ, timeout=5)
         for wrong in ({"priority": "critical"}, {"kind": "approval"}):
-            with pytest.raises(TypeError, match="is asked for, not a str"):
+            with pytest.raises(TypeError, match=f"{next(iter(wrong))} is an? .*, not str"):
                 await host.execute(FINE, {}, READ, **wrong)
         with pytest.raises(TypeError, match="label"):
             await host.precheck(FINE, label=5)
@@ -164,8 +167,16 @@ async def test_parameters_that_no_worker_can_be_told_are_not_held_against_the_co
 @story
 async def test_a_host_that_could_not_work_is_refused(hosted, options, error):
     async with AsyncRegistry(hosted) as registry:
-        with pytest.raises(error):
+        with pytest.raises(error, match=next(iter(options)).replace("_workers", ".workers")):
             Host(registry, deaf, **options)
+
+
+@story
+async def test_a_host_of_anything_but_an_async_handle_is_refused(hosted):
+    with Registry(hosted) as registry:
+        for wrong in (registry, hosted, None):
+            with pytest.raises(TypeError, match="registry is an AsyncRegistry, not"):
+                Host(wrong, deaf)
 
 
 @story

@@ -1,0 +1,28 @@
+"""What is wrong with how a cache is set, in the words that every view of it has for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from registry.cli.units import near_size, near_span
+
+if TYPE_CHECKING:
+    from registry import Stats
+
+__all__ = ["alarms"]
+
+
+def alarms(stats: Stats) -> Iterator[str]:
+    """Say what is wrong, a line each; nothing, as a rule."""
+    if stats.over_limit:
+        over = near_size(stats.prepared_bytes - stats.cache_limit)
+        yield f"over the limit by {over}: the rest was needed too recently"
+    if stats.limit_below_working_set:
+        yield "too small: what was needed within min_stale_time is alone more; raise cache_limit"
+    again = stats.rebuilt_lately
+    if again.count:
+        yield (
+            f"too small: {again.count} prepared again within a day of being pruned, in "
+            f"{near_span(again.seconds)}, since yesterday; raise cache_limit"
+        )

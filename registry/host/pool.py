@@ -1,0 +1,51 @@
+"""What both pools are: a crew for one flavour of job, and a folder for what passes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+from registry.host.confinement import Confinement
+from registry.host.crew import Crew
+from registry.host.events import Event, Instruction
+from registry.host.metrics import PoolMetrics
+
+__all__ = ["Pool"]
+
+Enqueue = TypeVar("Enqueue")
+
+
+class Pool(Generic[Enqueue]):
+    """Workers that import `backend` and work within `folder`, until the end of the context.
+
+    They are started when first needed. It belongs to the event loop that it is first used in.
+    """
+
+    def __init__(
+        self,
+        flavour: str,
+        decide: Callable[[Event | Enqueue], list[Instruction]],
+        backend: str,
+        folder: Path,
+        confinement: Confinement | None,
+    ) -> None:
+        self.metrics = PoolMetrics(flavour)
+        self._crew: Crew[Enqueue] = Crew(decide, backend, folder, self.metrics, confinement)
+        self._folder = folder
+        self._names = count(1)
+
+    async def drain(self) -> None:
+        """Wait until everything asked for is answered."""
+        await self._crew.drain()
+
+    async def stop(self) -> None:
+        """Kill the workers; whatever is not answered yet raises `HandleClosed`."""
+        await self._crew.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
