@@ -105,6 +105,10 @@ class Unsure(Exception):
     """The database reported an error: the statement may, or may not, have been committed."""
 
 
+class NotOpened(Unsure):
+    """A file of the database could not be opened: gone, or no descriptor is left for it."""
+
+
 @dataclass(slots=True)
 class WriteMark(Effect[tuple[int, int] | None]):
     """Look at what a write to the database changes: size and time of its -wal file; one stat.

@@ -308,12 +308,12 @@ def test_a_cache_whose_locks_do_not_work_is_refused_and_leaves_no_descriptor_ope
 
 OPEN_WITH_FEW_FILES = """
 import os, resource, sys
-from registry import Registry, RegistryError
+from registry import CacheDirectoryRefused, Registry
 few = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
 try:
     Registry(sys.argv[1]).close()
-except RegistryError as error:
+except CacheDirectoryRefused as error:
     print(error)
 """
 

@@ -24,12 +24,19 @@ from registry.effects import (
     Elapsed,
     GiveUpReserve,
     Locked,
+    NotOpened,
     Params,
     Run,
     Unsure,
     Verb,
 )
-from registry.errors import DatabaseDamaged, DiskFull, RegistryBusy
+from registry.errors import (
+    CacheDirectoryRefused,
+    DatabaseDamaged,
+    DiskFull,
+    RegistryBusy,
+    RegistryError,
+)
 from registry.queries import READ, Row
 from registry.statement import Statement
 from registry.transitions import TRANSITIONS, Event
@@ -91,15 +98,22 @@ class _Trouble:
         self.since = now if self.since is None else self.since
         self.unsure += isinstance(error, Unsure)
         if self.unsure >= TRIES_WHEN_UNSURE:
-            raise DatabaseDamaged(
-                f"the database cannot {self.statement.name}: {error}; see `registry check`"
-            ) from error
+            raise _given_up(self.statement, error) from error
         if now - self.since > PATIENCE_SECONDS:
             raise RegistryBusy(
                 f"the database was locked for {PATIENCE_SECONDS:.0f} s, could not "
                 f"{self.statement.name}; look for a shell or a backup that holds it, then try again"
             ) from error
         yield from BackOff()
+
+
+def _given_up(statement: Statement, error: Exception) -> RegistryError:
+    if isinstance(error, NotOpened):  # no damage
+        return CacheDirectoryRefused(
+            f"the database cannot {statement.name}: {error}; see whether it is still there, and "
+            "how many files this process has open, then try again"
+        )
+    return DatabaseDamaged(f"the database cannot {statement.name}: {error}; see `registry check`")
 
 
 def read(id: ArtifactId) -> Verb[Row | None]:

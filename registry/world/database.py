@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from registry.effects import Locked, Params, Unsure
+from registry.effects import Locked, NotOpened, Params, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
 from registry.statement import Statement
 from registry.world import clock, fork
@@ -116,8 +116,10 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return DatabaseDamaged(f"{path} is damaged ({error}); see `registry check`")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_INTERRUPT:
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_INTERRUPT:
             return Unsure(f"{error} ({error.sqlite_errorname})")
+        case sqlite3.SQLITE_CANTOPEN:
+            return NotOpened(f"{error} ({error.sqlite_errorname})")
         case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
             # Our statements are right for our schema: a table is gone, a row says what none may.
             why = str(error).partition("\n")[0]

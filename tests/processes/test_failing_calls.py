@@ -63,6 +63,7 @@ def life(cache: Path, number: int) -> None:
             claimed(other, ArtifactId.of(b"in vain %d" % number)).fail("it went wrong")
             claimed(other, ArtifactId.of(b"given back %d" % number)).release()
         registry.remove(one)
+        registry.need(KEPT)  # the other's need may have found no room to be written
         registry.prune(cache_limit=4, min_stale_time=timedelta(0))
         registry.check(repair=True, checksums=True)
 
@@ -102,6 +103,11 @@ def numbers() -> Iterator[int]:
     yield from count(1) if LONG else chain(range(1, 20), count(20, 17))
 
 
+def unlocking(lines: list[str]) -> set[int]:
+    """Which calls let go of a lock: no kernel refuses that, and SQLite does not bear it."""
+    return {number for number, line in enumerate(lines, 1) if "F_UNLCK" in line}
+
+
 @pytest.mark.parametrize(
     ("call", "error"), [(call, error) for call, errors in CALLS.items() for error in errors]
 )
@@ -110,7 +116,12 @@ def test_whichever_call_fails_nothing_is_lost_and_the_next_one_works(
 ) -> None:
     child, log = crew.start(lives, cache), tmp_path / "log"
     child.expect("well")
+    child.tell("again")
+    unlocks = unlocking(trace(child, log, "-e", f"trace={call}"))
+    child.expect("well")
     for number in numbers():
+        if number in unlocks:
+            continue
         child.tell("again")
         inject = f"inject={call}:error={error}:when={number}"
         lines = trace(child, log, "-e", f"trace={call}", "-e", inject)
