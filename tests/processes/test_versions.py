@@ -28,8 +28,9 @@ PATIENCE = 60.0
 REVISIONS = [revision.id for revision in migrate.revisions()]
 OLDEST_ADMITTED = "0002"
 EARLIER = [revision for revision in REVISIONS[:-1] if revision >= OLDEST_ADMITTED]
-# What the program of 0002 said of an artifact that was pruned while it looked at it.
-FALSE_ALARM = re.compile(r"the file of \S+ is missing; it will be prepared again\n")
+# What the program of 0002 said of an artifact that was pruned before it looked at the file, or
+# between its look and its reading of it. What is damaged in truth, the hosts and the check find.
+FALSE_ALARM = re.compile(r"the file of \S+ is (missing|damaged); it will be prepared again\n")
 CODE = ArtifactId.of(b"code")
 PREPARE = """\
 import logging, pathlib, sys

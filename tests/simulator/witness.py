@@ -44,7 +44,11 @@ class Witness:
         self.model = Model(self.world.rows, dict(self.ask("SELECT name, value FROM setting")))
         self._reserved = {str(row.path) for row in self.world.rows.values()}
         self._reserved |= {name.removesuffix(".tmp") for name in self.world.files}
-        check_state(self.world, harmed)
+        try:
+            check_state(self.world, harmed)
+        except Violation:  # nobody else has this witness yet, to close it
+            self.close()
+            raise
 
     def close(self) -> None:
         self._connection.close()
