@@ -29,7 +29,7 @@ from benchmarks.report import Options, Report, crew, ms, new_cache, percentile
 from registry import AsyncClaim, AsyncRegistry, Claim, Registry
 from registry.queries import READ
 from registry.transitions import TRANSITIONS, Event
-from registry.world.database import connect
+from registry.world.connection import connect
 
 HOUR = timedelta(hours=1)
 CALLBACK_SECONDS = 0.005

@@ -21,7 +21,7 @@ from benchmarks.report import Options, Report, ms, new_cache
 from registry import ArtifactId, Claim, Registry
 from registry.schema.journal import DDL
 from registry.transitions import TRANSITIONS, Event
-from registry.world.database import connect
+from registry.world.connection import connect
 
 KEPT = 10_000
 ALLOWED = 1.35

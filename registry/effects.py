@@ -199,32 +199,12 @@ class Stat(Effect[os.stat_result | None]):
 class MarkUse(Effect[None]):
     """Leave on a file, as its time of access, the last use that its row now has; never fails.
 
-    `at` is in microseconds; `mtime` (ns) is the file's own, and stays. See `use_marked`.
+    `at` is in microseconds; `mtime` (ns) is the file's own, and stays. See `registry.mark`.
     """
 
     name: str
     at: int
     mtime: int
-
-
-# The last three digits tell it from a time that the kernel wrote, when somebody read the file.
-_MARK_NS = 737
-
-
-def as_access_time(at: int) -> int:
-    """Write a last use (microseconds) as a time of access (ns) that says who wrote it."""
-    return at * 1000 + _MARK_NS
-
-
-def use_marked(seen: os.stat_result) -> int | None:
-    """Read the last use (microseconds) that a host left on a file; None if there is none.
-
-    A file system that keeps no nanoseconds, or a reader that the kernel notes, loses it; then the
-    last use is written once more. A reader is taken for a host once in a thousand times, and delays
-    the next write for as long as one of ours would.
-    """
-    at, mark = divmod(seen.st_atime_ns, 1000)
-    return at if mark == _MARK_NS else None
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.errors import DatabaseDamaged, NotARegistry, SchemaTooNew
 from registry.schema import APPLICATION_ID
 from registry.version import __version__
-from registry.world.database import connect
+from registry.world.connection import connect
 
 if TYPE_CHECKING:
     import sqlalchemy

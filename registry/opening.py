@@ -36,8 +36,8 @@ from registry.errors import (
 from registry.log import about, logger
 from registry.trouble import worded, worded_trouble, worded_upgrade
 from registry.world import clock, fork
+from registry.world.connection import connect, translated
 from registry.world.damaged import set_aside
-from registry.world.database import connect, translated
 from registry.world.directory import (
     forget_identity,
     prepared_directory,

@@ -28,8 +28,8 @@ from typing import NamedTuple
 from registry.artifact import ArtifactId, State, names
 from registry.effects import Written, is_file_name
 from registry.sync import Claim, Registry
+from registry.world.connection import connect
 from registry.world.damaged import FOLDER
-from registry.world.database import connect
 from registry.world.files import Files
 
 __all__ = ["Recovery", "newest", "recover"]

@@ -19,7 +19,7 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
-from registry.world.database import translated
+from registry.world.connection import translated
 
 __all__ = ["worded", "worded_trouble", "worded_upgrade"]
 

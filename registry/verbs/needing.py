@@ -16,9 +16,10 @@ import stat
 from typing import BinaryIO, Literal, NamedTuple
 
 from registry.artifact import Artifact, ArtifactId, State
-from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name, use_marked
+from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import DiskFull, UnknownArtifact
 from registry.log import about, logger
+from registry.mark import use_marked
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run

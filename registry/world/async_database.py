@@ -19,7 +19,8 @@ from registry.effects import Params
 from registry.errors import HandleClosed
 from registry.statement import Statement
 from registry.world import fork
-from registry.world.database import Checkpointer, Connection, translated
+from registry.world.checkpoint import Checkpointer
+from registry.world.connection import Connection, translated
 
 __all__ = ["AsyncDatabase", "regardless", "to_its_end"]
 

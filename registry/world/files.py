@@ -18,8 +18,9 @@ from typing import BinaryIO
 
 import xxhash
 
-from registry.effects import Written, as_access_time, is_file_name
+from registry.effects import Written, is_file_name
 from registry.errors import DiskFull, InvalidData
+from registry.mark import as_access_time
 
 __all__ = ["Files", "Reserve"]
 

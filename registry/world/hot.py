@@ -14,7 +14,7 @@ import os
 import time
 
 from registry.artifact import Artifact, ArtifactId
-from registry.effects import use_marked
+from registry.mark import use_marked
 from registry.verbs.handle import Handle
 
 __all__ = ["hot_artifact"]

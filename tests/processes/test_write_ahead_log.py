@@ -14,7 +14,7 @@ from processes.crew import Child, Crew, Line
 from processes.torture import wal_size
 from processes.traces import code_id, query
 from registry import AsyncRegistry, CleanupConfig, Registry, RetryPolicy
-from registry.world.database import WAL_KEPT_BYTES
+from registry.world.connection import WAL_KEPT_BYTES
 
 BOUND = 8 * 1024**2
 AT_ONCE = RetryPolicy(max_retries=10**6, cooldown=CleanupConfig().min_stale_time * 0)

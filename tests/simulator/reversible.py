@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from registry import effects as fx
 from registry.effects import Effect
 from registry.opening import database_path
-from registry.world.database import connect
+from registry.world.connection import connect
 from registry.world.directory import stored_identity
 from registry.world.files import Files
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from registry.opening import database_path, open_cache
-from registry.world.database import connect
+from registry.world.connection import connect
 
 from .host import Clock
 from .machine import Machine

@@ -15,7 +15,7 @@ from typing import Any
 from registry.effects import Effect, Rename, Run, TakeIn, Unlink, Write
 from registry.opening import database_path
 from registry.queries import Row
-from registry.world.database import connect
+from registry.world.connection import connect
 
 from .disk import Disk
 from .invariants import (
