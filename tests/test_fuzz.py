@@ -40,7 +40,9 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all examples: what one of them leaves, the others must bear."""
-    return tmp_path_factory.mktemp("fuzz") / "cache"
+    made = tmp_path_factory.mktemp("fuzz") / "cache"
+    Registry(made).close()
+    return made
 
 
 @pytest.fixture(scope="module")
