@@ -160,7 +160,9 @@ def measure(options: Options) -> Report:
 
 def _contest(number: int, k: int, options: Options) -> dict[str, Taken]:
     with ExitStack() as stack:
-        rounds = min(options.rounds(ROUNDS, 2), 4 if number >= 100_000 else ROUNDS)
+        enough = 4 if number >= 100_000 else ROUNDS
+        there = number // (2 * k) if k else ROUNDS  # so many rounds can be deleted
+        rounds = min(options.rounds(ROUNDS, 2), enough, there)
         return contest(contestants(stack, number, k), rounds=rounds, times=1)
 
 

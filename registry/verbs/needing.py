@@ -191,9 +191,10 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
         return hot.artifact
     if not answer:
         return None
-    yield from MarkUse(hot.name, now, hot.identity[1])
     yield from tell(handle, now)
     _trust(handle, handle.min_stale_time(answer[0][0]), now)
+    if handle.hot.resolution:  # else each need writes, and nobody looks for a mark
+        yield from MarkUse(hot.name, now, hot.identity[1])
     bumped = hot.used(now)
     handle.hot.remember(hot)
     return bumped
