@@ -11,6 +11,7 @@ released at the handle's next verb, in maintenance, or at close.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import Counter, OrderedDict, deque
@@ -25,6 +26,7 @@ from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, 
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
 from registry.errors import DatabaseDamaged
+from registry.mark import use_marked
 from registry.queries import Row
 from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
@@ -128,6 +130,14 @@ class HotArtifact:
     size: int
     identity: tuple[int, int]  # inode and mtime in ns
     written: int = 0  # the last_time_needed last written, microseconds
+
+    def marked_lately(self, seen: os.stat_result, now: int, resolution: int) -> bool:
+        """Whether a host has left a last use on the file that is young enough; it is noted then."""
+        at = use_marked(seen)
+        if at is None or not 0 <= now - at < resolution:
+            return False
+        self.used(at)
+        return True
 
     def used(self, at: int) -> Artifact:
         """Note the last use that the row has now, whichever host wrote it; answer the artifact."""

@@ -19,7 +19,6 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import DiskFull, UnknownArtifact
 from registry.log import about, logger
-from registry.mark import use_marked
 from registry.queries import Row
 from registry.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
@@ -81,7 +80,7 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         return None
     seen = yield from Stat(hot.name)
     if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
-        if (yield from _written_lately(handle, hot, use_marked(seen))):
+        if (yield from _written_lately(handle, hot, seen)):
             return hot.artifact
         bumped = yield from _bump(handle, hot)
         if bumped is not None:
@@ -200,16 +199,15 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     return bumped
 
 
-def _written_lately(handle: Handle, hot: HotArtifact, marked: int | None) -> Verb[bool]:
+def _written_lately(handle: Handle, hot: HotArtifact, seen: os.stat_result) -> Verb[bool]:
     """Whether the last use that is written, by us or as it is marked on the file, is young enough,
     by the settings as they are now."""
     now = yield from Now()
     if now >= handle.hot.ask_at:
         yield from tell(handle, now)
         _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
-    if marked is not None and hot.written < marked <= now:
-        hot.used(marked)
-    return 0 <= now - hot.written < handle.hot.resolution
+    young = handle.hot.resolution
+    return 0 <= now - hot.written < young or hot.marked_lately(seen, now, young)
 
 
 def _trust(handle: Handle, min_stale_time: int, now: int) -> None:

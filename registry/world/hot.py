@@ -14,7 +14,6 @@ import os
 import time
 
 from registry.artifact import Artifact, ArtifactId
-from registry.mark import use_marked
 from registry.verbs.handle import Handle
 
 __all__ = ["hot_artifact"]
@@ -36,10 +35,8 @@ def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None
         return None
     if seen.st_size != hot.size or (seen.st_ino, seen.st_mtime_ns) != hot.identity:
         return None
-    if not 0 <= now - hot.written < known.resolution:
-        at = use_marked(seen)
-        if at is None or not 0 <= now - at < known.resolution:
-            return None
-        hot.used(at)
+    lately = 0 <= now - hot.written < known.resolution
+    if not lately and not hot.marked_lately(seen, now, known.resolution):
+        return None
     handle.counters.hits += 1
     return hot.artifact
