@@ -19,7 +19,7 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
-from registry.world.connection import translated
+from registry.world.connection import MISFITS, primary_code, translated
 
 __all__ = ["worded", "worded_trouble", "worded_upgrade"]
 
@@ -27,8 +27,6 @@ _TRY_AGAIN = (
     "nothing was changed; see how the disk is, and how many files this process has open, then try "
     "again"
 )
-# A statement that does not fit what it finds, which is no bytes that are wrong.
-_MISFITS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
 
 
 @contextmanager
@@ -66,7 +64,7 @@ def worded_upgrade(path: str, revision: str, newest: str) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MISFITS:
+            if primary_code(error) not in MISFITS:
                 raise
             raise SchemaTooOld(
                 f"{path} has schema {revision} and could not be upgraded to {newest}: {error}; "

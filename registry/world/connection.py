@@ -17,7 +17,16 @@ from registry.effects import Locked, NotOpened, Params, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
 from registry.world import fork
 
-__all__ = ["WAL_KEPT_BYTES", "WAL_TRIGGER_BYTES", "Connection", "bare", "connect", "translated"]
+__all__ = [
+    "MISFITS",
+    "WAL_KEPT_BYTES",
+    "WAL_TRIGGER_BYTES",
+    "Connection",
+    "bare",
+    "connect",
+    "primary_code",
+    "translated",
+]
 
 OPENING_TIMEOUT_SECONDS = 5.0
 WAL_TRIGGER_BYTES = 4 * 1024**2
@@ -32,6 +41,10 @@ PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",
 )
+
+
+# A statement that does not fit what it finds there, which is no bytes that are wrong.
+MISFITS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH})
 
 
 def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> sqlite3.Connection:
@@ -76,10 +89,15 @@ def bare(path: str, timeout: float) -> sqlite3.Connection:
     return connection
 
 
+def primary_code(error: sqlite3.Error) -> int | None:
+    """SQLite's result code without what is extended of it; None for an error of Python's own."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def translated(error: sqlite3.Error, path: str) -> Exception:
     """Turn SQLite's error into one of ours, by its primary result code."""
-    code = getattr(error, "sqlite_errorcode", None)
-    match None if code is None else code & 0xFF:
+    match primary_code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return Locked(str(error))
         case sqlite3.SQLITE_FULL:
@@ -92,7 +110,7 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return Unsure(f"{error} ({error.sqlite_errorname})")
         case sqlite3.SQLITE_CANTOPEN:
             return NotOpened(f"{error} ({error.sqlite_errorname})")
-        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
+        case code if code in MISFITS:
             # Our statements are right for our schema: a table is gone, a row says what none may.
             why = str(error).partition("\n")[0]
             return DatabaseDamaged(f"{path} is not as we made it ({why}); see `registry check`")
