@@ -8,33 +8,20 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from registry.aio.handle import AsyncHandle
-from registry.artifact import Artifact, ArtifactId
+from registry.artifact import Artifact
 from registry.effects import Verb
 from registry.errors import ClaimLost
+from registry.held import HeldClaim
 from registry.verbs import publishing
-from registry.verbs.handle import Handle, Lease
+from registry.verbs.handle import Handle
 
 __all__ = ["AsyncClaim"]
 
 T = TypeVar("T")
 
 
-class AsyncClaim:
+class AsyncClaim(HeldClaim[AsyncHandle]):
     """The right to prepare one artifact; see `Claim`."""
-
-    def __init__(self, registry: AsyncHandle, lease: Lease) -> None:
-        self._registry = registry
-        self._lease = lease
-
-    @property
-    def id(self) -> ArtifactId:
-        """What is claimed."""
-        return self._lease.id
-
-    @property
-    def artifact(self) -> Artifact:
-        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
-        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
 
     async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """As `Claim.publish`."""
@@ -73,9 +60,6 @@ class AsyncClaim:
                 if error is None:
                     raise
         return False
-
-    def __repr__(self) -> str:
-        return f"<AsyncClaim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
 
     @property
     def _handle(self) -> Handle:

@@ -7,38 +7,25 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Literal, TypeVar
 
-from registry.artifact import Artifact, ArtifactId
+from registry.artifact import Artifact
 from registry.effects import Verb
 from registry.errors import ClaimLost
+from registry.held import HeldClaim
 from registry.sync.handle import SyncHandle
 from registry.verbs import publishing
-from registry.verbs.handle import Handle, Lease
+from registry.verbs.handle import Handle
 
 __all__ = ["Claim"]
 
 T = TypeVar("T")
 
 
-class Claim:
+class Claim(HeldClaim[SyncHandle]):
     """The right to prepare one artifact, held until it is published, failed, released or lost.
 
     As a context manager: an exception inside fails the claim and goes on; Ctrl-C, or leaving
     without publishing, releases it.
     """
-
-    def __init__(self, registry: SyncHandle, lease: Lease) -> None:
-        self._registry = registry
-        self._lease = lease
-
-    @property
-    def id(self) -> ArtifactId:
-        """What is claimed."""
-        return self._lease.id
-
-    @property
-    def artifact(self) -> Artifact:
-        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
-        return self._registry._handle.artifact(publishing.claimed_row(self._lease))  # noqa: SLF001
 
     def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """End the claim with the artifact's bytes, or with a file, which is moved in.
@@ -87,9 +74,6 @@ class Claim:
                 if error is None:
                     raise
         return False
-
-    def __repr__(self) -> str:
-        return f"<Claim of {self._lease.id.short}{' (ended)' if self._lease.ended else ''}>"
 
     @property
     def _handle(self) -> Handle:
