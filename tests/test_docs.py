@@ -94,13 +94,15 @@ def test_every_page_is_in_the_site() -> None:
 
 
 def public() -> list[tuple[str, object]]:
-    """Every public name, and every public method of it that is ours."""
+    """Every public name, and every public method of it that is ours, its bases' too."""
     names = [(name, getattr(registry, name)) for name in registry.__all__ if name != "__version__"]
     members = [
         (f"{name}.{inner}", inspect.getattr_static(it, inner))
         for name, it in names
         if inspect.isclass(it)
-        for inner in vars(it)
+        for base in it.__mro__
+        if base.__module__.startswith("registry")
+        for inner in vars(base)
         if not inner.startswith("_")
     ]
     return names + [
