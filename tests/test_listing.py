@@ -15,6 +15,7 @@ from registry import (
     AmbiguousPrefix,
     ArtifactBusy,
     ArtifactId,
+    AsyncRegistry,
     InvalidId,
     Registry,
     State,
@@ -107,9 +108,11 @@ def test_what_is_listed_may_be_removed_while_it_is_listed(registry: Registry, ca
     assert listed(registry) == []
 
 
-def test_a_state_is_a_state(registry: Registry) -> None:
+def test_a_state_is_a_state_before_anything_is_listed(cache: Path) -> None:
+    with Registry(cache) as registry, pytest.raises(TypeError):
+        registry.artifacts(state="prepared")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        list(registry.artifacts(state="prepared"))  # type: ignore[arg-type]
+        AsyncRegistry(cache).artifacts(state="prepared")  # type: ignore[arg-type]
 
 
 # --- find ---------------------------------------------------------------------------------------

@@ -98,9 +98,13 @@ class AsyncRegistry(AsyncHandle):
         """As `Registry.open_file`; the file is a plain one, whose reads block."""
         return await self._drive(needing.open_file(self._opened, id))
 
-    async def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
+    def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
         """As `Registry.artifacts`."""
-        at: tuple[State, int, int] | None = looking.start(state)
+        return self._listed(state, looking.start(state))
+
+    async def _listed(
+        self, state: State | None, at: tuple[State, int, int] | None
+    ) -> AsyncIterator[Artifact]:
         while at is not None:
             page = await self._drive(looking.page(self._opened, state, at))
             for artifact in page.artifacts:

@@ -129,7 +129,9 @@ class Registry(SyncHandle):
 
     def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
         """Iterate over the artifacts, most recently needed first; no snapshot, read in pages."""
-        at: tuple[State, int, int] | None = looking.start(state)
+        return self._listed(state, looking.start(state))
+
+    def _listed(self, state: State | None, at: tuple[State, int, int] | None) -> Iterator[Artifact]:
         while at is not None:
             page = self._drive(looking.page(self._handle, state, at))
             yield from page.artifacts
