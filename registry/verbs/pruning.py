@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 
-from registry.artifact import Artifact, to_micros
+from registry.artifact import Artifact, ArtifactId, names, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.log import about, logger
@@ -131,10 +131,12 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
 def _count(handle: Handle, gone: list[Row], reason: str) -> None:
     handle.counters.pruned += len(gone)
     handle.counters.pruned_bytes += _freed(gone)
-    for artifact in handle.artifacts(gone):
-        handle.evicted.note(artifact.id)
-        told = about("pruned", artifact.id, label=artifact.label, size=artifact.size, reason=reason)
-        logger.debug("pruned %s", artifact.id.short, extra=told)
+    for row in gone:
+        if names(row.code_hash, row.prep_hash):
+            named = ArtifactId(row.code_hash, row.prep_hash)
+            handle.evicted.note(named)
+            told = about("pruned", named, label=row.label, size=row.size, reason=reason)
+            logger.debug("pruned %s", named.short, extra=told)
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
