@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from statistics import median
 
@@ -111,32 +113,31 @@ def _durable(stack: ExitStack, cache: Path) -> sqlite3.Connection:
 
 
 def locked(number: int, rounds: int) -> tuple[float, float]:
-    """The longest that a batch held the lock, and the longest of as many fsyncs."""
-    taken = []
+    """The longest that a batch held the lock, and the longest of as many fsyncs in between."""
+    batches, syncs = [], []
     with new_cache() as cache:
         fill(cache, number)
-        with Registry(cache) as registry:
+        with Registry(cache) as registry, (cache / "probe").open("wb", buffering=0) as probe:
             held = registry.stats().prepared_bytes
             bounds = {"horizon": 2**63 - 1, "spared": -1, "most": PRUNE_BATCH}
             for _ in range(rounds):
                 held -= PRUNE_BATCH * len(DATA)
-                began = time.monotonic()
-                gone = registry._database.run(PRUNE, {**bounds, "bytes_limit": held})
-                taken.append(time.monotonic() - began)
-                assert len(gone) == PRUNE_BATCH
-        return max(taken), max(_fsyncs(cache / "probe", rounds))
+                prune = partial(registry._database.run, PRUNE, {**bounds, "bytes_limit": held})
+                syncs.append(_timed(partial(_sync, probe)))
+                batches.append(_timed(prune))
+            assert registry.stats().prepared_bytes == held
+    return max(batches), max(syncs)
 
 
-def _fsyncs(path: Path, times: int) -> list[float]:
-    taken = []
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    for _ in range(times):
-        began = time.monotonic()
-        os.write(fd, b"x" * 256 * 1024)
-        os.fsync(fd)
-        taken.append(time.monotonic() - began)
-    os.close(fd)
-    return taken
+def _sync(probe: FileIO) -> None:
+    probe.write(b"x" * 256 * 1024)
+    os.fsync(probe)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def measure(options: Options) -> Report:

@@ -32,7 +32,8 @@ _PREP = code_id(0).prep_hash  # that of no parameters
 def fill(cache: Path, number: int, *, files: bool = False) -> None:
     """Have so many prepared artifacts of 1,000 bytes, `code_id(0)` and on, needed in that order.
 
-    Without `files`, only the rows. They are inserted as a whole, the counts set at the end.
+    Without `files`, only the rows. They are inserted as a whole, the counts set at the end, and all
+    is on the disk when it returns.
     """
     Registry(cache).close()
     with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as database:
@@ -46,6 +47,7 @@ def fill(cache: Path, number: int, *, files: bool = False) -> None:
         database.execute("COMMIT")
     if files:
         _link_files(cache / "artifacts", number)
+    os.sync()  # else the first fsync that is measured waits for all that was just written
 
 
 def _link_files(folder: Path, number: int) -> None:
