@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from registry import CleanupConfig, RegistryError, RetryPolicy
-from registry.effects import INTERRUPTIBLE, Call, Effect, Interrupted, IsAlive, Now, Run, Verb
+from registry.effects import (
+    INTERRUPTIBLE,
+    Call,
+    Effect,
+    Interrupted,
+    IsAlive,
+    Now,
+    Run,
+    Unlink,
+    Verb,
+)
 from registry.verbs import hosting
 from registry.verbs.handle import Lease
 from registry.verbs.hosting import Process
@@ -46,6 +56,7 @@ class Machine:
         self.counts: Counter[str] = Counter()
         self.steps = 0
         self.harmed: dict[str, int] = {}  # files damaged from outside, and when
+        self.unlinked: dict[str, int] = {}  # files unlinked by a verb, and when
         self.last = Ended()  # how the last verb to end did so
         self.slandered: set[str] = set()  # hosts that were once said to be dead, and are not
         self.witness = Witness(cache, self.harmed)
@@ -203,6 +214,8 @@ class Machine:
             answer = task.host.world.perform(effect)
         if isinstance(effect, Run) and effect.statement.writes and answer:
             self.counts[f"move: {effect.statement.name}"] += 1
+        if isinstance(effect, Unlink):
+            self.unlinked[effect.name] = self.steps
         if isinstance(effect, Now):
             task.latest = max(task.latest, answer)
         self.witness.saw(Step(task.host.id, effect, task.latest, self.thought_alive), answer)

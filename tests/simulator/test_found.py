@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from registry.verbs import claiming, hosting, publishing
+from registry.verbs import claiming, hosting, looking, publishing
 from registry.verbs.handle import Lease
 from registry.world.hosts import Hosts
 
@@ -19,6 +19,7 @@ from .host import Host
 from .machine import Machine
 from .schedule import ARTIFACTS
 from .surroundings import simulated
+from .users import Users
 
 ID = ARTIFACTS[0]
 SECOND = timedelta(seconds=1)
@@ -83,6 +84,23 @@ def test_a_host_that_only_looks_dead_keeps_what_it_publishes_while_it_is_reaped(
     path = machine.finish(machine.begin("publish", holder, publish)).value.path
     machine.finish(reap)
     assert path.exists()
+    finish(machine)
+
+
+def test_an_artifact_that_is_removed_while_it_is_needed_may_be_answered_as_it_was(
+    machine: Machine,
+) -> None:
+    """No path is pinned: the users of the simulator once took this for a broken promise."""
+    maker, needer = opened(machine), opened(machine)
+    data = prepared_bytes(ID, maker.id, 1)
+    publish = publishing.publish(maker.handle, claimed(machine, maker), data)
+    machine.finish(machine.begin("publish", maker, publish))
+    Users(machine).need(needer, ID, 0)
+    (need,) = machine.tasks
+    machine.step_to(need, "MarkUse")  # its use is written: it was there
+    machine.finish(machine.begin("remove", maker, looking.remove(maker.handle, ID)))
+    found = machine.finish(need).value
+    assert not found.path.exists()
     finish(machine)
 
 

@@ -78,8 +78,7 @@ class Users:
             data = self.prepare(host, lease.id)
             given = data if n % 3 else self._source(data)
             verb = publishing.publish(host.handle, lease, given)
-            on_end = self._got(lease.id, must_be_there=False)
-            self.machine.begin("publish", host, verb, on_end, lease)
+            self.machine.begin("publish", host, verb, self._got(lease.id), lease)
 
     def fail(self, host: Host, _: ArtifactId, n: int) -> None:
         lease = self._idle(host, n)
@@ -112,10 +111,9 @@ class Users:
             ready = hot.hot_artifact(host.handle, host.world.folder, id)
         if ready is not None:
             self.machine.note(f"{host.name} has it hot")
-            self._got(id, must_be_there=True)(Ended(ready))
+            self._got(id)(Ended(ready))
             return
-        on_end = self._got(id, must_be_there=True)
-        self.machine.begin("need", host, needing.need(host.handle, id), on_end)
+        self.machine.begin("need", host, needing.need(host.handle, id), self._got(id))
 
     def open_file(self, host: Host, id: ArtifactId, n: int) -> None:
         began = self.machine.steps
@@ -144,7 +142,7 @@ class Users:
 
         span = (n % 5) * SECOND
         verb = preparing.get_or_prepare(host.handle, id, prepare, span)
-        self.machine.begin("get_or_prepare", host, verb, self._got(id, must_be_there=False))
+        self.machine.begin("get_or_prepare", host, verb, self._got(id))
 
     def wait(self, host: Host, id: ArtifactId, n: int) -> None:
         def settled(ended: Ended) -> None:
@@ -189,17 +187,16 @@ class Users:
         idle = [lease for lease in host.leases if lease not in at_work]
         return idle[n % len(idle)] if idle else None
 
-    def _got(self, id: ArtifactId, *, must_be_there: bool) -> OnEnd:
-        began = self.machine.steps
+    def _got(self, id: ArtifactId) -> OnEnd:
+        """Read what is answered; what was damaged or unlinked since the verb began may be so."""
+        began, machine = self.machine.steps, self.machine
 
         def read(ended: Ended) -> None:
             if not isinstance(ended.value, Artifact) or ended.value.path is None:
                 return
             name = ended.value.path.name
-            data = self.machine.witness.world.files.get(name)
-            if self.machine.harmed.get(name, -1) > began or (data is None and not must_be_there):
-                return
-            _require_right(id, data)
+            if max(machine.harmed.get(name, -1), machine.unlinked.get(name, -1)) <= began:
+                _require_right(id, machine.witness.world.files.get(name))
 
         return read
 
