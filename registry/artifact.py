@@ -31,7 +31,16 @@ from typing import Any
 
 from registry.errors import InvalidId, InvalidParams
 
-__all__ = ["Artifact", "ArtifactId", "Holder", "State", "from_micros", "names", "to_micros"]
+__all__ = [
+    "Artifact",
+    "ArtifactId",
+    "Holder",
+    "State",
+    "from_micros",
+    "names",
+    "needed_at",
+    "to_micros",
+]
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
@@ -141,6 +150,26 @@ class Artifact:
 
     def __str__(self) -> str:
         return f"{self.label} ({self.id.short})" if self.label else self.id.short
+
+
+def needed_at(found: Artifact, when: datetime) -> Artifact:
+    """Copy an artifact with another last use: `replace`, in half the time, for what needs do."""
+    return Artifact(
+        id=found.id,
+        state=found.state,
+        path=found.path,
+        size=found.size,
+        checksum=found.checksum,
+        last_time_needed=when,
+        num_failures=found.num_failures,
+        last_time_failed=found.last_time_failed,
+        error=found.error,
+        error_kind=found.error_kind,
+        retry_at=found.retry_at,
+        label=found.label,
+        prepare_seconds=found.prepare_seconds,
+        holder=found.holder,
+    )
 
 
 def from_micros(micros: int) -> datetime:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from freezegun.api import FrozenDateTimeFactory
 from support.making import claimed, failed, prepared
 from support.tables import files, row, rows
 
-from registry import ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
+from registry import Artifact, ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
+from registry.artifact import needed_at
 from registry.verbs import needing
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -346,3 +348,9 @@ def test_what_is_not_there_cannot_be_opened(state: str, registry: Registry, id: 
     with pytest.raises(UnknownArtifact, match=id.short):
         registry.open_file(id)
     assert claim is None or claim.publish(b"compiled").state is State.PREPARED
+
+
+def test_what_is_needed_again_is_the_same_but_for_its_last_use() -> None:
+    other = {field.name: object() for field in fields(Artifact)}
+    found, now = Artifact(**other), datetime(2026, 1, 1, tzinfo=UTC)  # type: ignore[arg-type]
+    assert needed_at(found, now) == replace(found, last_time_needed=now)

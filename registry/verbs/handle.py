@@ -17,12 +17,21 @@ import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, Holder, State, from_micros, names, to_micros
+from registry.artifact import (
+    Artifact,
+    ArtifactId,
+    Holder,
+    State,
+    from_micros,
+    names,
+    needed_at,
+    to_micros,
+)
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
 from registry.errors import DatabaseDamaged
@@ -142,7 +151,7 @@ class HotArtifact:
     def used(self, at: int) -> Artifact:
         """Note the last use that the row has now, whichever host wrote it; answer the artifact."""
         self.written = at
-        self.artifact = replace(self.artifact, last_time_needed=from_micros(at))
+        self.artifact = needed_at(self.artifact, from_micros(at))
         return self.artifact
 
 

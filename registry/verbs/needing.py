@@ -67,7 +67,7 @@ def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
             continue
         found = handle.artifact(row, id)
         hot = HotArtifact(found, str(row.path), finding.seen.st_size, identity(finding.seen))
-        bumped = yield from _bump(handle, hot)
+        bumped = yield from _bump(handle, hot, (yield from Now()))
         if bumped is not None:
             return bumped
     return None
@@ -80,9 +80,10 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         return None
     seen = yield from Stat(hot.name)
     if seen is not None and (seen.st_size, identity(seen)) == (hot.size, hot.identity):
-        if (yield from _written_lately(handle, hot, seen)):
+        now = yield from Now()
+        if (yield from _written_lately(handle, hot, seen, now)):
             return hot.artifact
-        bumped = yield from _bump(handle, hot)
+        bumped = yield from _bump(handle, hot, now)
         if bumped is not None:
             return bumped
     handle.hot.pop(id, None)
@@ -179,9 +180,9 @@ def _known(handle: Handle, row: Row, seen: os.stat_result) -> bool:
     return hot is not None and hot.name == row.path and hot.identity == identity(seen)
 
 
-def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
+def _bump(handle: Handle, hot: HotArtifact, now: int) -> Verb[Artifact | None]:
     """Write the last use, guarded by the path; and remember that the artifact is hot."""
-    now, named = (yield from Now()), hot.artifact.id
+    named = hot.artifact.id
     this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
     try:
         answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
@@ -199,10 +200,9 @@ def _bump(handle: Handle, hot: HotArtifact) -> Verb[Artifact | None]:
     return bumped
 
 
-def _written_lately(handle: Handle, hot: HotArtifact, seen: os.stat_result) -> Verb[bool]:
+def _written_lately(handle: Handle, hot: HotArtifact, seen: os.stat_result, now: int) -> Verb[bool]:
     """Whether the last use that is written, by us or as it is marked on the file, is young enough,
     by the settings as they are now."""
-    now = yield from Now()
     if now >= handle.hot.ask_at:
         yield from tell(handle, now)
         _trust(handle, (yield from read_usage(handle)).min_stale_time, now)

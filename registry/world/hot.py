@@ -27,7 +27,7 @@ def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None
     known = handle.hot
     hot = known.get(id)
     now = (time.time_ns() + 500) // 1000  # as `clock.now` tells it, without the call
-    if hot is None or now >= known.ask_at:
+    if hot is None or now >= known.ask_at or not known.resolution:  # 0: each need writes
         return None
     try:
         seen = os.stat(hot.name, dir_fd=folder, follow_symlinks=False)
