@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.tables import files, rows, snapshot
 from registry import (
     Artifact,
     ArtifactId,
+    CacheDirectoryRefused,
     CodeTooLarge,
     InvalidData,
     InvalidSetting,
@@ -98,6 +100,29 @@ def test_what_vanished_is_prepared_again(registry: Registry, id: ArtifactId) -> 
     prepared(registry, id)
     registry.remove(id)
     assert registry.get_or_prepare(id, compiled).size == 8
+
+
+@pytest.mark.parametrize("gone", ["artifacts", "."], ids=["its folder", "the whole cache"])
+@pytest.mark.parametrize("as_file", [False, True], ids=["bytes", "a file"])
+def test_where_the_cache_was_removed_it_is_prepared_once_and_told(
+    registry: Registry, id: ArtifactId, cache: Path, tmp_path: Path, gone: str, as_file: bool
+) -> None:
+    """What is prepared can be kept nowhere; to prepare it again and again would never end."""
+    shutil.rmtree(cache / gone)
+    made, calls = tmp_path / "made", []
+
+    def prepare() -> bytes | Path:
+        calls.append(id)
+        assert len(calls) == 1
+        made.write_bytes(b"compiled")
+        return made if as_file else b"compiled"
+
+    with pytest.raises(CacheDirectoryRefused, match="artifacts/ was removed"):
+        registry.get_or_prepare(id, prepare)
+    assert registry.get(id) is None
+    assert made.read_bytes() == b"compiled"
+    with Registry(cache) as anew:
+        assert anew.get_or_prepare(id, compiled).size == 8
 
 
 def test_preparing_one_artifact_may_need_another(

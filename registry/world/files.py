@@ -19,7 +19,7 @@ from typing import BinaryIO
 import xxhash
 
 from registry.effects import Written, is_file_name
-from registry.errors import DiskFull, InvalidData
+from registry.errors import CacheDirectoryRefused, DiskFull, InvalidData
 from registry.mark import as_access_time
 
 __all__ = ["Files", "Reserve"]
@@ -145,7 +145,14 @@ class Files:
     @contextmanager
     def _created(self, name: str) -> Iterator[BinaryIO]:
         self.unlink(name)
-        with open(os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor), "wb") as file:
+        try:
+            fd = os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor)
+        except FileNotFoundError as error:  # what is created need not exist: its folder is gone
+            raise CacheDirectoryRefused(
+                "the folder artifacts/ was removed while the cache was open; open a new handle, "
+                "which makes it anew"
+            ) from error
+        with open(fd, "wb") as file:
             yield file
 
     def _holds(self, source: Path) -> bool:
@@ -155,6 +162,9 @@ class Files:
     def _moved(self, source: Path, name: str) -> bool:
         try:
             os.rename(source, _ours(name), dst_dir_fd=self.descriptor)
+        except FileNotFoundError:  # the source, or else our folder: copying will tell
+            _plain(source)
+            return False
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS):
                 return False
