@@ -108,6 +108,27 @@ def test_who_is_overtaken_at_any_moment_of_publishing_either_was_first_or_lost(
     assert registry.check(checksums=True).ok
 
 
+@pytest.mark.parametrize("moment", range(10))
+def test_of_two_who_publish_through_one_claim_at_once_one_is_first_and_one_has_lost(
+    moment: int, registry: Registry, claim: Claim, cache: Path
+) -> None:
+    """They share the token and the names of the files, so nothing in the table tells them apart."""
+    told: list[str] = []
+
+    def act(number: int, effect: Effect[Any], perform: Perform) -> Any:
+        if number == moment:
+            with pytest.raises(ClaimLost) as raised:
+                claim.publish(b"by another thread")
+            told.append(str(raised.value))
+        return perform(effect)
+
+    with between(registry, act):
+        assert claim.publish(b"compiled").size == 8
+    assert list(files(cache).values()) == [b"compiled"]
+    assert registry.check(checksums=True).ok
+    assert len(told) == 1
+
+
 def stored_state(cache: Path, id: ArtifactId) -> str:
     stored = row(cache, id)
     assert stored is not None

@@ -59,6 +59,8 @@ class Lease:
     claimed: Row | None = None  # the row as the claim left it; None until it is known to be ours
     since: float = 0.0
     ended: bool = False
+    # Held by the one who publishes: two at once would write, and check, each other's file.
+    publishing: threading.Lock = field(default_factory=threading.Lock)
 
 
 class OwnedClaims:

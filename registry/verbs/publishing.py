@@ -23,7 +23,7 @@ from registry.effects import (
     Write,
     Written,
 )
-from registry.errors import DiskFull, InvalidData, RegistryError
+from registry.errors import ClaimLost, DiskFull, InvalidData, RegistryError
 from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import Event
@@ -39,6 +39,18 @@ __all__ = ["claimed_row", "extend", "fail", "publish", "release"]
 def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[Artifact]:
     """End a claim with a file; raises `ClaimLost`, `InvalidData`, `DiskFull`."""
     write = _write(lease, data)
+    if not lease.publishing.acquire(blocking=False):
+        raise ClaimLost(
+            f"{lease.id.short} is being published through this very claim just now, by another "
+            "thread or task; the work is discarded, ask for the artifact again"
+        )
+    try:
+        return (yield from _publish(handle, lease, write))
+    finally:
+        lease.publishing.release()
+
+
+def _publish(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Artifact]:
     yield from settle(handle)
     yield from _require_held(handle, lease)
     try:
