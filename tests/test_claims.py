@@ -10,12 +10,15 @@ import gc
 import os
 import re
 import socket
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
+from support.between import name_of, recorded
 from support.making import claimed, failed, prepared
 from support.tables import row, rows, snapshot
 
@@ -27,6 +30,7 @@ from registry import (
     InvalidData,
     InvalidSetting,
     Registry,
+    RegistryBusy,
     State,
 )
 
@@ -282,3 +286,16 @@ def test_nothing_is_done_with_a_closed_handle(cache: Path, id: ArtifactId) -> No
     ):
         with pytest.raises(HandleClosed):
             verb()
+
+
+def test_a_database_that_stays_locked_is_waited_for_once_and_told_of_the_claim(
+    registry: Registry, id: ArtifactId, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.verbs.asking.PATIENCE_SECONDS", 0.2)
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with recorded(registry) as seen, pytest.raises(RegistryBusy, match="could not claim"):
+            registry.claim(id)
+        assert {name_of(effect) for effect in seen}.isdisjoint({"release", "restore"})
+    assert registry.get(id) is None
+    assert isinstance(registry.claim(id), Claim)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from registry.artifact import ArtifactId
 from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
-from registry.errors import ClaimLost
+from registry.errors import ClaimLost, RegistryBusy
 from registry.log import about, logger
 from registry.queries import Row
 from registry.transitions import MOVES, Event
@@ -81,10 +81,13 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
         return (yield from work)
     except GeneratorExit:
         raise
-    except BaseException:
+    except BaseException as error:
         if not lease.ended:
             handle.claims.drop(lease)  # for whatever cut it short may keep us from this as well
-            yield from give_back(handle, lease)
+            # A claim that was not even made, for the lock that kept us from it all that time: to
+            # ask for the lock again would double the wait, and tell of a release in its stead.
+            if lease.claimed is not None or not isinstance(error, RegistryBusy):
+                yield from give_back(handle, lease)
         raise
 
 
