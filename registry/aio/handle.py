@@ -215,7 +215,7 @@ class AsyncHandle:
             case effects.Sleep(seconds, until):
                 return await sleep(seconds, until)  # type: ignore[arg-type]  # an asyncio.Event
             case effects.BackOff():
-                return await asyncio.sleep(back_off_seconds())
+                return await sleep(back_off_seconds())
             case effects.Call(function, scope):
                 return await call(function, scope)
             case _ if isinstance(effect, _QUICK):
@@ -224,7 +224,7 @@ class AsyncHandle:
 
     async def _doze(self, effect: effects.Doze) -> None:
         for _ in range(effect.naps):
-            await asyncio.sleep(effects.NAP_SECONDS)
+            await sleep(effects.NAP_SECONDS)
             if self._world.write_mark() != effect.mark:
                 return
 

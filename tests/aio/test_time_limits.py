@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from registry import (
     ArtifactId,
@@ -169,3 +171,22 @@ async def test_a_cancellation_is_raised_even_where_the_claim_cannot_be_given_bac
             database.execute("ALTER TABLE stolen RENAME TO artifact")
         assert not await registry.retry(id), "the next verb gives the claim back"
         assert await registry.get(id) is None
+
+
+async def test_waiting_goes_on_where_a_test_stands_the_clocks_still(
+    cache: Path, id: ArtifactId, rival: Registry
+) -> None:
+    """The clock of the loop too: what stands still there must not keep us from looking."""
+    async with AsyncRegistry(cache) as registry:
+        claim, loop = claimed(rival, id), asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        rescue = threading.Timer(10, loop.call_soon_threadsafe, (task.cancel,))
+        rescue.start()
+        with freeze_time("2026-01-01 12:00:00"):
+            with pytest.raises(WaitTimeout):
+                await registry.wait(id, timeout=timedelta(milliseconds=20))
+            waiters = [asyncio.create_task(registry.get_or_prepare(id, never)) for _ in range(3)]
+            threading.Timer(0.05, claim.publish, (DATA,)).start()
+            assert [(await waiter).size for waiter in waiters] == [len(DATA)] * 3
+        rescue.cancel()
