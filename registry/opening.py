@@ -16,6 +16,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -234,6 +235,11 @@ def _size(cache: Path) -> int:
         raise CacheDirectoryRefused(f"{path} is no plain file; move it away")
     if found.st_uid != os.geteuid():
         raise CacheDirectoryRefused(f"{path} belongs to user {found.st_uid}, not to us")
+    # SQLite would make the files beside it in the same mode, and leave them so: the cache would be
+    # refused even after its mode was mended.
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o600 != 0o600:
+        raise CacheDirectoryRefused(f"{path} is read-only (mode {mode:o}); chmod u+rw it")
     return found.st_size
 
 

@@ -332,3 +332,17 @@ def test_no_want_of_descriptors_is_taken_for_damage(tmp_path: Path) -> None:
     with Registry(cache) as registry:
         assert registry.need(CODE) is not None
         assert registry.check().ok
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o000])
+def test_a_read_only_database_is_refused_before_sqlite_makes_read_only_files_beside_it(
+    mode: int, cache: Path
+) -> None:
+    Registry(cache).close()
+    database = cache / "registry.db"
+    database.chmod(mode)
+    with pytest.raises(CacheDirectoryRefused, match=r"registry\.db is read-only"):
+        Registry(cache)
+    assert [path.name for path in cache.glob("registry.db*")] == ["registry.db"]
+    database.chmod(0o600)
+    Registry(cache).close()
