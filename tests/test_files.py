@@ -185,6 +185,19 @@ def test_the_file_of_another_artifact_is_copied(
     assert registry.check(checksums=True).ok
 
 
+@pytest.mark.parametrize("name", ["registry.db", "cache.id", "mine"])
+def test_a_file_of_the_cache_itself_is_refused(
+    name: str, registry: Registry, id: ArtifactId, cache: Path
+) -> None:
+    """It may be the database, which must not even be read: closing it drops SQLite's locks."""
+    (cache / "mine").write_bytes(b"artifact")
+    before = (cache / name).read_bytes() if name != "registry.db" else b""
+    with claimed(registry, id) as claim, pytest.raises(InvalidData, match="in the cache itself"):
+        claim.publish(cache / name)
+    assert (cache / name).read_bytes().startswith(before)
+    assert registry.check().ok
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_copied(
     registry: Registry, id: ArtifactId, tmp_path: Path

@@ -41,6 +41,7 @@ class Files:
     """The folder `artifacts/` of one cache."""
 
     def __init__(self, folder: Path) -> None:
+        self._cache = os.stat(folder.parent)
         self.descriptor = os.open(
             folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         )
@@ -67,7 +68,11 @@ class Files:
     def take_in(self, name: str, source: Path) -> Written:
         """Move a plain file in; copy it if it cannot be moved, or if it is others' as well."""
         found = _plain(source)
-        shared = found.st_nlink > 1 or found.st_uid != os.geteuid() or self._holds(source)
+        folder = os.stat(source.parent)
+        if os.path.samestat(folder, self._cache):  # perhaps the database, locked
+            raise InvalidData(f"{source} lies in the cache itself; publish a file from elsewhere")
+        another = os.path.samestat(folder, os.fstat(self.descriptor))  # another artifact
+        shared = found.st_nlink > 1 or found.st_uid != os.geteuid() or another
         if shared or not self._moved(source, name):
             with _room_for(name), open(source, "rb") as original, self._created(name) as file:
                 shutil.copyfileobj(original, file, CHUNK_BYTES)
@@ -154,10 +159,6 @@ class Files:
             ) from error
         with open(fd, "wb") as file:
             yield file
-
-    def _holds(self, source: Path) -> bool:
-        """Whether a file lies in this folder already: then it is another artifact's."""
-        return os.path.samestat(os.stat(source.parent), os.fstat(self.descriptor))
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
