@@ -248,14 +248,19 @@ def test_code_that_is_too_large_is_told_and_not_remembered(registry: Registry) -
 # --- misuse -------------------------------------------------------------------------------------
 
 
+class Compiler:
+    async def __call__(self) -> bytes:
+        return compiled()
+
+
 async def coroutine() -> bytes:
     return b"compiled"
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"compiled", None, coroutine, functools.partial(coroutine)],
-    ids=["bytes", "None", "coroutine function", "partial of one"],
+    [b"compiled", None, coroutine, functools.partial(coroutine), Compiler()],
+    ids=["bytes", "None", "coroutine function", "partial of one", "called as one"],
 )
 def test_prepare_is_a_plain_function(
     wrong: object, registry: Registry, cache: Path, id: ArtifactId

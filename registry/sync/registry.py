@@ -266,5 +266,6 @@ class Registry(SyncHandle):
 def _refuse_coroutines(prepare: object) -> None:
     import inspect
 
-    if inspect.iscoroutinefunction(prepare):
+    called = getattr(type(prepare), "__call__", None)  # noqa: B004 - an `async def __call__`
+    if inspect.iscoroutinefunction(prepare) or inspect.iscoroutinefunction(called):
         raise TypeError("prepare is a coroutine function; AsyncRegistry takes those")
