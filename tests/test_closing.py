@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,7 +16,7 @@ from support.making import claimed
 from support.tables import connected, rows
 from support.threads import PATIENCE, crew
 
-from registry import ArtifactId, HandleClosed, Registry
+from registry import ArtifactId, AsyncRegistry, HandleClosed, Registry
 
 HOUR = timedelta(hours=1)
 
@@ -89,3 +92,21 @@ def test_closing_under_busy_threads_leaves_no_claim_and_no_failure(
                 assert error is None or isinstance(error, HandleClosed), repr(error)
         assert other.get(held.id) is None
     assert rows(cache) == []
+
+
+@pytest.mark.parametrize("kind", [Registry, AsyncRegistry])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_handle_is_neither_copied_nor_pickled(
+    how: Callable[[object], object], kind: type[Registry | AsyncRegistry], cache: Path
+) -> None:
+    """The copy would close the descriptors of the handle that it was copied from."""
+    handle = kind(cache)
+    with pytest.raises(TypeError, match="neither copied nor pickled; open one"):
+        how(handle)
+
+
+def test_a_handle_that_was_not_copied_goes_on(registry: Registry) -> None:
+    with pytest.raises(TypeError):
+        copy.copy(registry)
+    gc.collect()
+    assert registry.check().ok

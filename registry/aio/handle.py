@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from functools import partial
 from io import IOBase
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from registry import effects
 from registry.aio.calling import call, sleep
@@ -148,6 +148,12 @@ class AsyncHandle:
         with suppress(Exception):
             if self._closed is None:
                 self._leave_without_loop(self._database.drop)
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would close, when it goes, what this one still uses.
+        raise TypeError(
+            f"{type(self).__name__} is neither copied nor pickled; open one where it is needed"
+        )
 
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"

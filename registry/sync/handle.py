@@ -11,7 +11,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Run, Verb
@@ -91,6 +91,12 @@ class SyncHandle:
         # A handle that was dropped must not look alive, nor its claims as if their host had died.
         with suppress(Exception):
             self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would close, when it goes, what this one still uses.
+        raise TypeError(
+            f"{type(self).__name__} is neither copied nor pickled; open one where it is needed"
+        )
 
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"
