@@ -67,6 +67,15 @@ def test_what_is_not_ours_in_the_directory_is_never_touched(tmp_path: Path) -> N
     assert {name: after.get(name) for name in before} == before
 
 
+def test_a_directory_on_a_read_only_file_system_is_refused_in_so_many_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Registry(tmp_path / "cache").close()
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    with pytest.raises(CacheDirectoryRefused, match="read-only file system"):
+        Registry(tmp_path / "cache")
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o702, 0o777, 0o1777], ids=oct)
 @pytest.mark.parametrize("name", [".", "artifacts", "hosts", "workers"])
 def test_a_directory_that_others_can_write_to_is_refused(

@@ -107,8 +107,10 @@ def _require_safe(folder: Path) -> None:
         raise _refused(folder, f"belongs to user {found.st_uid}", "use a directory of your own")
     if mode & 0o022:
         raise _refused(folder, f"can be written by others (mode {mode:o})", "chmod go-w it")
-    if mode & 0o700 != 0o700 or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    if mode & 0o700 != 0o700:
         raise _refused(folder, f"is read-only (mode {mode:o})", "chmod u+rwx it")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _refused(folder, "is on a read-only file system", "mount that writable")
 
 
 def _require_local(folder: Path) -> None:
