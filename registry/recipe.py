@@ -92,15 +92,11 @@ class Recipe(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """Answer the bytes, building them if nobody on this machine has."""
-        for tries_left in reversed(range(TRIES)):
-            artifact = self.artifact(*args, **kwargs)
-            try:
-                with self._registry().open_file(artifact.id) as file:
-                    return file.read()
-            except UnknownArtifact:
-                if not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        for _ in range(TRIES):
+            data = _read(self.artifact(*args, **kwargs))
+            if data is not None:
+                return data
+        raise _pruned(self.id(*args, **kwargs))
 
     def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """Answer the prepared artifact, for those who need its path; that is NOT pinned."""
@@ -137,15 +133,12 @@ class AsyncRecipe(Generic[P]):
         """As `Recipe.__call__`; reading does not block the loop."""
         import asyncio
 
-        for tries_left in reversed(range(TRIES)):
+        for _ in range(TRIES):
             artifact = await self.artifact(*args, **kwargs)
-            try:
-                with await (await self._registry()).open_file(artifact.id) as file:
-                    return await asyncio.to_thread(file.read)
-            except UnknownArtifact:
-                if not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+            data = await asyncio.to_thread(_read, artifact)
+            if data is not None:
+                return data
+        raise _pruned(self.id(*args, **kwargs))
 
     async def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """As `Recipe.artifact`."""
@@ -166,6 +159,21 @@ class AsyncRecipe(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._terms.code.decode()}>"
+
+
+def _read(artifact: Artifact) -> bytes | None:
+    """Read what was answered just now, and so was checked and counted; None if it is gone."""
+    assert artifact.path is not None
+    try:
+        fd = os.open(artifact.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def _pruned(id: ArtifactId) -> UnknownArtifact:
+    return UnknownArtifact(f"{id.short} was pruned {TRIES} times before it could be read")
 
 
 def _name(function: Callable[..., Any]) -> str:

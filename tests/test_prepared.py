@@ -14,6 +14,7 @@ import pytest
 
 import registry as package
 from registry import (
+    Artifact,
     AsyncRecipe,
     AsyncRegistry,
     HandleForked,
@@ -22,6 +23,7 @@ from registry import (
     Recipe,
     Registry,
     prepared,
+    recipe,
 )
 from registry.recipe import Terms
 
@@ -59,6 +61,24 @@ def test_a_call_builds_once_and_answers_the_bytes() -> None:
     assert build(b"code", "gpu") == b"code for gpu"
     assert build(b"code", "gpu") == b"code for gpu"
     assert builder.calls == [(b"code", "gpu", False)]
+
+
+def test_each_call_is_one_need(registry: Registry) -> None:
+    build = registry.artifact(version=1)(build_of(Builder()))
+    for _ in range(3):
+        build(b"code")
+    assert (registry.counters.misses, registry.counters.hits) == (1, 2)
+
+
+def test_each_call_in_a_loop_is_one_need(cache: Path) -> None:
+    async def counted() -> tuple[int, int]:
+        async with AsyncRegistry(cache) as registry:
+            build = registry.artifact(version=1)(build_of(Builder()))
+            for _ in range(3):
+                await build(b"code")
+            return registry.counters.misses, registry.counters.hits
+
+    assert asyncio.run(counted()) == (1, 2)
 
 
 def test_arguments_count_however_they_are_written(registry: Registry) -> None:
@@ -186,14 +206,14 @@ def test_what_is_pruned_before_it_is_read_is_built_again(
 ) -> None:
     builder = Builder()
     build = registry.artifact(version=1)(build_of(builder))
-    open_file = registry.open_file
+    read = recipe._read
 
-    def pruned_first(id: Any) -> Any:
+    def pruned_first(artifact: Artifact) -> bytes | None:
         monkeypatch.undo()
-        assert other.remove(id)
-        return open_file(id)
+        assert other.remove(artifact.id)
+        return read(artifact)
 
-    monkeypatch.setattr(registry, "open_file", pruned_first)
+    monkeypatch.setattr(recipe, "_read", pruned_first)
     assert build(b"code") == b"code for native"
     assert len(builder.calls) == 2
 

@@ -19,7 +19,8 @@ from registry.cli.units import near_span
 from registry.errors import InvalidCandidate
 
 if TYPE_CHECKING:
-    from registry.wasm import Result
+    from registry import Artifact
+    from registry.wasm import Program, Result
 
 __all__ = ["app"]
 
@@ -115,12 +116,20 @@ def _report(found: Found, name: str) -> str:
 
 def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
     """Run it with our own input and output; captured, where they are to be part of a document."""
+    request |= {"stdin": _input()} if session.json else {"ambient": True}
+    return _load(session, found.artifact).run(request)
+
+
+def _load(session: Session, artifact: Artifact) -> Program:
+    """Load what was found or made just now, and so was checked; it may have been pruned since."""
     from registry import wasm
 
-    request |= {"stdin": _input()} if session.json else {"ambient": True}
-    with session.registry.open_file(found.artifact.id) as file:
-        program = wasm.load(file)
-    return program.run(request)
+    assert artifact.path is not None
+    try:
+        return wasm.load(artifact.path)
+    except FileNotFoundError:
+        with session.registry.open_file(artifact.id) as file:
+            return wasm.load(file)
 
 
 def _run_isolated(
