@@ -32,7 +32,7 @@ WAL_LOOK_SECONDS = 0.001
 # How long an attempt asks for the write lock, and then, holding it, for slow readers to be done.
 WAL_PATIENCE_SECONDS = 0.02
 # Once the file is so large, longer: writers that wait for us cannot make it grow meanwhile.
-WAL_URGENT_BYTES = 6 * 1024**2
+WAL_URGENT_BYTES = 5 * 1024**2
 WAL_URGENT_PATIENCE_SECONDS = 0.2
 _WAL_POLL_SECONDS = 0.0005
 
