@@ -79,6 +79,18 @@ def require_ours(connection: sqlite3.Connection) -> None:
         )
 
 
+def require_whole(path: str) -> None:
+    """Read every page of a database; raises `DatabaseDamaged`, and sqlite3's own errors.
+
+    A row that is none of ours is no damage: `Registry.check` removes it.
+    """
+    with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        (says,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if says != "ok":
+        raise DatabaseDamaged(f"{path} is damaged ({says.strip()})")
+
+
 def upgrade(path: str, revision: str = "head") -> None:
     """Bring a database to a revision, in one transaction; raises sqlite3's own errors."""
     _run(path, "upgrade", revision)

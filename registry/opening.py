@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from registry import migrate
 from registry.effects import Locked
@@ -48,8 +49,9 @@ from registry.world.directory import (
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
 
-__all__ = ["database_path", "downgrade_cache", "open_cache"]
+__all__ = ["database_path", "downgrade_cache", "open_cache", "replace_damaged"]
 
+T = TypeVar("T")
 OPEN_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
 _POLL_SECONDS = 0.005
@@ -74,6 +76,17 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
         if not _seems_ready(cache):
             _in_turn(cache, lambda: _make_ready(cache, upgrade))
     return cache
+
+
+def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
+    """Set a database aside whose damage was met only after opening it; answer where it is now.
+
+    All of it is read; None: it is whole, for somebody was here before, or it was something else.
+    Raises `DatabaseDamaged` while a host has it open.
+    """
+    with worded_trouble(directory):
+        cache = prepared_directory(directory)
+        return _in_turn(cache, lambda: _replaced(cache))
 
 
 def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
@@ -113,7 +126,7 @@ def _is_ready(cache: Path) -> bool:
         return False  # looked at again, and dealt with, under the lock
 
 
-def _in_turn(cache: Path, work: Callable[[], None]) -> None:
+def _in_turn(cache: Path, work: Callable[[], T]) -> T:
     """Create or migrate under `open.lock`; raises `OpenTimeout`, naming who holds it."""
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
     while True:
@@ -122,8 +135,7 @@ def _in_turn(cache: Path, work: Callable[[], None]) -> None:
                 with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                work()
-                return
+                return work()
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
         if clock.elapsed() > until:
             raise OpenTimeout(
@@ -148,6 +160,18 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
     if stored_identity(cache) is None:
         with worded(path):
             store_identity(cache, migrate.uuid_of(path))
+
+
+def _replaced(cache: Path) -> Path | None:
+    path = database_path(cache)
+    try:
+        with worded(path):
+            migrate.require_whole(path)
+    except DatabaseDamaged as damage:
+        place = set_aside(cache, damage)
+        _make_ready(cache, upgrade=True)
+        return place
+    return None
 
 
 def _downgrade(cache: Path, revision: str) -> None:

@@ -21,8 +21,8 @@ from registry.aio.calling import call, sleep
 from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
-from registry.errors import HandleClosed, HandleForked, WrongLoop
-from registry.opening import database_path, open_cache
+from registry.errors import DatabaseDamaged, HandleClosed, HandleForked, WrongLoop
+from registry.opening import database_path, open_cache, replace_damaged
 from registry.statement import Statement
 from registry.trouble import worded_trouble
 from registry.verbs import hosting, maintaining
@@ -81,7 +81,11 @@ class AsyncHandle:
             self._require_loop()
         async with self._changing:
             if self._closed is not None:
-                await self._open()
+                try:
+                    await self._open()
+                except DatabaseDamaged:  # on a page that was not looked at before
+                    await asyncio.to_thread(replace_damaged, self._cache_dir)
+                    await self._open()
         return self
 
     async def _open(self) -> None:

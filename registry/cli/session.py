@@ -40,6 +40,10 @@ class Session:
 
         return self._open.enter_context(Registry(self.cache_dir))
 
+    def close(self) -> None:
+        """Close the registry before its time."""
+        self._open.close()
+
     def write(self, document: object, lines: Iterable[str]) -> None:
         """Write the one result."""
         output.write(document, lines, as_json=self.json)

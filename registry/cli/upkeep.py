@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from registry.cli.options import reading
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
+from registry.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
     from registry import CheckReport, Stats
@@ -72,14 +74,38 @@ def check(
 ) -> None:
     """Compare the database and the files.
 
-    The exit code is 1 if something is wrong, repaired or not.
+    The exit code is 1 if something is wrong, repaired or not. A database whose pages are damaged
+    is set aside by a repair, for `registry db recover`, and a fresh one takes its place.
     """
-    report = session.registry.check(repair=repair, checksums=checksums)
+    report = _report(session, repair=repair, checksums=checksums)
     problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in report.problems]
     document = {"ok": report.ok, "repaired": report.repaired, "problems": problems}
     session.write(document, _findings(report))
     if not report.ok:
+        _close(session)
         raise typer.Exit(exits.FAILED)
+
+
+def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
+    """Check the cache; a repair sets a database aside that cannot be read to be mended."""
+    from registry import CheckReport
+    from registry.opening import replace_damaged
+    from registry.verbs.reconciling import Problem
+
+    try:
+        return session.registry.check(repair=repair, checksums=checksums)
+    except DatabaseDamaged:
+        _close(session)
+        place = replace_damaged(session.cache_dir) if repair else None
+        if place is None:
+            raise
+        words = f"it was set aside in {place}: `registry db recover` brings back what can be read"
+        return CheckReport([Problem("integrity", "registry.db", words)], repaired=True)
+
+
+def _close(session: Session) -> None:
+    with suppress(DatabaseDamaged):  # that was said; the handle had its row to remove there
+        session.close()
 
 
 def _figures(figures: Stats) -> Iterator[str]:

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Run, Verb
-from registry.errors import HandleClosed, HandleForked
-from registry.opening import database_path, open_cache
+from registry.errors import DatabaseDamaged, HandleClosed, HandleForked
+from registry.opening import database_path, open_cache, replace_damaged
 from registry.trouble import worded_trouble
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
@@ -47,6 +47,13 @@ class SyncHandle:
         self._closer: int | None = None  # the thread that closes it
         require_overrides(cleanup, retry)
         cache = open_cache(cache_dir, upgrade=upgrade)
+        try:
+            self._enter(cache, cleanup, retry)
+        except DatabaseDamaged:  # on a page that was not looked at before
+            replace_damaged(cache)  # by us, or by whoever was faster
+            self._enter(cache, cleanup, retry)
+
+    def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
         self._database = Database(database_path(cache))
         with worded_trouble(cache), fork.opening():
             self._world = World(cache)

@@ -111,13 +111,19 @@ def orphans() -> Verb[list[str]]:
 
 def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckReport]:
     """Compare the database with itself, with the living hosts and with the files."""
-    found = yield from _check_identity(repair)
-    found += yield from _check_database(repair)
-    found += yield from _check_rows(repair)
-    found += yield from _check_hosts(handle)
-    found += yield from _check_files(handle, repair, checksums)
-    for name in (yield from _lasting_orphans()):
-        found.append(Problem("orphan_file", name, "no row refers to this file"))
+    found = yield from _check_integrity(repair)
+    try:
+        found += yield from _check_identity(repair)
+        found += yield from _check_usage(repair)
+        found += yield from _check_rows(repair)
+        found += yield from _check_hosts(handle)
+        found += yield from _check_files(handle, repair, checksums)
+        for name in (yield from _lasting_orphans()):
+            found.append(Problem("orphan_file", name, "no row refers to this file"))
+    except DatabaseDamaged:
+        if repair or not found:
+            raise
+        return CheckReport(found)  # what cannot be read cannot be compared
     return CheckReport(found, repaired=repair)
 
 
@@ -146,9 +152,18 @@ def _check_identity(repair: bool) -> Verb[list[Problem]]:
     return [] if problem is None else [Problem("identity", "cache.id", problem)]
 
 
-def _check_database(repair: bool) -> Verb[list[Problem]]:
-    lines = yield from run(INTEGRITY, {})
-    found = [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
+def _check_integrity(repair: bool) -> Verb[list[Problem]]:
+    try:
+        lines = yield from run(INTEGRITY, {})
+    except DatabaseDamaged as damage:  # beyond what SQLite has words for
+        if repair:
+            raise
+        return [Problem("integrity", "registry.db", str(damage))]
+    return [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
+
+
+def _check_usage(repair: bool) -> Verb[list[Problem]]:
+    found = []
     count, size, true_count, true_size = yield from one(SUMS, {})
     if (count, size) != (true_count, true_size):
         words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"

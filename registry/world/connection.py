@@ -103,7 +103,7 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
         case sqlite3.SQLITE_FULL:
             return DiskFull(f"no room left for {path}; make room, or prune the cache")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DatabaseDamaged(f"{path} is damaged ({error}); see `registry check`")
+            return DatabaseDamaged(f"{path} is damaged ({error}); see `registry check --repair`")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_INTERRUPT:
