@@ -185,17 +185,27 @@ def test_the_file_of_another_artifact_is_copied(
     assert registry.check(checksums=True).ok
 
 
-@pytest.mark.parametrize("name", ["registry.db", "cache.id", "mine"])
+@pytest.mark.parametrize(
+    "name",
+    ["registry.db", "registry.db-wal", "registry.db-shm", "cache.id", "open.lock", "reserve"],
+)
 def test_a_file_of_the_cache_itself_is_refused(
     name: str, registry: Registry, id: ArtifactId, cache: Path
 ) -> None:
-    """It may be the database, which must not even be read: closing it drops SQLite's locks."""
-    (cache / "mine").write_bytes(b"artifact")
-    before = (cache / name).read_bytes() if name != "registry.db" else b""
-    with claimed(registry, id) as claim, pytest.raises(InvalidData, match="in the cache itself"):
+    """The database must not even be read: closing it drops SQLite's locks."""
+    with claimed(registry, id) as claim, pytest.raises(InvalidData, match="the cache itself"):
         claim.publish(cache / name)
-    assert (cache / name).read_bytes().startswith(before)
+    assert (cache / name).exists()
     assert registry.check().ok
+
+
+def test_a_file_of_the_users_beside_the_database_is_moved_in(
+    registry: Registry, id: ArtifactId, cache: Path
+) -> None:
+    made = cache / "made"
+    made.write_bytes(b"artifact")
+    assert path_of(claimed(registry, id).publish(made)).read_bytes() == b"artifact"
+    assert not made.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ BUFFER_BYTES = 64 * 1024
 RESERVE_BYTES = 256 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OF_THE_CACHE = re.compile(r"registry\.db(-wal|-shm)?|cache\.id|open\.lock|reserve")
 # A link that somebody planted, a mode that somebody changed, a bad sector: not a file of ours (any
 # more). Nothing else counts: for want of descriptors or memory no artifact may be given up.
 _UNREADABLE = frozenset({errno.ELOOP, errno.EACCES, errno.EIO})
@@ -69,8 +71,8 @@ class Files:
         """Move a plain file in; copy it if it cannot be moved, or if it is others' as well."""
         found = _plain(source)
         folder = os.stat(source.parent)
-        if os.path.samestat(folder, self._cache):  # perhaps the database, locked
-            raise InvalidData(f"{source} lies in the cache itself; publish a file from elsewhere")
+        if _OF_THE_CACHE.fullmatch(source.name) and os.path.samestat(folder, self._cache):
+            raise InvalidData(f"{source} is a file of the cache itself; publish another")
         another = os.path.samestat(folder, os.fstat(self.descriptor))  # another artifact
         shared = found.st_nlink > 1 or found.st_uid != os.geteuid() or another
         if shared or not self._moved(source, name):
