@@ -12,6 +12,7 @@ import typer
 from registry.cli.options import shared_options
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size
+from registry.errors import CacheDirectoryRefused
 
 __all__ = ["app"]
 
@@ -166,6 +167,8 @@ def _state(number: int, at: int) -> str:
 
 
 def _path(session: Session) -> str:
+    if session.cache_dir.exists() and not session.cache_dir.is_dir():
+        raise CacheDirectoryRefused(f"{session.cache_dir} is not a directory; choose another path")
     return os.path.abspath(session.cache_dir / "registry.db")
 
 

@@ -27,6 +27,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 
+from registry.config import as_amount
 from registry.errors import InvalidSetting
 from registry.host.events import (
     MAX_DELIVERIES,
@@ -42,7 +43,7 @@ from registry.host.events import (
     WorkerDied,
     WorkerSpawned,
 )
-from registry.host.policy import Fifo, Policy
+from registry.host.policy import Fifo, Policy, as_policy
 from registry.host.priority import ExecutionKind
 
 __all__ = ["EXECUTE_WORKERS", "MAX_KEEP_WAITING", "Enqueue", "ExecuteQueue"]
@@ -92,10 +93,10 @@ class ExecuteQueue:
     """
 
     def __init__(self, *, workers: int = EXECUTE_WORKERS, policy: Policy | None = None) -> None:
-        if workers < 1:
+        if as_amount("execute_workers", workers) < 1:
             raise InvalidSetting(f"there cannot be {workers} execute workers; ask for at least 1")
         self._limit = workers
-        self._policy = policy or Fifo()
+        self._policy = Fifo() if policy is None else as_policy(policy)
         self._lanes: dict[Hashable, deque[_Job]] = {}
         self._jobs: dict[Hashable, _Job] = {}
         self._workers: dict[int, _Worker] = {}

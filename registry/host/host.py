@@ -112,6 +112,7 @@ class Host:
         self._memory_limit = memory_limit
         self._code_limit = as_amount("code_limit", code_limit)
         if confinement is not None:
+            _require("confinement", confinement, Confinement)
             confinement = confinement.around(registry.cache_dir)
         self._folder = registry.workers_folder / secrets.token_hex(4)
         self._pool = PreparePool(

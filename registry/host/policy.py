@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from registry.host.priority import ExecutionKind
 
-__all__ = ["SHARES", "WINDOW", "Fifo", "Policy", "Shares"]
+__all__ = ["SHARES", "WINDOW", "Fifo", "Policy", "Shares", "as_policy"]
 
 # As many executions as four cores finish in the 6 seconds of a block, at 2 seconds each: in every
 # block's time the shares are granted anew.
@@ -27,6 +27,7 @@ SHARES: Mapping[ExecutionKind, int] = {
 }
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Say where a job waits, and which lane's turn it is."""
 
@@ -38,6 +39,13 @@ class Policy(Protocol):
 
     def picked(self, lane: Hashable) -> None:
         """Take note that a job of this lane got a worker."""
+
+
+def as_policy(value: object) -> Policy:
+    """Check that an object can be asked as a policy; else raises TypeError."""
+    if isinstance(value, type) or not isinstance(value, Policy):
+        raise TypeError(f"policy is Fifo(), Shares(), or an object like them, not {value!r:.80}")
+    return value
 
 
 class Fifo:

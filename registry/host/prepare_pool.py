@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.artifact import ArtifactId
+from registry.config import as_amount
 from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
 from registry.host.confinement import Confinement
 from registry.host.job import PREPARED
@@ -53,7 +54,9 @@ class PreparePool(Pool[Enqueue]):
         workers_hard: int = PREPARE_WORKERS_HARD,
         confinement: Confinement | None = None,
     ) -> None:
-        queue = PrepareQueue(soft_limit=workers, hard_limit=max(workers, workers_hard))
+        soft = as_amount("prepare_workers", workers)
+        hard = as_amount("prepare_workers_hard", workers_hard)
+        queue = PrepareQueue(soft_limit=soft, hard_limit=max(soft, hard))
         super().__init__("prepare", queue.handle, backend, folder, confinement)
         self._wanted: set[ArtifactId] = set()
 

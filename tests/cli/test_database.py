@@ -263,3 +263,11 @@ def test_where_nothing_was_set_aside_there_is_nothing_to_recover(run: Run) -> No
         answer = run("db", "recover", *arguments, "--json")
         assert (answer.code, answer.out, answer.error["type"]) == (1, "", "FileNotFoundError")
     assert answer.error["message"] == "nowhere/registry.db: No such file or directory"
+
+
+@pytest.mark.parametrize("verb", ["current", "history", "path"])
+def test_a_plain_file_is_no_cache_to_be_looked_at(verb: str, run: Run, command: Command) -> None:
+    command.cache.write_bytes(b"a file")
+    answer = run("db", verb)
+    assert answer.code == 3
+    assert "is not a directory" in answer.err

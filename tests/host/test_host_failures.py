@@ -27,7 +27,7 @@ from registry import (
     PreparationFailed,
     Registry,
 )
-from registry.host import Host
+from registry.host import Host, Shares
 
 FINE = wish("answer")
 READ = {"do": "read"}
@@ -162,6 +162,12 @@ async def test_parameters_that_no_worker_can_be_told_are_not_held_against_the_co
         ({"cleanup_interval": timedelta(0)}, InvalidSetting),
         ({"prepare_workers": 0}, InvalidSetting),
         ({"execute_workers": 0}, InvalidSetting),
+        ({"prepare_workers": 1.5}, TypeError),
+        ({"prepare_workers_hard": True}, TypeError),
+        ({"execute_workers": "2"}, TypeError),
+        ({"policy": Shares}, TypeError),
+        ({"policy": "fifo"}, TypeError),
+        ({"confinement": True}, TypeError),
     ],
 )
 @story
