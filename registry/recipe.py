@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
 from hashlib import blake2b
@@ -93,9 +94,12 @@ class Recipe(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """Answer the bytes, building them if nobody on this machine has."""
         for _ in range(TRIES):
-            data = _read(self.artifact(*args, **kwargs))
-            if data is not None:
-                return data
+            artifact = self.artifact(*args, **kwargs)
+            with suppress(OSError):
+                return _read(artifact)
+            # It is gone, or no file of ours any more, which this finds out, and drops it then.
+            with suppress(UnknownArtifact), self._registry().open_file(artifact.id) as file:
+                return file.read()
         raise _pruned(self.id(*args, **kwargs))
 
     def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
@@ -135,9 +139,11 @@ class AsyncRecipe(Generic[P]):
 
         for _ in range(TRIES):
             artifact = await self.artifact(*args, **kwargs)
-            data = await asyncio.to_thread(_read, artifact)
-            if data is not None:
-                return data
+            with suppress(OSError):
+                return await asyncio.to_thread(_read, artifact)
+            registry = await self._registry()
+            with suppress(UnknownArtifact), await registry.open_file(artifact.id) as file:
+                return await asyncio.to_thread(file.read)
         raise _pruned(self.id(*args, **kwargs))
 
     async def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
@@ -161,13 +167,10 @@ class AsyncRecipe(Generic[P]):
         return f"<{type(self).__name__} {self._terms.code.decode()}>"
 
 
-def _read(artifact: Artifact) -> bytes | None:
-    """Read what was answered just now, and so was checked and counted; None if it is gone."""
+def _read(artifact: Artifact) -> bytes:
+    """Read what was answered just now, and so was checked and counted."""
     assert artifact.path is not None
-    try:
-        fd = os.open(artifact.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+    fd = os.open(artifact.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "rb") as file:
         return file.read()
 

@@ -201,6 +201,19 @@ def test_a_file_is_moved_in(registry: Registry, tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+def test_what_cannot_be_read_by_its_path_is_looked_after(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by one who is not root, when somebody changed its mode."""
+    build = registry.artifact(version=1)(build_of(Builder()))
+
+    def unreadable(_: Artifact) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(recipe, "_read", unreadable)
+    assert build(b"code") == b"code for native"
+
+
 def test_what_is_pruned_before_it_is_read_is_built_again(
     registry: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +221,7 @@ def test_what_is_pruned_before_it_is_read_is_built_again(
     build = registry.artifact(version=1)(build_of(builder))
     read = recipe._read
 
-    def pruned_first(artifact: Artifact) -> bytes | None:
+    def pruned_first(artifact: Artifact) -> bytes:
         monkeypatch.undo()
         assert other.remove(artifact.id)
         return read(artifact)

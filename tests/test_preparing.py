@@ -259,8 +259,15 @@ async def coroutine() -> bytes:
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"compiled", None, coroutine, functools.partial(coroutine), Compiler()],
-    ids=["bytes", "None", "coroutine function", "partial of one", "called as one"],
+    [
+        b"compiled",
+        None,
+        coroutine,
+        functools.partial(coroutine),
+        Compiler(),
+        functools.partial(Compiler()),
+    ],
+    ids=["bytes", "None", "coroutine function", "partial of one", "called as one", "partial of it"],
 )
 def test_prepare_is_a_plain_function(
     wrong: object, registry: Registry, cache: Path, id: ArtifactId

@@ -47,8 +47,8 @@ async def _run(
         known = await registry.get(name)  # the host needs it; twice would be counted twice
         seconds = perf_counter() - started
         result: Result = await host.execute(code, {}, request, timeout=PATIENCE, label=label)
-        made = await registry.get(name)
-        assert made is not None  # it ran just now
-        if known is not None and known.path == made.path:
+        made = await registry.get(name) or known  # it may have been removed while it ran
+        assert made is not None
+        if known is not None and known.path is not None and known.path == made.path:
             return Found(made, "hit", seconds), result
         return Found(made, "miss", made.prepare_seconds or 0.0), result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -266,6 +267,8 @@ class Registry(SyncHandle):
 def _refuse_coroutines(prepare: object) -> None:
     import inspect
 
+    while isinstance(prepare, functools.partial):
+        prepare = prepare.func
     called = getattr(type(prepare), "__call__", None)  # noqa: B004 - an `async def __call__`
     if inspect.iscoroutinefunction(prepare) or inspect.iscoroutinefunction(called):
         raise TypeError("prepare is a coroutine function; AsyncRegistry takes those")
