@@ -80,13 +80,14 @@ def require_ours(connection: sqlite3.Connection) -> None:
 
 
 def require_whole(path: str) -> None:
-    """Read every page of a database; raises `DatabaseDamaged`, and sqlite3's own errors.
+    """Read all of a database, and compare its indexes with its tables.
 
-    A row that is none of ours is no damage: `Registry.check` removes it.
+    Raises `DatabaseDamaged`, and sqlite3's own errors. A row that is none of ours is no damage:
+    `Registry.check` removes it.
     """
     with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
-        (says,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (says,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if says != "ok":
         raise DatabaseDamaged(f"{path} is damaged ({says.strip()})")
 

@@ -12,16 +12,13 @@ closing such a descriptor would drop the locks that SQLite holds in this process
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from registry import migrate
 from registry.effects import Locked
@@ -29,7 +26,6 @@ from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
     InvalidSetting,
-    OpenTimeout,
     RegistryBusy,
     RegistryError,
     SchemaTooNew,
@@ -38,7 +34,7 @@ from registry.errors import (
 from registry.log import about, logger
 from registry.trouble import worded, worded_trouble, worded_upgrade
 from registry.world import clock, fork
-from registry.world.connection import connect, translated
+from registry.world.connection import MISFITS, connect, primary_code, translated
 from registry.world.damaged import set_aside
 from registry.world.directory import (
     forget_identity,
@@ -48,13 +44,10 @@ from registry.world.directory import (
 )
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
+from registry.world.open_lock import LOOK_SECONDS, POLL_SECONDS, in_turn, undisturbed
 
 __all__ = ["database_path", "downgrade_cache", "open_cache", "replace_damaged"]
 
-T = TypeVar("T")
-OPEN_TIMEOUT_SECONDS = 30.0
-LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
-_POLL_SECONDS = 0.005
 _WAL_TRIES = 200
 
 
@@ -74,7 +67,7 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     with worded_trouble(directory):
         cache = prepared_directory(directory)
         if not _seems_ready(cache):
-            _in_turn(cache, lambda: _make_ready(cache, upgrade))
+            in_turn(cache, lambda: _make_ready(cache, upgrade))
     return cache
 
 
@@ -86,7 +79,19 @@ def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
     """
     with worded_trouble(directory):
         cache = prepared_directory(directory)
-        return _in_turn(cache, lambda: _replaced(cache))
+        _let_others_go(cache)
+        return in_turn(cache, lambda: _replaced(cache))
+
+
+def _let_others_go(cache: Path) -> None:
+    """Wait a moment for those who open it now: they meet the damage too, and leave again."""
+    until = clock.elapsed() + LOOK_SECONDS
+    while clock.elapsed() < until:
+        with fork.opening():
+            alone = not living_hosts(cache / "hosts")
+        if alone:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
@@ -98,21 +103,13 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     """
     with worded_trouble(directory):
         cache = prepared_directory(directory)
-        _in_turn(cache, lambda: _downgrade(cache, revision))
+        in_turn(cache, lambda: _downgrade(cache, revision))
 
 
 def _seems_ready(cache: Path) -> bool:
-    """Look whether there is anything to be made, while nobody is making it.
-
-    Who connects to a database in the middle of its making can spoil it. But one that is stuck, or
-    whose migration takes its time, need not keep others from a cache that is ready for them.
-    """
-    until = clock.elapsed() + LOOK_SECONDS
-    while True:
-        with _lock(cache) as fd:
-            if _locked(fd, fcntl.LOCK_SH) or clock.elapsed() > until:
-                return _is_ready(cache)
-        time.sleep(_POLL_SECONDS)
+    """Look whether there is anything to be made, while nobody is making it."""
+    with undisturbed(cache):
+        return _is_ready(cache)
 
 
 def _is_ready(cache: Path) -> bool:
@@ -124,25 +121,6 @@ def _is_ready(cache: Path) -> bool:
         )
     except DatabaseDamaged:
         return False  # looked at again, and dealt with, under the lock
-
-
-def _in_turn(cache: Path, work: Callable[[], T]) -> T:
-    """Create or migrate under `open.lock`; raises `OpenTimeout`, naming who holds it."""
-    until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
-    while True:
-        with _lock(cache) as fd:
-            if _locked(fd, fcntl.LOCK_EX):
-                with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                return work()
-            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        if clock.elapsed() > until:
-            raise OpenTimeout(
-                f"process {holder} has been creating or migrating {cache} for more than "
-                f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
-            )
-        time.sleep(_POLL_SECONDS)
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
@@ -164,10 +142,15 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
 
 def _replaced(cache: Path) -> Path | None:
     path = database_path(cache)
+    if _size(cache) == 0:  # beside an empty one SQLite deletes the -wal; opening knows what to do
+        return None
     try:
         with worded(path):
             migrate.require_whole(path)
     except DatabaseDamaged as damage:
+        cause = damage.__cause__
+        if isinstance(cause, sqlite3.Error) and primary_code(cause) in MISFITS:
+            return None  # not as we made it, but no bytes are wrong
         place = set_aside(cache, damage)
         _make_ready(cache, upgrade=True)
         return place
@@ -244,7 +227,7 @@ def _create(path: str) -> None:
             problem = translated(error, path)
             if not isinstance(problem, Locked):
                 raise problem from error
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     raise RegistryBusy(f"{path} is held by another program; WAL could not be switched on")
 
 
@@ -271,31 +254,3 @@ def _revision(cache: Path) -> str | None:
     path = database_path(cache)
     with worded(path):
         return migrate.revision_of(path)
-
-
-@contextmanager
-def _lock(cache: Path) -> Iterator[int]:
-    """Open `open.lock`, which closing it lets go of: so nobody may fork meanwhile."""
-    with fork.opening():
-        fd = _lock_file(cache / "open.lock")
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-
-def _lock_file(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CacheDirectoryRefused(
-            f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
-        ) from error
-
-
-def _locked(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

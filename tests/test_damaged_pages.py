@@ -100,6 +100,29 @@ def test_check_reports_it_and_its_repair_sets_it_aside(table: str, command: Comm
     assert_works(command.cache)
 
 
+def test_an_index_that_is_not_its_tables_is_not_called_repaired(command: Command) -> None:
+    """What SQLite finds without meeting a page that it cannot read."""
+    fill(command.cache)
+    with closing(sqlite3.connect(command.cache / "registry.db", isolation_level=None)) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        find = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = database.execute(find, ("artifact_by_last_use",)).fetchone()
+        database.execute("CREATE INDEX other ON artifact (label)")
+        (wrong,) = database.execute(find, ("other",)).fetchone()
+        swap = "UPDATE sqlite_master SET rootpage = ? WHERE name = ?"
+        database.execute(swap, (wrong, "artifact_by_last_use"))
+        database.execute(swap, (page, "other"))
+    with Registry(command.cache) as registry:
+        report = registry.check(repair=True)
+    assert "integrity" in {problem.kind for problem in report.problems}
+    assert not report.repaired
+    assert command("check", "--repair").code == 1
+    assert command("db", "recover").code == 0
+    with Registry(command.cache) as registry:
+        assert registry.stats().prepared_count == NUMBER
+        assert registry.check().ok
+
+
 def test_what_stood_on_other_pages_comes_back(command: Command) -> None:
     fill(command.cache)
     damage(command.cache, "history")

@@ -33,6 +33,7 @@ from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error
 from registry.world.database import Database
 from registry.world.directory import named_directory
+from registry.world.open_lock import undisturbed
 from registry.world.world import World, back_off_seconds, this_process
 
 __all__ = ["AsyncHandle"]
@@ -84,7 +85,7 @@ class AsyncHandle:
                 try:
                     await self._open()
                 except DatabaseDamaged:  # on a page that was not looked at before
-                    await asyncio.to_thread(replace_damaged, self._cache_dir)
+                    await to_its_end(asyncio.to_thread(replace_damaged, self._cache_dir))
                     await self._open()
         return self
 
@@ -105,7 +106,7 @@ class AsyncHandle:
             raise
 
     def _appear(self, cache: Path) -> None:
-        with worded_trouble(cache), fork.opening():
+        with worded_trouble(cache), undisturbed(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event

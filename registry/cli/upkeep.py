@@ -87,20 +87,33 @@ def check(
 
 
 def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
-    """Check the cache; a repair sets a database aside that cannot be read to be mended."""
+    """Check the cache; a repair sets a database aside that is past mending."""
+    try:
+        report = session.registry.check(repair=repair, checksums=checksums)
+    except DatabaseDamaged as damage:
+        set_aside = _set_aside(session) if repair else None
+        if set_aside is None:
+            raise damage from None
+        return set_aside
+    if repair and not report.repaired:
+        return _set_aside(session) or report
+    return report
+
+
+def _set_aside(session: Session) -> CheckReport | None:
     from registry import CheckReport
     from registry.opening import replace_damaged
     from registry.verbs.reconciling import Problem
 
-    try:
-        return session.registry.check(repair=repair, checksums=checksums)
-    except DatabaseDamaged:
-        _close(session)
-        place = replace_damaged(session.cache_dir) if repair else None
-        if place is None:
-            raise
-        words = f"it was set aside in {place}: `registry db recover` brings back what can be read"
-        return CheckReport([Problem("integrity", "registry.db", words)], repaired=True)
+    _close(session)
+    place = replace_damaged(session.cache_dir)
+    if place is None:
+        return None
+    words = (
+        f"it was set aside in {place}; `registry db recover` brings back what can be read, but do "
+        "that first: another repair sweeps the files that no row knows"
+    )
+    return CheckReport([Problem("integrity", "registry.db", words)], repaired=True)
 
 
 def _close(session: Session) -> None:

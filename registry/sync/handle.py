@@ -24,6 +24,7 @@ from registry.verbs.handle import Handle
 from registry.world import fork
 from registry.world.closed import closed_error
 from registry.world.database import Database
+from registry.world.open_lock import undisturbed
 from registry.world.world import World, this_process
 
 __all__ = ["SyncHandle"]
@@ -55,7 +56,7 @@ class SyncHandle:
 
     def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
         self._database = Database(database_path(cache))
-        with worded_trouble(cache), fork.opening():
+        with worded_trouble(cache), undisturbed(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
             self._closed = None

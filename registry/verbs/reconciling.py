@@ -120,10 +120,12 @@ def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckRepo
         found += yield from _check_files(handle, repair, checksums)
         for name in (yield from _lasting_orphans()):
             found.append(Problem("orphan_file", name, "no row refers to this file"))
-    except DatabaseDamaged:
+    except DatabaseDamaged as damage:  # what cannot be read cannot be compared
         if repair or not found:
             raise
-        return CheckReport(found)  # what cannot be read cannot be compared
+        return CheckReport([*found, Problem("integrity", "registry.db", str(damage))])
+    if repair and any(problem.kind == "integrity" for problem in found):
+        repair = not (yield from _check_integrity(repair))  # a row may have gone, a page has not
     return CheckReport(found, repaired=repair)
 
 

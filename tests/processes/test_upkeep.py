@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from processes.crew import Crew, Line
 from processes.traces import claimed, code_id, connected, query
-from registry import DatabaseDamaged, Registry
+from registry import AsyncRegistry, DatabaseDamaged, Registry
 
 HOUR = 3600 * 10**6
 ORPHAN = "0" * 128 + ".pvf"
@@ -122,7 +125,24 @@ def missing(database: Path) -> None:
     database.unlink()
 
 
-damages = pytest.mark.parametrize("damage", [with_random_bytes, truncated, emptied, missing])
+def with_a_bad_page(database: Path) -> None:
+    """Damage what is not looked at before a handle enters: the page of the table of hosts."""
+    with closing(sqlite3.connect(database)) as connection:
+        find = "SELECT rootpage FROM sqlite_master WHERE name = 'host'"
+        ((page,),) = connection.execute(find).fetchall()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+
+
+damages = pytest.mark.parametrize(
+    "damage", [with_random_bytes, truncated, emptied, missing, with_a_bad_page]
+)
+
+
+async def open_in_a_loop(cache: Path) -> None:
+    async with AsyncRegistry(cache):
+        pass
 
 
 def opens_and_prepares(line: Line, cache: Path) -> bool:
@@ -174,6 +194,8 @@ def test_a_damaged_database_is_not_set_aside_while_a_host_lives(
 
     with pytest.raises(DatabaseDamaged, match=r"1 other host\(s\) still have it open"):
         Registry(cache)
+    with pytest.raises(DatabaseDamaged, match=r"1 other host\(s\) still have it open"):
+        asyncio.run(open_in_a_loop(cache))
     assert not (cache / "damaged").exists()
 
     host.kill()
