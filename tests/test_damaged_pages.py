@@ -91,7 +91,8 @@ def test_check_reports_it_and_its_repair_sets_it_aside(table: str, command: Comm
     damage(command.cache, table)
     found = command("check", "--json")
     assert found.code == 1
-    assert found.document["problems"][0]["kind"] == "integrity"
+    kinds = [problem["kind"] for problem in found.document["problems"]]
+    assert kinds.count("integrity") == 1
     assert not (command.cache / "damaged").exists()
     mended = command("check", "--repair", "--json")
     assert mended.code == 1

@@ -123,7 +123,8 @@ def inspect_all(handle: Handle, repair: bool, checksums: bool) -> Verb[CheckRepo
     except DatabaseDamaged as damage:  # what cannot be read cannot be compared
         if repair or not found:
             raise
-        return CheckReport([*found, Problem("integrity", "registry.db", str(damage))])
+        problem = Problem("integrity", "registry.db", str(damage))
+        return CheckReport(found if problem in found else [*found, problem])
     if repair and any(problem.kind == "integrity" for problem in found):
         repair = not (yield from _check_integrity(repair))  # a row may have gone, a page has not
     return CheckReport(found, repaired=repair)
