@@ -106,7 +106,7 @@ def measure(options: Options) -> Report:
     cpus: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     tries: dict[str, Times] = {name: [] for name in CONTESTANTS}
     with crew() as started:
-        for _ in range(options.rounds(5, 2)):
+        for _ in range(options.rounds(5, 1)):
             for name in CONTESTANTS:
                 with new_cache() as cache:
                     Registry(cache).close()

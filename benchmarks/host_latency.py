@@ -118,5 +118,5 @@ def measure(options: Options) -> Report:
         ["clients", "host", "executions", "median ms", "p95 ms", "max ms"],
     )
     with new_cache() as cache:
-        asyncio.run(_measure(cache, report, options.rounds(5, 2)))
+        asyncio.run(_measure(cache, report, options.rounds(5, 1)))
     return report

@@ -47,7 +47,14 @@ def fill(cache: Path, number: int, *, files: bool = False) -> None:
         database.execute("COMMIT")
     if files:
         _link_files(cache / "artifacts", number)
-    os.sync()  # else the first fsync that is measured waits for all that was just written
+    _sync(cache / "registry.db")
+
+
+def _sync(path: Path) -> None:
+    """Else the first fsync that is measured waits for all that was just written."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
 
 
 def _link_files(folder: Path, number: int) -> None:
