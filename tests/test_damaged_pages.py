@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
+from support.pages import PAGE, root_of, write_over
 
 from registry import ArtifactId, AsyncRegistry, DatabaseDamaged, Registry, State, Stats
 
-PAGE = 4096
 NUMBER = 20
 
 
@@ -31,11 +31,7 @@ def damage(cache: Path, table: str) -> None:
     path = cache / "registry.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        find = "SELECT rootpage FROM sqlite_master WHERE name = ?"
-        (page,) = database.execute(find, (table,)).fetchone()
-    with path.open("r+b") as file:
-        file.seek((page - 1) * PAGE)
-        file.write(b"\xa5" * PAGE)
+    write_over(path, root_of(path, table), b"\xa5" * PAGE)
 
 
 def assert_works(cache: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.closed import tree
+from support.pages import PAGE, write_over
 from support.paths import path_of, spoil
 from support.tables import rows
 from support.templates import copied_cache, made_cache  # noqa: F401
@@ -20,7 +21,6 @@ from registry import Artifact, ArtifactId, Claim, Registry
 from registry.recovery import Recovery, newest, recover
 
 HEADER = 100
-PAGE = 4096
 
 
 def content(number: int) -> bytes:
@@ -41,12 +41,6 @@ def filled(cache: Path, number: int) -> list[Artifact]:
     with closing(sqlite3.connect(cache / "registry.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return made
-
-
-def write_over(path: Path, offset: int, noise: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(noise)
 
 
 def pages_of_artifacts(cache: Path) -> list[int]:

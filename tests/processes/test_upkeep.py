@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.pages import PAGE, root_of, write_over
 
 from processes.crew import Crew, Line
 from processes.traces import claimed, code_id, connected, query
@@ -127,12 +126,7 @@ def missing(database: Path) -> None:
 
 def with_a_bad_page(database: Path) -> None:
     """Damage what is not looked at before a handle enters: the page of the table of hosts."""
-    with closing(sqlite3.connect(database)) as connection:
-        find = "SELECT rootpage FROM sqlite_master WHERE name = 'host'"
-        ((page,),) = connection.execute(find).fetchall()
-    with database.open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(os.urandom(4096))
+    write_over(database, root_of(database, "host"), os.urandom(PAGE))
 
 
 damages = pytest.mark.parametrize(
