@@ -79,19 +79,14 @@ def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
     """
     with worded_trouble(directory):
         cache = prepared_directory(directory)
-        _let_others_go(cache)
+        # Those who open it now meet the damage too, and leave again.
+        clock.patiently(lambda: _alone(cache), LOOK_SECONDS, POLL_SECONDS)
         return in_turn(cache, lambda: _replaced(cache))
 
 
-def _let_others_go(cache: Path) -> None:
-    """Wait a moment for those who open it now: they meet the damage too, and leave again."""
-    until = clock.elapsed() + LOOK_SECONDS
-    while clock.elapsed() < until:
-        with fork.opening():
-            alone = not living_hosts(cache / "hosts")
-        if alone:
-            return
-        time.sleep(POLL_SECONDS)
+def _alone(cache: Path) -> bool:
+    with fork.opening():
+        return not living_hosts(cache / "hosts")
 
 
 def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
@@ -238,7 +233,7 @@ def _size(cache: Path) -> int:
         found = os.lstat(path)
     except FileNotFoundError:
         return 0
-    if not os.path.isfile(path) or os.path.islink(path):
+    if not stat.S_ISREG(found.st_mode):
         raise CacheDirectoryRefused(f"{path} is no plain file; move it away")
     if found.st_uid != os.geteuid():
         raise CacheDirectoryRefused(f"{path} belongs to user {found.st_uid}, not to us")

@@ -25,21 +25,18 @@ async def sleep(seconds: float, until: asyncio.Event | None = None) -> None:
     the others whom we wait for go on; then a thread wakes it.
     """
     loop = asyncio.get_running_loop()
+    awake = asyncio.Event() if until is None else until
     alarm: asyncio.TimerHandle | threading.Timer
     if isinstance(time.monotonic, BuiltinFunctionType):
-        if until is None:
-            return await asyncio.sleep(seconds)
-        alarm = loop.call_later(seconds, until.set)
+        alarm = loop.call_later(seconds, awake.set)
     else:
-        until = asyncio.Event() if until is None else until
-        alarm = threading.Timer(seconds, loop.call_soon_threadsafe, (until.set,))
+        alarm = threading.Timer(seconds, loop.call_soon_threadsafe, (awake.set,))
         alarm.daemon = True
         alarm.start()
     try:
-        await until.wait()
+        await awake.wait()
     finally:
         alarm.cancel()
-    return None
 
 
 async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:

@@ -30,7 +30,7 @@ from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
 from registry.world import fork
 from registry.world.async_database import AsyncDatabase, to_its_end
-from registry.world.closed import closed_error
+from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
 from registry.world.directory import named_directory
 from registry.world.open_lock import undisturbed
@@ -155,10 +155,7 @@ class AsyncHandle:
                 self._leave_without_loop(self._database.drop)
 
     def __reduce__(self) -> NoReturn:
-        # A copy would close, when it goes, what this one still uses.
-        raise TypeError(
-            f"{type(self).__name__} is neither copied nor pickled; open one where it is needed"
-        )
+        raise copied_error(self)
 
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"

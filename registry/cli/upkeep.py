@@ -90,10 +90,10 @@ def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
     """Check the cache; a repair sets a database aside that is past mending."""
     try:
         report = session.registry.check(repair=repair, checksums=checksums)
-    except DatabaseDamaged as damage:
+    except DatabaseDamaged:
         set_aside = _set_aside(session) if repair else None
         if set_aside is None:
-            raise damage from None
+            raise
         return set_aside
     if repair and not report.repaired:
         return _set_aside(session) or report

@@ -22,7 +22,7 @@ from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
 from registry.world import fork
-from registry.world.closed import closed_error
+from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
 from registry.world.open_lock import undisturbed
 from registry.world.world import World, this_process
@@ -101,10 +101,7 @@ class SyncHandle:
             self.close()
 
     def __reduce__(self) -> NoReturn:
-        # A copy would close, when it goes, what this one still uses.
-        raise TypeError(
-            f"{type(self).__name__} is neither copied nor pickled; open one where it is needed"
-        )
+        raise copied_error(self)
 
     def __repr__(self) -> str:
         state = "open" if self._closed is None else "closed"

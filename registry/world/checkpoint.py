@@ -12,8 +12,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 
 from registry.effects import Locked
@@ -81,22 +79,13 @@ class Checkpointer:
             urgent = size > WAL_URGENT_BYTES
             patience = WAL_URGENT_PATIENCE_SECONDS if urgent else WAL_PATIENCE_SECONDS
             with closing(bare(self._path, 0)) as guard, closing(bare(self._path, 0)) as worker:
-                if _patiently(lambda: _locked(guard), patience):
-                    _patiently(lambda: _backfilled(worker), patience)
+                if clock.patiently(lambda: _locked(guard), patience, _WAL_POLL_SECONDS):
+                    clock.patiently(lambda: _backfilled(worker), patience, _WAL_POLL_SECONDS)
                     guard.execute("ROLLBACK")
         except (sqlite3.Error, OSError):
             return  # trouble that the verbs will meet and report themselves
         finally:
             self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
-
-
-def _patiently(done: Callable[[], bool], seconds: float) -> bool:
-    until = clock.elapsed() + seconds
-    while not done():
-        if clock.elapsed() > until:
-            return False
-        time.sleep(_WAL_POLL_SECONDS)
-    return True
 
 
 def _locked(guard: sqlite3.Connection) -> bool:

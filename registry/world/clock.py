@@ -1,10 +1,11 @@
-"""The two clocks: the time of day for rows, and one that only goes forward for waiting."""
+"""The two clocks, and waiting: the time of day for rows, and one that only goes forward."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-__all__ = ["elapsed", "now"]
+__all__ = ["elapsed", "now", "patiently"]
 
 
 def now() -> int:
@@ -18,3 +19,13 @@ def now() -> int:
 def elapsed() -> float:
     """Seconds of a clock that neither jumps nor is stood still by tests that freeze time."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def patiently(done: Callable[[], bool], seconds: float, pause: float) -> bool:
+    """Ask until it is so, for so many seconds, with a pause of so many; whether it came to be."""
+    until = elapsed() + seconds
+    while not done():
+        if elapsed() > until:
+            return False
+        time.sleep(pause)
+    return True
