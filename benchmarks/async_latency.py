@@ -27,8 +27,8 @@ from processes.traces import claimed, code_id
 
 from benchmarks.report import Options, Report, crew, ms, new_cache, percentile
 from registry import AsyncClaim, AsyncRegistry, Claim, Registry
-from registry.queries import READ
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.queries import READ
+from registry.sql.transitions import TRANSITIONS, Event
 from registry.world.connection import connect
 
 HOUR = timedelta(hours=1)

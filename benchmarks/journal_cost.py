@@ -20,7 +20,7 @@ from time import perf_counter, time_ns
 from benchmarks.report import Options, Report, ms, new_cache
 from registry import ArtifactId, Claim, Registry
 from registry.schema.journal import DDL
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.transitions import TRANSITIONS, Event
 from registry.world.connection import connect
 
 KEPT = 10_000

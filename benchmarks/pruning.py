@@ -28,7 +28,7 @@ from benchmarks.contest import Contestant, Taken, Work, contest, hot, spread
 from benchmarks.report import Options, Report, ms, new_cache
 from benchmarks.stock import DATA, fill
 from registry import Registry
-from registry.transitions import PRUNE_BATCH, TRANSITIONS, Event
+from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
 
 DELETED = (0, 10, 1000)
 PRUNE = TRANSITIONS[Event.PRUNE]

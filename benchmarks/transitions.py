@@ -27,8 +27,8 @@ from processes.traces import code_id
 from benchmarks.contest import Contestant, Taken, Work, contest, ratio, spread
 from benchmarks.report import Options, Report, new_cache
 from registry import ArtifactId, AsyncClaim, AsyncRegistry, Claim, CleanupConfig, Registry
-from registry.queries import READ, USAGE
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.queries import READ, USAGE
+from registry.sql.transitions import TRANSITIONS, Event
 
 EVERY_NEED = CleanupConfig(min_stale_time=timedelta(0))  # then each need writes
 SYNC_MOST, ASYNC_MOST = 1.3, 2.5

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
 
 from registry.artifact import ArtifactId
-from registry.statement import Statement
+from registry.sql.statement import Statement
 
 __all__ = ["Effect", "Interrupted", "Outcome", "Signal", "Verb", "Written"]
 

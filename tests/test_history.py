@@ -18,7 +18,7 @@ from registry import AmbiguousPrefix, ArtifactId, AsyncRegistry, HistoryEvent, R
 from registry.effects import Effect, Run
 from registry.errors import DiskFull, UnknownArtifact
 from registry.schema.journal import FAILED
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.transitions import TRANSITIONS, Event
 from registry.verbs import journal, words
 from registry.verbs.driving import drive
 

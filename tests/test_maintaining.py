@@ -10,7 +10,7 @@ from support.tables import connected
 
 from registry import Registry
 from registry.artifact import to_micros
-from registry.queries import MAINTAIN
+from registry.sql.queries import MAINTAIN
 from registry.world import clock as clocks
 
 HOUR = timedelta(hours=1)

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from sqlalchemy import TableClause
 
-from registry import Registry, queries, schema
+from registry import Registry, schema
 from registry.migrate import HEAD
+from registry.sql import queries
+from registry.sql.core import tables
 
 PATH = "1" * 128 + ".pvf"
 IDENTITY = {"code_hash": "a" * 64, "prep_hash": "b" * 64}
@@ -141,7 +143,7 @@ def test_every_table_of_ours_is_strict(database: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [value for value in vars(schema).values() if isinstance(value, TableClause)], ids=str
+    "table", [value for value in vars(tables).values() if isinstance(value, TableClause)], ids=str
 )
 def test_statements_are_built_from_the_columns_that_are_there(
     database: sqlite3.Connection, table: TableClause

@@ -18,7 +18,7 @@ from support.tables import change
 
 from registry import ArtifactId, Registry, State
 from registry.schema import DDL
-from registry.transitions import MOVES, TRANSITIONS, Event
+from registry.sql.transitions import MOVES, TRANSITIONS, Event
 
 LEGAL: dict[Event, dict[State | None, State | None]] = {
     Event.CLAIM: {None: State.PREPARING, State.FAILED: State.PREPARING},

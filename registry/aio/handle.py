@@ -23,7 +23,7 @@ from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
 from registry.errors import DatabaseDamaged, HandleClosed, HandleForked, WrongLoop
 from registry.opening import database_path, open_cache, replace_damaged
-from registry.statement import Statement
+from registry.sql.statement import Statement
 from registry.trouble import worded_trouble
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive

@@ -2,7 +2,7 @@
 
 The text here is what `sqlite3 registry.db .schema` shows, and a test compares it, letter by letter,
 with what the migrations lead to. The comments are inside the statements so that a person in a
-plain shell reads them too. Columns for building statements are named below the tables.
+plain shell reads them too.
 
 `tables` is what the verbs live on, `journal` what is remembered of the past, `views` what people
 read; `docs/sqlite3.md` tells which of it may be relied on.
@@ -11,22 +11,8 @@ read; `docs/sqlite3.md` tells which of it may be relied on.
 from __future__ import annotations
 
 from registry.schema import journal, tables, views
-from registry.schema.journal import counter, history, host_history
-from registry.schema.tables import artifact, cache, host, maintenance, setting, usage
 
-__all__ = [
-    "APPLICATION_ID",
-    "DDL",
-    "artifact",
-    "cache",
-    "counter",
-    "history",
-    "host",
-    "host_history",
-    "maintenance",
-    "setting",
-    "usage",
-]
+__all__ = ["APPLICATION_ID", "DDL"]
 
 # "pvfR" in ASCII: what `file registry.db` shows, and how we know a database for one of ours.
 APPLICATION_ID = 0x70766652

@@ -9,9 +9,7 @@ A need writes neither `state`, `size` nor `token`, and so fires nothing.
 
 from __future__ import annotations
 
-from sqlalchemy import column, table
-
-__all__ = ["DDL", "counter", "history", "host_history"]
+__all__ = ["DDL"]
 
 HISTORY = """\
 CREATE TABLE history (
@@ -152,32 +150,4 @@ DDL: tuple[str, ...] = (
     COUNTED_BYTES,
     COUNTED_REBUILT,
     OPENED,
-)
-
-history = table(
-    "history",
-    column("id"),
-    column("at"),
-    column("event"),
-    column("reason"),
-    column("code_hash"),
-    column("prep_hash"),
-    column("label"),
-    column("host_id"),
-    column("size"),
-    column("prepare_seconds"),
-    column("last_time_needed"),
-    column("evicted_for"),
-    column("error"),
-)
-counter = table("counter", column("name"), column("value"))
-host_history = table(
-    "host_history",
-    column("number"),
-    column("id"),
-    column("pid"),
-    column("hostname"),
-    column("command"),
-    column("opened_at"),
-    column("version"),
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import column, table
-
-__all__ = ["DDL", "artifact", "cache", "host", "maintenance", "setting", "usage"]
+__all__ = ["DDL"]
 
 ARTIFACT = """\
 CREATE TABLE artifact (
@@ -136,40 +134,3 @@ DDL: tuple[str, ...] = (
     MAINTENANCE,
     CACHE,
 )
-
-artifact = table(
-    "artifact",
-    column("id"),
-    column("code_hash"),
-    column("prep_hash"),
-    column("state"),
-    column("path"),
-    column("size"),
-    column("checksum"),
-    column("last_time_needed"),
-    column("num_failures"),
-    column("last_time_failed"),
-    column("error"),
-    column("error_kind"),
-    column("retry_at"),
-    column("host_id"),
-    column("token"),
-    column("claimed_at"),
-    column("deadline"),
-    column("created_at"),
-    column("prepare_seconds"),
-    column("label"),
-)
-usage = table("usage", column("prepared_count"), column("prepared_bytes"))
-setting = table("setting", column("name"), column("value"))
-host = table(
-    "host",
-    column("id"),
-    column("pid"),
-    column("hostname"),
-    column("command"),
-    column("opened_at"),
-    column("version"),
-)
-maintenance = table("maintenance", column("last_done"))
-cache = table("cache", column("uuid"), column("oldest_version"))

@@ -37,9 +37,9 @@ from registry.errors import (
     RegistryBusy,
     RegistryError,
 )
-from registry.queries import READ, Row
-from registry.statement import Statement
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.queries import READ, Row
+from registry.sql.statement import Statement
+from registry.sql.transitions import TRANSITIONS, Event
 
 __all__ = ["attempt", "end", "move", "one", "read", "run", "run_on_the_reserve"]
 

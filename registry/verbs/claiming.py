@@ -12,8 +12,8 @@ from registry.artifact import Artifact, ArtifactId, State, to_micros
 from registry.config import as_span
 from registry.effects import Draw, Elapsed, Now, Verb
 from registry.errors import RegistryBusy
-from registry.queries import Row
-from registry.transitions import Event
+from registry.sql.queries import Row
+from registry.sql.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import abandoned, drop_files, or_give_back, reap, require_id, settle

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from registry.artifact import Artifact
 from registry.effects import Now, Verb
-from registry.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
+from registry.sql.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
 from registry.verbs.asking import one, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks

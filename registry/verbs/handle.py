@@ -36,7 +36,7 @@ from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPol
 from registry.effects import Signal, is_file_name
 from registry.errors import DatabaseDamaged
 from registry.mark import use_marked
-from registry.queries import Row
+from registry.sql.queries import Row
 from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
 

@@ -14,8 +14,16 @@ from datetime import datetime
 from registry.artifact import Artifact, from_micros
 from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
 from registry.errors import DiskFull
-from registry.queries import ALL_PREPARING, CLAIMANTS, CLAIMS_OF, ENTER_HOST, HOSTS, LEAVE_HOST, Row
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.queries import (
+    ALL_PREPARING,
+    CLAIMANTS,
+    CLAIMS_OF,
+    ENTER_HOST,
+    HOSTS,
+    LEAVE_HOST,
+    Row,
+)
+from registry.sql.transitions import TRANSITIONS, Event
 from registry.verbs.asking import run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.identity import warn_of_stranger

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from registry.effects import StoredIdentity, Verb
 from registry.log import about, logger
-from registry.queries import IDENTITY
+from registry.sql.queries import IDENTITY
 from registry.verbs.asking import run
 
 __all__ = ["stranger", "warn_of_stranger"]

@@ -16,16 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import func, select
-
 from registry.artifact import ArtifactId, from_micros, names
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.log import about, logger
-from registry.queries import Row
-from registry.schema import history as journal
-from registry.schema import host_history
-from registry.statement import Statement, compiled, constant, given
+from registry.sql.journal import EVENTS_PAGE, HISTORY, REBUILT, RECORD
+from registry.sql.queries import Row
 from registry.verbs.asking import one, run
 from registry.verbs.handle import Handle
 
@@ -44,59 +40,6 @@ __all__ = [
 _DAY_MICROS = 24 * 3600 * 1_000_000
 _PAGE = 500
 LAST = 2**63 - 1
-
-RECORD = Statement(
-    "record",
-    "Write into the journal how artifacts ended, from a JSON array of rows.",
-    """\
-INSERT INTO history (at, event, reason, host_id,
-                     code_hash, prep_hash, label, size, prepare_seconds, last_time_needed)
-SELECT :now, :event, :reason, :my_host,
-  json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-  json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
-FROM json_each(:rows)""",
-    writes=True,
-)
-_WITH_HOSTS = journal.outerjoin(host_history, journal.c.host_id == host_history.c.id)
-HISTORY = compiled(
-    "history",
-    "Read what happened to an artifact, the eldest first; walks the journal, which is bounded.",
-    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
-    .select_from(_WITH_HOSTS)
-    .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
-    .order_by(journal.c.at, journal.c.id),
-)
-EVENTS_PAGE = compiled(
-    "events page",
-    "Read a page of the journal, what was written last first, before a number.",
-    select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
-    .select_from(_WITH_HOSTS)
-    .where(journal.c.id < given("before"))
-    .order_by(journal.c.id.desc())
-    .limit(given("most"))
-    .offset(constant(0)),
-)
-PAST_BY_PREFIX = compiled(
-    "past by prefix",
-    "Find artifacts that the journal knows by the first digits of their hashes.",
-    select(journal.c.code_hash, journal.c.prep_hash)
-    .where(
-        journal.c.code_hash >= given("code_start"),
-        journal.c.code_hash < given("code_end"),
-        func.substr(journal.c.prep_hash, constant(1), func.length(given("prep_start")))
-        == given("prep_start"),
-    )
-    .distinct()
-    .limit(constant(2))
-    .offset(constant(0)),
-)
-REBUILT = compiled(
-    "rebuilt",
-    "Count and time what was prepared again soon after it was pruned, since a time.",
-    select(func.count(), func.coalesce(func.sum(journal.c.prepare_seconds), constant(0.0)))
-    .select_from(journal)
-    .where(journal.c.evicted_for < given("soon"), journal.c.at > given("since")),
-)
 
 
 @dataclass(frozen=True, slots=True)

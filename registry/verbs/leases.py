@@ -12,8 +12,8 @@ from registry.artifact import ArtifactId
 from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost, RegistryBusy
 from registry.log import about, logger
-from registry.queries import Row
-from registry.transitions import MOVES, Event
+from registry.sql.queries import Row
+from registry.sql.transitions import MOVES, Event
 from registry.verbs.asking import end, move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.journal import Ended, record

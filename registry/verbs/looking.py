@@ -12,7 +12,8 @@ from registry.artifact import Artifact, ArtifactId, State, names
 from registry.config import Settings, as_stored, from_stored
 from registry.effects import Now, Verb
 from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
-from registry.queries import (
+from registry.sql.journal import PAST_BY_PREFIX
+from registry.sql.queries import (
     ALL_PREPARING,
     BY_PREFIX,
     CONFIGURE,
@@ -23,10 +24,10 @@ from registry.queries import (
     WORKING_SET,
     Row,
 )
-from registry.transitions import Event
+from registry.sql.transitions import Event
 from registry.verbs.asking import end, move, one, read, run
 from registry.verbs.handle import Handle
-from registry.verbs.journal import PAST_BY_PREFIX, Rebuilt, ended, rebuilt_lately, record
+from registry.verbs.journal import Rebuilt, ended, rebuilt_lately, record
 from registry.verbs.leases import require_id, settle
 from registry.verbs.pruning import Usage, read_usage, unlink_all
 from registry.verbs.totals import totals

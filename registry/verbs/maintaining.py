@@ -13,7 +13,7 @@ from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
 from registry.errors import DatabaseDamaged
 from registry.log import about, logger
-from registry.queries import MAINTAIN
+from registry.sql.queries import MAINTAIN
 from registry.verbs import pruning
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle

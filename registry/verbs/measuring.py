@@ -9,7 +9,7 @@ from datetime import datetime
 
 from registry.artifact import from_micros
 from registry.effects import Verb
-from registry.queries import FAILURES, OLDEST_NEED
+from registry.sql.queries import FAILURES, OLDEST_NEED
 from registry.verbs.asking import one, run
 from registry.verbs.counters import MOST_KINDS, OTHER, UNNAMED
 from registry.verbs.handle import Handle

@@ -19,8 +19,8 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import DiskFull, UnknownArtifact
 from registry.log import about, logger
-from registry.queries import Row
-from registry.transitions import TRANSITIONS, Event
+from registry.sql.queries import Row
+from registry.sql.transitions import TRANSITIONS, Event
 from registry.verbs.asking import end, read, run
 from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record

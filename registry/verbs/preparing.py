@@ -15,7 +15,7 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.config import as_span
 from registry.effects import Call, Now, Outcome, Verb
 from registry.errors import ClaimLost, CodeTooLarge, InvalidData, PreparationFailed
-from registry.queries import Row
+from registry.sql.queries import Row
 from registry.verbs.asking import read
 from registry.verbs.claiming import claim
 from registry.verbs.handle import Handle, Lease

@@ -19,8 +19,8 @@ from registry.artifact import Artifact, ArtifactId, names, to_micros
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.log import about, logger
-from registry.queries import DOOMED, USAGE, Row
-from registry.transitions import PRUNE_BATCH, Event
+from registry.sql.queries import DOOMED, USAGE, Row
+from registry.sql.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, one, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record

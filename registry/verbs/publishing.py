@@ -25,8 +25,8 @@ from registry.effects import (
 )
 from registry.errors import ClaimLost, DiskFull, InvalidData, RegistryError
 from registry.log import about, logger
-from registry.queries import Row
-from registry.transitions import Event
+from registry.sql.queries import Row
+from registry.sql.transitions import Event
 from registry.verbs.asking import attempt, move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import drop_files, give_back, insist, lost, settle

@@ -16,16 +16,17 @@ from typing import NamedTuple
 from registry.artifact import ArtifactId, State, names
 from registry.effects import ListNames, Sleep, Unlink, Verb
 from registry.errors import DatabaseDamaged
-from registry.queries import (
+from registry.sql.queries import (
+    ALIENS,
     CLAIMS_OF,
     CORRECT_USAGE,
+    DROP_ALIENS,
     INTEGRITY,
     PATHS_PAGE,
     SUMS,
     WHOLE_PAGE,
     Row,
 )
-from registry.statement import Statement
 from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
@@ -37,24 +38,6 @@ __all__ = ["CheckReport", "Problem", "drop_fileless", "inspect_all", "orphans", 
 
 _PAGE = 1000
 _UNLINKING_SECONDS = 0.02  # some hundred times what unlinking a file takes
-
-# The CHECKs of the schema read a text up to its first NUL only.
-_IS_ALIEN = """\
-(length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
- OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
- OR state NOT IN ('preparing', 'prepared', 'failed'))"""
-ALIENS = Statement(
-    "aliens",
-    "Find the rows that nobody can ask for: no version of registry wrote them.",
-    f"SELECT id FROM artifact WHERE {_IS_ALIEN}",  # noqa: S608
-)
-DROP_ALIENS = Statement(
-    "drop aliens",
-    "Delete such rows, by a JSON array of their row ids; their files are garbage then.",
-    f"DELETE FROM artifact WHERE id IN (SELECT value FROM json_each(:ids)) AND {_IS_ALIEN}",  # noqa: S608
-    writes=True,
-    durable=True,
-)
 
 
 class Problem(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from registry.artifact import ArtifactId
 from registry.effects import Signal
-from registry.queries import Row
+from registry.sql.queries import Row
 
 __all__ = ["Ticket", "WaitingRoom"]
 

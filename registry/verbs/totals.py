@@ -10,31 +10,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import select
-
 from registry.effects import Locked, Run, Unsure, Verb
 from registry.errors import RegistryError
-from registry.schema import counter
-from registry.statement import Statement, compiled
+from registry.sql.totals import TELL, TOTALS
 from registry.verbs.asking import run
 from registry.verbs.handle import Handle
 
 __all__ = ["tell", "tell_the_rest", "totals"]
 
 TELL_EVERY_MICROS = 1_000_000
-
-TELL = Statement(
-    "tell",
-    "Add to the counters of the cache what a handle has counted since it last told.",
-    """\
-UPDATE counter SET value = value +
-  CASE name WHEN 'hits' THEN :hits WHEN 'misses' THEN :misses ELSE :coalesced END
-WHERE name IN ('hits', 'misses', 'coalesced')""",
-    writes=True,
-)
-TOTALS = compiled(
-    "totals", "Read the counters of the cache.", select(counter.c.name, counter.c.value)
-)
 
 
 def tell(handle: Handle, now: int) -> Verb[None]:

@@ -26,7 +26,7 @@ from registry.config import as_span
 from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import WaitTimeout
 from registry.log import about, logger
-from registry.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
+from registry.sql.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.leases import abandoned, reap, require_id, settle

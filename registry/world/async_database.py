@@ -17,7 +17,7 @@ import aiosqlite
 
 from registry.effects import Params
 from registry.errors import HandleClosed
-from registry.statement import Statement
+from registry.sql.statement import Statement
 from registry.world import fork
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated

@@ -12,7 +12,7 @@ import sqlite3
 from typing import Any
 
 from registry.effects import Params
-from registry.statement import Statement
+from registry.sql.statement import Statement
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
 

@@ -16,7 +16,7 @@ import xxhash
 
 from registry.artifact import State
 from registry.effects import Effect, Run, Unlink
-from registry.queries import Row
+from registry.sql.queries import Row
 
 from .content import maker
 

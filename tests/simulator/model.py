@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from registry.queries import Row
+from registry.sql.queries import Row
 
 __all__ = ["Model"]
 

@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 from registry.artifact import State
 from registry.effects import ListNames, Verb
-from registry.queries import PATHS_PAGE, Row
-from registry.statement import Statement
-from registry.transitions import PRUNE_BATCH, TRANSITIONS, Event
+from registry.sql.queries import PATHS_PAGE, Row
+from registry.sql.statement import Statement
+from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
 from registry.verbs import asking, pruning, publishing, reconciling
 
 __all__ = [

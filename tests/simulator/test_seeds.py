@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.transitions import Event
+from registry.sql.transitions import Event
 
 from .faults import Fault
 from .length import LONG

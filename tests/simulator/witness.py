@@ -14,7 +14,7 @@ from typing import Any
 
 from registry.effects import Effect, Rename, Run, TakeIn, Unlink, Write
 from registry.opening import database_path
-from registry.queries import Row
+from registry.sql.queries import Row
 from registry.world.connection import connect
 
 from .disk import Disk

@@ -1,9 +1,9 @@
 """The guarded statements that move an artifact from state to state, made from the table of moves.
 
-Rule 1: the table `MOVES`, in `registry.moves`, is the only copy of the rules. Each statement takes
-the states that it may start from out of the table, and puts them into its WHERE together with what
-proves the right to move: the fencing token, the path that was seen, or the time. The state that it
-leads to comes from the table as well.
+Rule 1: the table `MOVES`, in `registry.sql.legal_moves`, is the only copy of the rules. Each
+statement takes the states that it may start from out of the table, and puts them into its WHERE
+together with what proves the right to move: the fencing token, the path that was seen, or the time.
+The state that it leads to comes from the table as well.
 
 Rule 2: a transition is one statement, in autocommit, and so its own transaction. RETURNING tells
 who won: one row, the move happened; no row, it was illegal or came too late, and nothing changed.
@@ -37,14 +37,12 @@ from sqlalchemy.dialects.sqlite import insert
 
 from registry import config
 from registry.artifact import State, to_micros
-from registry.moves import MOVES, Event
-from registry.schema import artifact, setting, usage
-from registry.statement import Statement, compiled, constant, given
+from registry.sql.core.compiler import compiled, constant, given
+from registry.sql.core.tables import artifact, setting, usage
+from registry.sql.legal_moves import MOVES, Event
+from registry.sql.statement import Statement
 
-__all__ = ["MOVES", "PRUNE_BATCH", "TRANSITIONS", "Event"]
-
-# The write lock is held for one batch: 256 deletions take some milliseconds.
-PRUNE_BATCH = 256
+__all__ = ["TRANSITIONS", "oldest_over_the_limit", "stored"]
 
 _ROW = artifact.c
 _THIS = and_(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep"))

@@ -1,51 +1,20 @@
-"""What is asked of the database without changing an artifact: look-ups, lists, sums, settings."""
+"""What is asked of the database without changing an artifact, written in SQLAlchemy Core."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from sqlalchemy import and_, delete, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
-from registry.schema import artifact, cache, host, maintenance, setting, usage
-from registry.statement import Statement, compiled, constant, given
-from registry.transitions import oldest_over_the_limit, stored
-
-__all__ = ["Row"]
+from registry.sql.core.compiler import compiled, constant, given
+from registry.sql.core.tables import artifact, cache, host, maintenance, setting, usage
+from registry.sql.core.transitions import oldest_over_the_limit, stored
+from registry.sql.statement import Statement
 
 _ROW = artifact.c
 _PREPARED = _ROW.state == constant(State.PREPARED)
 _PREPARING = _ROW.state == constant(State.PREPARING)
 _FAILED = _ROW.state == constant(State.FAILED)
-
-
-class Row(NamedTuple):
-    """A row of `artifact`, in the order of its columns."""
-
-    id: int
-    code_hash: str
-    prep_hash: str
-    state: str
-    path: str | None
-    size: int | None
-    checksum: str | None
-    last_time_needed: int | None
-    num_failures: int
-    last_time_failed: int | None
-    error: str | None
-    error_kind: str | None
-    retry_at: int | None
-    host_id: str | None
-    token: str | None
-    claimed_at: int | None
-    deadline: int | None
-    created_at: int | None
-    prepare_seconds: float | None
-    label: str | None
-    # Only where it was asked who prepares it:
-    pid: int | None = None
-    hostname: str | None = None
 
 
 _HOLDER = (
@@ -291,4 +260,24 @@ FAILED_AS = compiled(
     .order_by(_ROW.retry_at.is_not(None), _ROW.last_time_failed.desc())
     .limit(given("most"))
     .offset(constant(0)),
+)
+
+# --- rows that no version of registry wrote -------------------------------------------------------
+
+# The CHECKs of the schema read a text up to its first NUL only.
+_IS_ALIEN = """\
+(length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'))"""
+ALIENS = Statement(
+    "aliens",
+    "Find the rows that nobody can ask for: no version of registry wrote them.",
+    f"SELECT id FROM artifact WHERE {_IS_ALIEN}",  # noqa: S608
+)
+DROP_ALIENS = Statement(
+    "drop aliens",
+    "Delete such rows, by a JSON array of their row ids; their files are garbage then.",
+    f"DELETE FROM artifact\nWHERE id IN (SELECT value FROM json_each(:ids))\n  AND {_IS_ALIEN}",  # noqa: S608
+    writes=True,
+    durable=True,
 )

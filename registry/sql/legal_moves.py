@@ -10,7 +10,7 @@
                         failed    --remove---> (no row)
                         failed    --retry----> failed, claimable now
 
-How each is made in one guarded statement is told in `registry.transitions`.
+How each is made in one guarded statement is told in `registry.sql.core.transitions`.
 """
 
 from __future__ import annotations

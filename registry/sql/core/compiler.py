@@ -1,35 +1,21 @@
-"""A statement: SQL with a name and one line of English, built once from SQLAlchemy Core.
-
-Compiling costs several times what running does, so it happens at import; what is run is text.
-"""
+"""Compile SQLAlchemy Core to the text of a statement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import textwrap
 from typing import Any
 
 from sqlalchemy import BindParameter, ClauseElement, ColumnElement, bindparam, literal_column
 from sqlalchemy.dialects import sqlite
 
-__all__ = ["Statement", "compiled", "constant", "given"]
+from registry.sql.statement import Statement
+
+__all__ = ["compiled", "constant", "given"]
 
 _DIALECT = sqlite.dialect(paramstyle="named")
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Name a statement, say what it does, and hold its SQL with `:named` parameters.
-
-    `durable` statements run on the connection that syncs the WAL before it returns: each DELETE
-    that comes before an unlink is one, for a row that a power cut brought back would name a file
-    that is gone. `writes` ones may leave the WAL to be checkpointed.
-    """
-
-    name: str
-    says: str
-    sql: str
-    writes: bool = False
-    durable: bool = False
+_WIDTH = 100
+_CLAUSES = ("FROM", "GROUP", "LEFT", "LIMIT", "ON", "ORDER", "RETURNING", "SELECT", "SET", "VALUES")
+_BEGIN_A_LINE = frozenset((*_CLAUSES, "WHERE", "AND"))
 
 
 def compiled(
@@ -40,7 +26,7 @@ def compiled(
     stray = [key for key, value in result.params.items() if value is not None]
     if stray:
         raise AssertionError(f"{name}: the values of {stray} would be lost; use constant()")
-    return Statement(name, says, str(result), writes, durable)
+    return Statement(name, says, _laid_out(str(result)), writes, durable)
 
 
 def given(name: str) -> BindParameter[Any]:
@@ -51,3 +37,18 @@ def given(name: str) -> BindParameter[Any]:
 def constant(value: str | float) -> ColumnElement[Any]:
     """Write a constant of ours into the text: a bound one would hide a partial index."""
     return literal_column(f"'{value}'" if isinstance(value, str) else str(value))
+
+
+def _laid_out(sql: str) -> str:
+    """Begin each clause, and each condition, on a line of its own; no constant holds a space."""
+    lines, depth = [""], 0
+    for word in sql.split():
+        if depth == 0 and word in _BEGIN_A_LINE:
+            lines.append("  " * (word == "AND"))
+        lines[-1] += f"{word} "
+        depth += word.count("(") - word.count(")")
+    return "\n".join(filter(None, map(_wrapped, lines)))
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line.rstrip(), _WIDTH, subsequent_indent="    ", break_on_hyphens=False)

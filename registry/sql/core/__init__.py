@@ -1,0 +1,19 @@
+"""Where the statements come from: SQLAlchemy Core, compiled to text for each database.
+
+Nothing imports this at run time. `python -m registry.sql.core` writes `sqlite.sql` anew.
+"""
+
+from __future__ import annotations
+
+from registry.sql.core import journal, queries, totals, transitions
+from registry.sql.statement import Statement
+
+__all__ = ["sqlite_statements"]
+
+
+def sqlite_statements() -> list[Statement]:
+    """List every statement, compiled for SQLite, in the order of the file."""
+    found = list(transitions.TRANSITIONS.values())
+    for module in (queries, journal, totals):
+        found += [each for each in vars(module).values() if isinstance(each, Statement)]
+    return found

@@ -1,0 +1,105 @@
+"""What is asked of the database without changing an artifact: look-ups, lists, sums, settings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from registry.sql.sqlite import SQLITE
+
+__all__ = [
+    "ALIENS",
+    "ALL_PREPARING",
+    "BY_PREFIX",
+    "CLAIMANTS",
+    "CLAIMS_OF",
+    "CONFIGURE",
+    "CORRECT_USAGE",
+    "COUNTS",
+    "DOOMED",
+    "DROP_ALIENS",
+    "ENTER_HOST",
+    "FAILED_AS",
+    "FAILED_PAGE",
+    "FAILURES",
+    "HOSTS",
+    "IDENTITY",
+    "INTEGRITY",
+    "JOURNAL_MODE",
+    "LEAVE_HOST",
+    "LONGEST_PREPARATION",
+    "MAINTAIN",
+    "OLDEST_NEED",
+    "PATHS_PAGE",
+    "PREPARED_PAGE",
+    "READ",
+    "READ_SEVERAL",
+    "REVISION",
+    "SETTINGS",
+    "SUMS",
+    "USAGE",
+    "WHOLE_PAGE",
+    "WORKING_SET",
+    "Row",
+]
+
+
+class Row(NamedTuple):
+    """A row of `artifact`, in the order of its columns."""
+
+    id: int
+    code_hash: str
+    prep_hash: str
+    state: str
+    path: str | None
+    size: int | None
+    checksum: str | None
+    last_time_needed: int | None
+    num_failures: int
+    last_time_failed: int | None
+    error: str | None
+    error_kind: str | None
+    retry_at: int | None
+    host_id: str | None
+    token: str | None
+    claimed_at: int | None
+    deadline: int | None
+    created_at: int | None
+    prepare_seconds: float | None
+    label: str | None
+    # Only where it was asked who prepares it:
+    pid: int | None = None
+    hostname: str | None = None
+
+
+READ = SQLITE["read"]
+READ_SEVERAL = SQLITE["read several"]
+PREPARED_PAGE = SQLITE["prepared page"]
+ALL_PREPARING = SQLITE["all preparing"]
+FAILED_PAGE = SQLITE["failed page"]
+BY_PREFIX = SQLITE["by prefix"]
+CLAIMS_OF = SQLITE["claims of"]
+CLAIMANTS = SQLITE["claimants"]
+PATHS_PAGE = SQLITE["paths page"]
+WHOLE_PAGE = SQLITE["whole page"]
+USAGE = SQLITE["usage"]
+COUNTS = SQLITE["counts"]
+SUMS = SQLITE["sums"]
+CORRECT_USAGE = SQLITE["correct usage"]
+DOOMED = SQLITE["doomed"]
+SETTINGS = SQLITE["settings"]
+CONFIGURE = SQLITE["configure"]
+INTEGRITY = SQLITE["integrity"]
+ENTER_HOST = SQLITE["enter host"]
+HOSTS = SQLITE["hosts"]
+LEAVE_HOST = SQLITE["leave host"]
+MAINTAIN = SQLITE["maintain"]
+IDENTITY = SQLITE["identity"]
+LONGEST_PREPARATION = SQLITE["longest preparation"]
+FAILURES = SQLITE["failures"]
+OLDEST_NEED = SQLITE["oldest need"]
+JOURNAL_MODE = SQLITE["journal mode"]
+REVISION = SQLITE["revision"]
+WORKING_SET = SQLITE["working set"]
+FAILED_AS = SQLITE["failed as"]
+ALIENS = SQLITE["aliens"]
+DROP_ALIENS = SQLITE["drop aliens"]

@@ -1,0 +1,532 @@
+-- name: claim (writes)
+-- Claim an artifact that nobody knows, or whose failure may be tried again.
+INSERT INTO artifact (code_hash, prep_hash, state, path, host_id, token, claimed_at, deadline,
+    created_at, label)
+VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
+    coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
+    'prepare_timeout'), 1800000000)), :now, :called)
+ON CONFLICT (code_hash, prep_hash) DO UPDATE
+SET state = 'preparing', path = :my_path, host_id = :my_host, token = :my_token, claimed_at = :now,
+    deadline = (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE
+    setting.name = 'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
+WHERE artifact.state = 'failed'
+  AND artifact.retry_at <= :now
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: take over (writes)
+-- Claim an artifact whose claimant is gone or late, and count that as a failure.
+UPDATE artifact
+SET path=:my_path, num_failures=(artifact.num_failures + 1), last_time_failed=:now, error=:why,
+    error_kind=:kind, retry_at=:now, host_id=:my_host, token=:my_token, claimed_at=:now,
+    deadline=(:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE
+    setting.name = 'prepare_timeout'), 1800000000)), label=coalesce(:called, artifact.label)
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :seen_token
+  AND artifact.deadline = :seen_deadline
+  AND artifact.num_failures + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE
+    setting.name = 'max_retries'), 5)
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: reap (writes)
+-- End the claim of a claimant that is gone or late, with a failure.
+UPDATE artifact
+SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
+    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures +
+    1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
+    'max_retries'), 5)) THEN :now END, host_id=NULL, token=NULL, claimed_at=NULL, deadline=NULL
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :seen_token
+  AND artifact.deadline = :seen_deadline
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: reap host (writes)
+-- End all claims of a host that is dead, with a failure each.
+UPDATE artifact
+SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
+    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures +
+    1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
+    'max_retries'), 5)) THEN :now END, host_id=NULL, token=NULL, claimed_at=NULL, deadline=NULL
+WHERE artifact.host_id = :seen_host
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: publish (writes)
+-- End a claim with a file.
+UPDATE artifact
+SET state='prepared', size=:bytes, checksum=:digest, last_time_needed=:now, num_failures=0,
+    last_time_failed=NULL, error=NULL, error_kind=NULL, retry_at=NULL, host_id=NULL, token=NULL,
+    claimed_at=NULL, deadline=NULL, prepare_seconds=:seconds
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :my_token
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: fail (writes)
+-- End a claim with an error.
+UPDATE artifact
+SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
+    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (:retryable AND
+    artifact.num_failures + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE
+    setting.name = 'max_retries'), 5)) THEN :now + coalesce(:retry_cooldown, (SELECT setting.value
+    FROM setting WHERE setting.name = 'retry_cooldown'), 900000000) END, host_id=NULL, token=NULL,
+    claimed_at=NULL, deadline=NULL
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :my_token
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: release (writes)
+-- Give back the claim of an artifact that never failed: nobody knows it again.
+DELETE
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :my_token
+  AND artifact.last_time_failed IS NULL
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: restore (writes)
+-- Give back the claim of an artifact that failed before: failed again, as it was.
+UPDATE artifact
+SET state='failed', path=NULL, size=NULL, checksum=NULL, host_id=NULL, token=NULL, claimed_at=NULL,
+    deadline=NULL
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :my_token
+  AND artifact.last_time_failed IS NOT NULL
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: extend (writes)
+-- Move the deadline of a claim.
+UPDATE artifact
+SET deadline=(:now + :prepare_timeout)
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :my_token
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: need (writes)
+-- Note that a prepared artifact is needed now.
+UPDATE artifact
+SET last_time_needed=:now
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.path = :seen_path
+  AND artifact.state = 'prepared'
+RETURNING (SELECT setting.value FROM setting WHERE name = 'min_stale_time') AS anon_1;
+
+-- name: prune (writes, durable)
+-- Delete the least recently needed artifacts until the rest is within the limit.
+DELETE
+FROM artifact
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.last_time_needed AS
+    last_time_needed, sum(batch.size) OVER (ORDER BY batch.last_time_needed, batch.id) - batch.size
+    AS freed FROM (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS
+    last_time_needed FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared
+    ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE
+    (SELECT usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit AND walk.last_time_needed
+    <= :horizon)
+  AND artifact.state = 'prepared'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: remove (writes, durable)
+-- Delete an artifact by hand.
+DELETE
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.state IN ('prepared', 'failed')
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: discard (writes, durable)
+-- Delete the row of a file that is missing or damaged.
+DELETE
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.path = :seen_path
+  AND artifact.state = 'prepared'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: retry (writes)
+-- Let a failed artifact be tried again at once, however often it failed.
+UPDATE artifact
+SET num_failures=0, retry_at=:now
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.state = 'failed'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: read
+-- Read one artifact, and who prepares it.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
+    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
+    AS anon_2
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep;
+
+-- name: read several
+-- Read the rows that a handle waits for, by a JSON array of their row ids.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
+    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
+    AS anon_2
+FROM artifact
+WHERE artifact.id IN (SELECT value FROM json_each(:ids));
+
+-- name: prepared page
+-- List a page of the prepared, most recently needed first, after a key.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.state = 'prepared'
+  AND artifact.last_time_needed <= :before
+  AND (artifact.last_time_needed < :before OR artifact.id < :before_id)
+ORDER BY artifact.last_time_needed DESC, artifact.id DESC
+LIMIT :most OFFSET 0;
+
+-- name: all preparing
+-- List those being prepared, the last claim first; they are as few as the hosts at work.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
+    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
+    AS anon_2
+FROM artifact
+WHERE artifact.state = 'preparing'
+ORDER BY artifact.claimed_at DESC;
+
+-- name: failed page
+-- List a page of the failed, the last failure first, after a key.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.state = 'failed'
+  AND artifact.last_time_failed <= :before
+  AND (artifact.last_time_failed < :before OR artifact.id < :before_id)
+ORDER BY artifact.last_time_failed DESC, artifact.id DESC
+LIMIT :most OFFSET 0;
+
+-- name: by prefix
+-- Find artifacts by the first digits of their hashes; `code_end` bounds them from above.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.code_hash >= :code_start
+  AND artifact.code_hash < :code_end
+  AND substr(artifact.prep_hash, 1, length(:prep_start)) = :prep_start
+  AND length(hex(artifact.code_hash || artifact.prep_hash)) = 256
+LIMIT 2 OFFSET 0;
+
+-- name: claims of
+-- Read the claims of one host.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.state = 'preparing'
+  AND artifact.host_id = :seen_host;
+
+-- name: claimants
+-- Read which hosts hold claims.
+SELECT DISTINCT artifact.host_id
+FROM artifact
+WHERE artifact.state = 'preparing';
+
+-- name: paths page
+-- Read which files the rows refer to, a page after a row id.
+SELECT artifact.id, artifact.state, artifact.path
+FROM artifact
+WHERE artifact.id > :after_id
+  AND artifact.path IS NOT NULL
+ORDER BY artifact.id
+LIMIT :most OFFSET 0;
+
+-- name: whole page
+-- Read a page of the prepared after a row id, to compare them with their files.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.id > :after_id
+  AND artifact.state = 'prepared'
+ORDER BY artifact.id
+LIMIT :most OFFSET 0;
+
+-- name: usage
+-- Read how much is prepared, the settings that bound it, and when it was last maintained.
+SELECT usage.prepared_count, usage.prepared_bytes, (SELECT setting.value FROM setting WHERE
+    setting.name = 'cache_limit') AS anon_1, (SELECT setting.value FROM setting WHERE setting.name =
+    'min_stale_time') AS anon_2, (SELECT setting.value FROM setting WHERE setting.name =
+    'hard_limit') AS anon_3, (SELECT maintenance.last_done FROM maintenance) AS anon_4
+FROM usage;
+
+-- name: counts
+-- Count the preparing and the failed.
+SELECT (SELECT count(*) AS count_1 FROM artifact WHERE artifact.state = 'preparing') AS anon_1,
+    (SELECT count(*) AS count_2 FROM artifact WHERE artifact.state = 'failed') AS anon_2;
+
+-- name: sums
+-- Count and sum the prepared anew, beside what the triggers kept.
+SELECT usage.prepared_count, usage.prepared_bytes, (SELECT count(*) AS count_1 FROM artifact WHERE
+    artifact.state = 'prepared') AS anon_1, (SELECT coalesce(sum(artifact.size), 0) AS coalesce_1
+    FROM artifact WHERE artifact.state = 'prepared') AS anon_2
+FROM usage;
+
+-- name: correct usage (writes)
+-- Write what the prepared really sum up to.
+UPDATE usage SET (prepared_count, prepared_bytes) =
+  (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared');
+
+-- name: doomed
+-- Read what pruning would take, in the order it would go.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.last_time_needed AS
+    last_time_needed, sum(batch.size) OVER (ORDER BY batch.last_time_needed, batch.id) - batch.size
+    AS freed FROM (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS
+    last_time_needed FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared
+    ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE
+    (SELECT usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit AND walk.last_time_needed
+    <= :horizon)
+  AND artifact.state = 'prepared'
+ORDER BY artifact.last_time_needed, artifact.id;
+
+-- name: settings
+-- Read the settings.
+SELECT setting.name, setting.value
+FROM setting;
+
+-- name: configure (writes)
+-- Change settings, all or none, by a JSON object.
+INSERT INTO setting (name, value)
+SELECT anon_1."key", anon_1.value
+FROM json_each(:changes) AS anon_1
+WHERE true
+ON CONFLICT (name) DO UPDATE
+SET value = excluded.value
+RETURNING name;
+
+-- name: integrity
+-- Let SQLite check its own file.
+PRAGMA integrity_check(20);
+
+-- name: enter host (writes)
+-- Say that a handle is open; its lock is held already. Saying it twice does no harm.
+INSERT INTO host (id, pid, hostname, command, opened_at, version)
+VALUES (:my_host, :my_pid, :my_hostname, :my_command, :now, :my_version)
+ON CONFLICT DO NOTHING;
+
+-- name: hosts
+-- Read the hosts.
+SELECT host.id, host.pid, host.hostname, host.command, host.opened_at, host.version
+FROM host
+ORDER BY host.opened_at, host.id;
+
+-- name: leave host (writes)
+-- Remove a host that has no claims left.
+DELETE
+FROM host
+WHERE host.id = :seen_host
+  AND NOT (EXISTS (SELECT artifact.id FROM artifact WHERE artifact.state = 'preparing' AND
+    artifact.host_id = :seen_host))
+RETURNING id;
+
+-- name: maintain (writes)
+-- Win the right, and the duty, of maintenance: one host does it when it is due.
+UPDATE maintenance
+SET last_done=:now
+WHERE maintenance.last_done <= :due_before OR maintenance.last_done > :now + 60000000
+RETURNING last_done;
+
+-- name: identity
+-- Read which cache this is.
+SELECT cache.uuid, cache.oldest_version
+FROM cache;
+
+-- name: longest preparation
+-- Read how long the same code took to prepare before, under whatever parameters.
+SELECT max(artifact.prepare_seconds) AS max_1
+FROM artifact
+WHERE artifact.code_hash = :code;
+
+-- name: failures
+-- Count the failed by kind, the most frequent first.
+SELECT artifact.error_kind, count(*) AS count_1
+FROM artifact
+WHERE artifact.state = 'failed'
+GROUP BY artifact.error_kind
+ORDER BY count(*) DESC
+LIMIT :most OFFSET 0;
+
+-- name: oldest need
+-- Read when the prepared artifact that was needed longest ago was needed.
+SELECT min(artifact.last_time_needed) AS min_1
+FROM artifact
+WHERE artifact.state = 'prepared';
+
+-- name: journal mode
+-- Ask how the database is written.
+PRAGMA journal_mode;
+
+-- name: revision
+-- Read the revision of the schema.
+SELECT version_num FROM alembic_version;
+
+-- name: working set
+-- Sum up what was needed since a time: the bytes that the cache must hold.
+SELECT count(*) AS count_1, coalesce(sum(artifact.size), 0) AS coalesce_1
+FROM artifact
+WHERE artifact.state = 'prepared'
+  AND artifact.last_time_needed > :since;
+
+-- name: failed as
+-- Read some of the artifacts that failed in one way, those given up first.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.state = 'failed'
+  AND artifact.error_kind = :kind
+ORDER BY artifact.retry_at IS NOT NULL, artifact.last_time_failed DESC
+LIMIT :most OFFSET 0;
+
+-- name: aliens
+-- Find the rows that nobody can ask for: no version of registry wrote them.
+SELECT id FROM artifact WHERE (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'));
+
+-- name: drop aliens (writes, durable)
+-- Delete such rows, by a JSON array of their row ids; their files are garbage then.
+DELETE FROM artifact
+WHERE id IN (SELECT value FROM json_each(:ids))
+  AND (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'));
+
+-- name: record (writes)
+-- Write into the journal how artifacts ended, from a JSON array of rows.
+INSERT INTO history (at, event, reason, host_id,
+                     code_hash, prep_hash, label, size, prepare_seconds, last_time_needed)
+SELECT :now, :event, :reason, :my_host,
+  json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+  json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
+FROM json_each(:rows);
+
+-- name: history
+-- Read what happened to an artifact, the eldest first; walks the journal, which is bounded.
+SELECT history.id, history.at, history.event, history.reason, history.code_hash, history.prep_hash,
+    history.label, history.host_id, history.size, history.prepare_seconds, history.last_time_needed,
+    history.evicted_for, history.error, host_history.pid, host_history.hostname,
+    host_history.command
+FROM history
+LEFT OUTER JOIN host_history
+ON history.host_id = host_history.id
+WHERE history.code_hash = :code
+  AND history.prep_hash = :prep
+ORDER BY history.at, history.id;
+
+-- name: events page
+-- Read a page of the journal, what was written last first, before a number.
+SELECT history.id, history.at, history.event, history.reason, history.code_hash, history.prep_hash,
+    history.label, history.host_id, history.size, history.prepare_seconds, history.last_time_needed,
+    history.evicted_for, history.error, host_history.pid, host_history.hostname,
+    host_history.command
+FROM history
+LEFT OUTER JOIN host_history
+ON history.host_id = host_history.id
+WHERE history.id < :before
+ORDER BY history.id DESC
+LIMIT :most OFFSET 0;
+
+-- name: past by prefix
+-- Find artifacts that the journal knows by the first digits of their hashes.
+SELECT DISTINCT history.code_hash, history.prep_hash
+FROM history
+WHERE history.code_hash >= :code_start
+  AND history.code_hash < :code_end
+  AND substr(history.prep_hash, 1, length(:prep_start)) = :prep_start
+LIMIT 2 OFFSET 0;
+
+-- name: rebuilt
+-- Count and time what was prepared again soon after it was pruned, since a time.
+SELECT count(*) AS count_1, coalesce(sum(history.prepare_seconds), 0.0) AS coalesce_1
+FROM history
+WHERE history.evicted_for < :soon
+  AND history.at > :since;
+
+-- name: tell (writes)
+-- Add to the counters of the cache what a handle has counted since it last told.
+UPDATE counter SET value = value +
+  CASE name WHEN 'hits' THEN :hits WHEN 'misses' THEN :misses ELSE :coalesced END
+WHERE name IN ('hits', 'misses', 'coalesced');
+
+-- name: totals
+-- Read the counters of the cache.
+SELECT counter.name, counter.value
+FROM counter;

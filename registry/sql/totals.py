@@ -1,0 +1,10 @@
+"""The counters of the cache: add to them, read them."""
+
+from __future__ import annotations
+
+from registry.sql.sqlite import SQLITE
+
+__all__ = ["TELL", "TOTALS"]
+
+TELL = SQLITE["tell"]
+TOTALS = SQLITE["totals"]
