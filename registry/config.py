@@ -27,6 +27,9 @@ MIN_STALE_TIME = timedelta(hours=24)
 # The original's rule: the first failure and five retries, a quarter of an hour apart.
 MAX_RETRIES = 5
 RETRY_COOLDOWN = timedelta(minutes=15)
+# A code that kills its host does so again within hours; a service that is stopped in the middle of
+# a long preparation, once at each deployment, is no fault of the code.
+DEATHS_COUNT_FOR = timedelta(days=1)
 # Longer than the longest compilation known to us (the original gives up after 4 x 360 s).
 PREPARE_TIMEOUT = timedelta(minutes=30)
 # No duration may push a time of day beyond what datetime can say (the year 9999).

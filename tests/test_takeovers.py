@@ -168,6 +168,46 @@ def test_the_sixth_death_is_the_last(
     assert snapshot(cache) == before
 
 
+@pytest.mark.parametrize("why", ["deadline", "host_died"])
+@pytest.mark.parametrize("by", ["claim", "wait"])
+def test_deaths_more_than_a_day_apart_do_not_add_up(
+    why: str,
+    by: str,
+    clock: FrozenDateTimeFactory,
+    registry: Registry,
+    other: Registry,
+    cache: Path,
+    id: ArtifactId,
+) -> None:
+    held = []
+    for day in range(12):
+        held.append(claimed(other if day % 2 else registry, id))
+        assert held[-1].artifact.num_failures == (1 if day and by == "claim" else 0)
+        if by == "wait":
+            pass_over(why, cache, id, clock)
+            told = other.wait(id)
+            assert told is not None
+            assert told.num_failures == 1
+        else:
+            die(cache, id)
+        clock.tick(timedelta(days=1))
+    assert prepared(other, id).state is State.PREPARED
+
+
+def test_deaths_less_than_a_day_apart_add_up(
+    clock: FrozenDateTimeFactory, registry: Registry, cache: Path, id: ArtifactId
+) -> None:
+    held = []
+    for deaths in range(6):
+        held.append(claimed(registry, id))
+        assert held[-1].artifact.num_failures == deaths
+        die(cache, id)
+        clock.tick(timedelta(hours=23))
+    told = registry.claim(id)
+    assert isinstance(told, Artifact)
+    assert (told.state, told.num_failures, told.retry_at) == (State.FAILED, 6, None)
+
+
 def test_deaths_and_failures_count_together(
     clock: FrozenDateTimeFactory, registry: Registry, cache: Path, id: ArtifactId
 ) -> None:

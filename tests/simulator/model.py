@@ -73,11 +73,17 @@ class Model:
             return self._put(new, **mine, label=p["called"])
         if row.state != "failed" or row.retry_at is None or row.retry_at > p["now"]:
             return []
+        if self._is_forgotten(row, p):
+            row = row._replace(num_failures=0)
         return self._put(row, **self._my_claim(p), label=p["called"] or row.label)
 
     def _take_over(self, p: Params) -> list[Row]:
         row = self._as_seen(p)
-        if row is None or row.num_failures + 1 > self._setting(p, "max_retries"):
+        if row is None:
+            return []
+        if self._is_forgotten(row, p):
+            row = row._replace(num_failures=0)
+        if row.num_failures + 1 > self._setting(p, "max_retries"):
             return []
         failure = {**self._failure(row, p), "retry_at": p["now"]}
         return self._put(row, **failure, **self._my_claim(p), label=p["called"] or row.label)
@@ -183,6 +189,11 @@ class Model:
             "claimed_at": p["now"],
             "deadline": p["now"] + self._setting(p, "prepare_timeout"),
         }
+
+    def _is_forgotten(self, row: Row, p: Params) -> bool:
+        """Whether the last failure is a death of more than a day ago."""
+        died = row.error_kind in ("host_died", "deadline")
+        return died and (row.last_time_failed or 0) <= p["now"] - 24 * 3600 * 10**6
 
     def _failure(self, row: Row, p: Params) -> dict[str, Any]:
         words = {"error": p["why"], "error_kind": p["kind"], "last_time_failed": p["now"]}

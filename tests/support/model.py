@@ -61,9 +61,13 @@ class Model:
         elif row.state == "failed":
             if row.retry_at is None or row.retry_at > self.now:
                 return False
+            if self.is_forgotten(row):
+                row.failures = 0
         elif row.state == "prepared" or not self.abandoned(row):
             return False
         else:
+            if self.is_forgotten(row):
+                row.failures = 0
             self.reap(row)
             if row.retry_at is None:
                 return False
@@ -99,6 +103,10 @@ class Model:
 
     def abandoned(self, row: Row) -> bool:
         return row.state == "preparing" and (row.dead or (row.deadline or 0) <= self.now)
+
+    def is_forgotten(self, row: Row) -> bool:
+        died = row.kind in ("host_died", "deadline") and row.failed_at is not None
+        return died and (row.failed_at or 0) <= self.now - 24 * HOUR
 
     def reap(self, row: Row) -> None:
         self.count_failure(row, "host_died" if row.dead else "deadline", self.now)

@@ -86,6 +86,12 @@ _MAX_RETRIES = _given_or_stored("max_retries", config.MAX_RETRIES)
 _COOLDOWN = _given_or_stored("retry_cooldown", to_micros(config.RETRY_COOLDOWN))
 _TIMEOUT = _given_or_stored("prepare_timeout", to_micros(config.PREPARE_TIMEOUT))
 _ONE_MORE = _ROW.num_failures + constant(1)
+# Deaths in quick succession add up, older ones are forgotten: see `registry.config`.
+_FORGOTTEN = and_(
+    _ROW.error_kind.in_([constant("host_died"), constant("deadline")]),
+    _ROW.last_time_failed <= given("now") - constant(to_micros(config.DEATHS_COUNT_FOR)),
+)
+_ONE_MORE_DEATH = case((_FORGOTTEN, constant(1)), else_=_ONE_MORE)
 _ANOTHER_FAILURE = {
     "num_failures": _ONE_MORE,
     "last_time_failed": given("now"),
@@ -116,6 +122,7 @@ def _claim() -> Any:
             **_leads_to(Event.CLAIM),
             **_MY_CLAIM,
             "label": func.coalesce(given("called"), _ROW.label),
+            "num_failures": case((_FORGOTTEN, constant(0)), else_=_ROW.num_failures),
         },
         where=and_(_may(Event.CLAIM), _ROW.retry_at <= given("now")),
     )
@@ -174,8 +181,8 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             "Claim an artifact whose claimant is gone or late, and count that as a failure.",
             _change(
                 Event.TAKE_OVER,
-                and_(_AS_SEEN, _ONE_MORE <= _MAX_RETRIES),
-                **_ANOTHER_FAILURE,
+                and_(_AS_SEEN, _ONE_MORE_DEATH <= _MAX_RETRIES),
+                **{**_ANOTHER_FAILURE, "num_failures": _ONE_MORE_DEATH},
                 **_MY_CLAIM,
                 retry_at=given("now"),
                 label=func.coalesce(given("called"), _ROW.label),
