@@ -6,9 +6,11 @@ VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
     coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
     'prepare_timeout'), 1800000000)), :now, :called)
 ON CONFLICT (code_hash, prep_hash) DO UPDATE
-SET state = 'preparing', path = :my_path, host_id = :my_host, token = :my_token, claimed_at = :now,
-    deadline = (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE
-    setting.name = 'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
+SET state = 'preparing', path = :my_path, num_failures = CASE WHEN (artifact.error_kind IN
+    ('host_died', 'deadline') AND artifact.last_time_failed <= :now - 86400000000) THEN 0 ELSE
+    artifact.num_failures END, host_id = :my_host, token = :my_token, claimed_at = :now, deadline =
+    (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
+    'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
 WHERE artifact.state = 'failed'
   AND artifact.retry_at <= :now
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
@@ -18,16 +20,19 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- name: take over (writes)
 -- Claim an artifact whose claimant is gone or late, and count that as a failure.
 UPDATE artifact
-SET path=:my_path, num_failures=(artifact.num_failures + 1), last_time_failed=:now, error=:why,
-    error_kind=:kind, retry_at=:now, host_id=:my_host, token=:my_token, claimed_at=:now,
-    deadline=(:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE
-    setting.name = 'prepare_timeout'), 1800000000)), label=coalesce(:called, artifact.label)
+SET path=:my_path, num_failures=CASE WHEN (artifact.error_kind IN ('host_died', 'deadline') AND
+    artifact.last_time_failed <= :now - 86400000000) THEN 1 ELSE artifact.num_failures + 1 END,
+    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=:now, host_id=:my_host,
+    token=:my_token, claimed_at=:now, deadline=(:now + coalesce(:prepare_timeout, (SELECT
+    setting.value FROM setting WHERE setting.name = 'prepare_timeout'), 1800000000)),
+    label=coalesce(:called, artifact.label)
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.token = :seen_token
   AND artifact.deadline = :seen_deadline
-  AND artifact.num_failures + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE
-    setting.name = 'max_retries'), 5)
+  AND CASE WHEN (artifact.error_kind IN ('host_died', 'deadline') AND artifact.last_time_failed <=
+    :now - 86400000000) THEN 1 ELSE artifact.num_failures + 1 END <= coalesce(:max_retries, (SELECT
+    setting.value FROM setting WHERE setting.name = 'max_retries'), 5)
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
