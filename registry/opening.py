@@ -17,8 +17,10 @@ import secrets
 import sqlite3
 import stat
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from registry import migrate
 from registry.effects import Locked
@@ -33,9 +35,9 @@ from registry.errors import (
 )
 from registry.log import about, logger
 from registry.trouble import worded, worded_trouble, worded_upgrade
-from registry.world import clock, fork
+from registry.world import clock
 from registry.world.connection import MISFITS, connect, primary_code, translated
-from registry.world.damaged import set_aside
+from registry.world.damaged import HostsOpening, set_aside
 from registry.world.directory import (
     forget_identity,
     prepared_directory,
@@ -44,10 +46,11 @@ from registry.world.directory import (
 )
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
-from registry.world.open_lock import LOOK_SECONDS, POLL_SECONDS, in_turn, undisturbed
+from registry.world.open_lock import OPEN_TIMEOUT_SECONDS, POLL_SECONDS, in_turn, undisturbed
 
 __all__ = ["database_path", "downgrade_cache", "open_cache", "replace_damaged"]
 
+T = TypeVar("T")
 _WAL_TRIES = 200
 
 
@@ -67,7 +70,7 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     with worded_trouble(directory):
         cache = prepared_directory(directory)
         if not _seems_ready(cache):
-            in_turn(cache, lambda: _make_ready(cache, upgrade))
+            _once_unused(cache, lambda: _make_ready(cache, upgrade))
     return cache
 
 
@@ -79,14 +82,22 @@ def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
     """
     with worded_trouble(directory):
         cache = prepared_directory(directory)
-        # Those who open it now meet the damage too, and leave again.
-        clock.patiently(lambda: _alone(cache), LOOK_SECONDS, POLL_SECONDS)
-        return in_turn(cache, lambda: _replaced(cache))
+        return _once_unused(cache, lambda: _replaced(cache))
 
 
-def _alone(cache: Path) -> bool:
-    with fork.opening():
-        return not living_hosts(cache / "hosts")
+def _once_unused(cache: Path, work: Callable[[], T]) -> T:
+    """Do something with all others kept out, again while hosts are still opening what is damaged.
+
+    Between two tries nothing is held: they may be threads of this process.
+    """
+    until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
+    while True:
+        try:
+            return in_turn(cache, work)
+        except HostsOpening as damage:
+            if clock.elapsed() > until:
+                raise DatabaseDamaged(str(damage)) from damage
+        time.sleep(POLL_SECONDS)
 
 
 def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
@@ -153,10 +164,10 @@ def _replaced(cache: Path) -> Path | None:
 
 
 def _downgrade(cache: Path, revision: str) -> None:
-    living = living_hosts(cache / "hosts")
+    living = sum(living_hosts(cache / "hosts"))
     if living:
         raise RegistryBusy(
-            f"{len(living)} host(s) have {cache} open and need its schema as it is: stop them "
+            f"{living} host(s) have {cache} open and need its schema as it is: stop them "
             "(`registry hosts` lists them), then downgrade"
         )
     known, now = [known.id for known in migrate.revisions()], _revision(cache)

@@ -8,10 +8,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from freezegun import freeze_time
+from freezegun import config, freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from registry import ArtifactId, Registry
+
+# What pytest measures is not what a test does with the clock: else `--durations` shows decades.
+config.configure(extend_ignore_list=["_pytest.timing"])
 
 # A shell ignores it for what it starts in the background, and so would all that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -100,6 +100,7 @@ class AsyncHandle:
             await self._in_thread(partial(self._appear, self._cache_dir))
             await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
+            self._world.lock.enter()
             self._closed = None
         except BaseException:
             await to_its_end(self._to_leave.aclose())

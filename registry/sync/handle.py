@@ -51,8 +51,8 @@ class SyncHandle:
         try:
             self._enter(cache, cleanup, retry)
         except DatabaseDamaged:  # on a page that was not looked at before
-            replace_damaged(cache)  # by us, or by whoever was faster
-            self._enter(cache, cleanup, retry)
+            replace_damaged(cache)  # by us, or by another process that was faster
+            self._enter(open_cache(cache, upgrade=upgrade), cleanup, retry)
 
     def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
         self._database = Database(database_path(cache))
@@ -63,6 +63,7 @@ class SyncHandle:
             fork.track(self)
         try:
             self._drive(hosting.enter(self._handle, this_process()))
+            self._world.lock.enter()
         except BaseException:
             self._let_go()
             raise

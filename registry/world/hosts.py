@@ -5,6 +5,10 @@ assumption; no heartbeat, no pid and no clock is needed. An open handle holds `f
 `hosts/<its id>.lock`. However its process ends, the kernel lets go of the lock. Ids are random and
 never used twice, so dead is final.
 
+A host that is still opening the cache says so by the mode of its lock file: it has read and written
+no more than it had to, and either enters or leaves again in a moment. Who wants the cache for
+himself waits for it, and is refused only by those that have entered.
+
 Only liveness depends on this. Safety never does: the token in the WHERE of each statement decides.
 """
 
@@ -16,15 +20,20 @@ import os
 import re
 import secrets
 import shutil
-from contextlib import suppress
+import stat
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.errors import CacheDirectoryRefused
 
-__all__ = ["HostLock", "Hosts"]
+__all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# The modes of a lock file. One whose mode somebody changed counts as entered, and so does one that
+# an older version made.
+_OPENING, _ENTERED = 0o400, 0o600
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -34,6 +43,11 @@ class HostLock:
     def __init__(self, host_id: str, fd: int) -> None:
         self.host_id = host_id
         self.fd = fd
+
+    def enter(self) -> None:
+        """Say that this host has entered; where that cannot be said it counts as entered anyway."""
+        with suppress(OSError):
+            os.fchmod(self.fd, _ENTERED)
 
     def close(self) -> None:
         """Let go: by closing, never by unlocking, for a forked copy shares the lock."""
@@ -93,6 +107,14 @@ class Hosts:
             os.close(fd)
         return False
 
+    def has_entered(self, host_id: str) -> bool:
+        """Whether a living host has the cache open, and is not only opening it."""
+        try:
+            found = os.stat(f"{host_id}.lock", dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False  # it has just left
+        return bool(found.st_mode & stat.S_IWUSR)
+
     def forget(self, host_id: str) -> None:
         """Remove what a dead host left: under its lock, so that nobody else is at it."""
         if not _ID.fullmatch(host_id):
@@ -120,7 +142,7 @@ class Hosts:
     def _locked_then_named(self, host_id: str) -> int | None:
         """Nobody ever sees such a file unlocked; None where the file system cannot do this."""
         try:
-            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _OPENING, dir_fd=self._fd)
         except OSError:
             return None
         try:
@@ -133,7 +155,7 @@ class Hosts:
 
     def _named_then_locked(self, host_id: str) -> int | None:
         """None if somebody looked at it between the two, and took it for a dead one's."""
-        fd = os.open(f"{host_id}.lock", _CREATE, 0o600, dir_fd=self._fd)
+        fd = os.open(f"{host_id}.lock", _CREATE, _OPENING, dir_fd=self._fd)
         with suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
@@ -156,10 +178,16 @@ class Hosts:
             )
 
 
-def living_hosts(folder: Path) -> list[str]:
-    """The hosts that are alive, for one who is none himself."""
-    hosts = Hosts(folder)
-    try:
-        return [host_id for host_id in hosts.listed() if hosts.is_alive(host_id)]
-    finally:
-        hosts.close()
+class Living(NamedTuple):
+    """How many hosts live: those that have the cache open, and those that are opening it."""
+
+    entered: int
+    opening: int
+
+
+def living_hosts(folder: Path) -> Living:
+    """Count the hosts that are alive, for one who is none himself."""
+    with closing(Hosts(folder)) as hosts:
+        living = [host_id for host_id in hosts.listed() if hosts.is_alive(host_id)]
+        entered = sum(map(hosts.has_entered, living))
+    return Living(entered, len(living) - entered)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from registry.errors import CacheDirectoryRefused, OpenTimeout
 from registry.world import clock, fork
 
-__all__ = ["LOOK_SECONDS", "POLL_SECONDS", "in_turn", "undisturbed"]
+__all__ = ["OPEN_TIMEOUT_SECONDS", "POLL_SECONDS", "in_turn", "undisturbed"]
 
 T = TypeVar("T")
 OPEN_TIMEOUT_SECONDS = 30.0
