@@ -6,12 +6,14 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from support.command import Command
 from support.pages import PAGE, root_of, write_over
 
 from registry import ArtifactId, AsyncRegistry, DatabaseDamaged, Registry, State, Stats
+from registry.world.hosts import Hosts, living_hosts
 
 NUMBER = 20
 
@@ -68,6 +70,32 @@ def test_it_is_not_set_aside_while_another_host_lives(cache: Path) -> None:
     with pytest.raises(DatabaseDamaged):
         other.close()
     assert not (cache / "damaged").exists()
+
+
+@pytest.mark.timeout(60)
+def test_those_that_are_still_opening_it_are_waited_for(cache: Path) -> None:
+    fill(cache)
+    damage(cache, "host")
+    folder = Hosts(cache / "hosts")
+    opening = [folder.register() for _ in range(2)]
+    assert living_hosts(cache / "hosts") == (0, 2)
+
+    opened = Thread(target=assert_works, args=(cache,))
+    opened.start()
+    # Longer than the second that was all the patience they had once.
+    opened.join(1.5)
+    assert opened.is_alive()
+    assert not (cache / "damaged").exists()
+    for lock in opening:
+        folder.leave(lock)
+    opened.join()
+    folder.close()
+    assert len(list((cache / "damaged").iterdir())) == 1
+
+
+def test_one_that_has_entered_counts_as_using_it(cache: Path) -> None:
+    with Registry(cache):
+        assert living_hosts(cache / "hosts") == (1, 0)
 
 
 def test_a_database_that_is_whole_is_never_set_aside_for_what_its_rows_say(cache: Path) -> None:
