@@ -6,6 +6,7 @@ After a refusal, what was there is as it was.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from support.closed import CODE, prepared_cache, tree
+from support.users import NOBODY, as_nobody, open_to_all
 
 from registry import CacheDirectoryRefused, Registry
 from registry.world.directory import file_system
@@ -101,6 +103,101 @@ def test_a_directory_that_we_cannot_use_is_refused(tmp_path: Path, mode: int) ->
     finally:
         cache.chmod(0o700)
     assert tree(cache) == {}
+
+
+def commands(message: str) -> str:
+    """The one thing that a refusal says to paste into a shell."""
+    (command,) = re.findall("`([^`]*)`", message)
+    return str(command).replace("sudo ", "")  # we are root where it matters
+
+
+@pytest.mark.parametrize("name", ["cache", "it's a $cache; of mine"])
+@pytest.mark.parametrize("missing", [(), ("workers", "backups", "damaged")])
+def test_a_volume_of_kubernetes_is_refused_once_and_repaired_as_told(
+    tmp_path: Path, name: str, missing: tuple[str, ...]
+) -> None:
+    """What an fsGroup does to a volume each time a pod starts."""
+    cache = tmp_path / name
+    prepared_cache(cache)
+    for folder in {"backups", "damaged"} - set(missing):
+        (cache / folder).mkdir()
+    for folder in {"workers"} & set(missing):
+        (cache / folder).rmdir()
+    for path in (cache, *cache.rglob("*")):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o2070 if path.is_dir() else 0o060))
+    before = tree(tmp_path)
+    with pytest.raises(CacheDirectoryRefused) as refused:
+        Registry(cache)
+    assert tree(tmp_path) == before
+    folders = {"artifacts", "hosts", "workers", "backups", "damaged"} - set(missing)
+    for path in (cache, cache / "registry.db", *(cache / folder for folder in folders)):
+        assert re.search(re.escape(f"{path} can be written by others (mode "), str(refused.value))
+    subprocess.run(["sh", "-c", commands(str(refused.value))], check=True)
+    with Registry(cache) as registry:
+        assert registry.need(CODE) is not None
+    for path in (cache, *cache.rglob("*")):  # the artifacts too, which run as code
+        if path.parent == cache / "artifacts" or path.suffix == ".db":
+            assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_all_that_is_wrong_is_told_at_once_and_repaired_by_one_line(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    prepared_cache(cache)
+    (cache / "damaged").mkdir()
+    os.chown(cache, 12345, 12345)
+    os.chown(cache / "hosts", 12345, 12345)
+    os.chown(cache / "registry.db", 12345, 12345)
+    (cache / "hosts").chmod(0o777)
+    (cache / "artifacts").chmod(0o500)
+    (cache / "registry.db").chmod(0o400)
+    with pytest.raises(CacheDirectoryRefused) as refused:
+        Registry(cache)
+    for told in (
+        f"{cache} belongs to user 12345, not to user 0",
+        f"{cache}/hosts belongs to user 12345, not to user 0",
+        f"{cache}/hosts can be written by others (mode 777)",
+        f"{cache}/artifacts is read-only (mode 500)",
+        f"{cache}/registry.db belongs to user 12345",
+        f"{cache}/registry.db is read-only (mode 400)",
+    ):
+        assert told in str(refused.value)
+    subprocess.run(["sh", "-c", commands(str(refused.value))], check=True)
+    Registry(cache).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_cache_that_root_has_used_is_repaired_as_told() -> None:
+    with open_to_all() as top:
+        prepared_cache(top / "cache")
+        (top / "cache").chmod(0o755)
+        said = as_nobody(lambda: Registry(top / "cache").close())
+        for name in ("cache", "cache/artifacts", "cache/hosts", "cache/registry.db"):
+            assert f"{top}/{name} belongs to user 0, not to user {NOBODY}" in said
+        subprocess.run(["sh", "-c", commands(said)], check=True)
+        assert as_nobody(lambda: Registry(top / "cache").close()) == "None"
+
+
+def test_a_database_that_others_can_reach_and_write_is_refused(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for_us, for_group, for_all = 0o700, 0o750, 0o705
+    for folder, file, is_refused in (
+        *((for_us, mode, False) for mode in (0o660, 0o606, 0o666)),
+        *((for_group, mode, mode & 0o020) for mode in (0o660, 0o606, 0o640)),
+        *((for_all, mode, mode & 0o002) for mode in (0o660, 0o606, 0o604)),
+    ):
+        prepared_cache(cache).chmod(file)
+        cache.chmod(folder)
+        try:
+            Registry(cache).close()
+        except CacheDirectoryRefused as error:
+            assert is_refused, (oct(folder), oct(file))
+            subprocess.run(["sh", "-c", commands(str(error))], check=True)
+            Registry(cache).close()
+        else:
+            assert not is_refused, (oct(folder), oct(file))
+        cache.chmod(0o700)
+        (cache / "registry.db").chmod(0o600)
 
 
 def make_file(place: Path) -> None:

@@ -167,9 +167,16 @@ def _state(number: int, at: int) -> str:
 
 
 def _path(session: Session) -> str:
-    if session.cache_dir.exists() and not session.cache_dir.is_dir():
-        raise CacheDirectoryRefused(f"{session.cache_dir} is not a directory; choose another path")
-    return os.path.abspath(session.cache_dir / "registry.db")
+    from registry.world.cache_path import path_problem
+    from registry.world.problems import refusal
+
+    cache = session.cache_dir
+    problem = path_problem(cache)
+    if problem is not None:
+        raise refusal(cache, [problem])
+    if cache.exists() and not cache.is_dir():
+        raise CacheDirectoryRefused(f"{cache} is not a directory; choose another path")
+    return str(cache / "registry.db")
 
 
 def _existing(session: Session) -> tuple[str, str | None]:

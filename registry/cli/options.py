@@ -34,7 +34,7 @@ class Options:
 
     @property
     def cache_dir(self) -> Path:
-        """The cache directory to use."""
+        """The cache directory to use, as it was named."""
         if self.cache is not None:
             return self.cache
         from registry.shared import user_cache_dir

@@ -16,6 +16,8 @@ from registry.cli import exits, output
 from registry.cli.options import Options, shared_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry import Registry
 
 __all__ = ["Session", "in_session"]
@@ -30,9 +32,16 @@ class Session:
     def __init__(self, context: typer.Context, options: Options) -> None:
         self.context = context
         self.json = options.json
-        self.cache_dir = options.cache_dir
+        self.cache_name = options.cache_dir
         self.failed = False
         self._open = ExitStack()
+
+    @cached_property
+    def cache_dir(self) -> Path:
+        """The cache directory, absolute."""
+        from registry.world.directory import named_directory
+
+        return named_directory(self.cache_name)
 
     @cached_property
     def registry(self) -> Registry:

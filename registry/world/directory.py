@@ -6,13 +6,16 @@ and our renames hold on one machine only.
 
 from __future__ import annotations
 
+import errno
 import os
-import re
-import stat
 from contextlib import suppress
 from pathlib import Path
 
-from registry.errors import CacheDirectoryRefused
+from registry.errors import CacheDirectoryRefused, DiskFull
+from registry.world.cache_path import named_directory
+from registry.world.directory_check import FOLDERS, directory_problems
+from registry.world.mounts import NETWORK_FILE_SYSTEMS, file_system
+from registry.world.problems import Problem, refusal
 
 __all__ = [
     "NETWORK_FILE_SYSTEMS",
@@ -24,103 +27,63 @@ __all__ = [
     "stored_identity",
 ]
 
-# File systems on which neither shared memory nor locks reach beyond one machine, or not reliably.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs"),
-        *("nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs"),
-        *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
-    }
-)
-# How the kernel lists a blank, a tab, a line break and a backslash in the name of a mount point.
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-_FOLDERS = ("artifacts", "hosts", "workers")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 IDENTITY = "cache.id"
 
 
 def prepared_directory(path: str | os.PathLike[str]) -> Path:
     """Check the cache directory, make what is missing, and answer it resolved.
 
-    Raises `CacheDirectoryRefused` with the reason and what to do.
+    Raises `CacheDirectoryRefused`, with all that is wrong and what to do, before anything is made.
     """
     cache = named_directory(path)
     try:
-        _make(cache)
-        _require_safe(cache)
-        _require_local(cache)
-        for name in _FOLDERS:
-            _make(cache / name)
-            _require_safe(cache / name)
-    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+        _require_usable(cache)
+        if _made(cache):
+            _require_usable(cache)  # somebody may have been faster
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(f"no room left to make {cache} ({error.strerror}); make room") from error
         raise CacheDirectoryRefused(
-            f"{str(cache)!r} cannot be used as a cache directory: "
-            f"{getattr(error, 'strerror', None) or error}; choose another one"
+            f"{str(cache)!r} cannot be used as a cache directory: {error.strerror}; "
+            "choose another one"
         ) from error
     # Its parents may be links: one cache has one name, by which its handles know each other.
     return Path(os.path.realpath(cache))
 
 
-def named_directory(path: str | os.PathLike[str]) -> Path:
-    """Take the name of a cache directory, and answer it absolute; looks at nothing."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
-    if path == "":  # an unset variable, most likely; a path it is not
-        raise CacheDirectoryRefused(
-            'the cache directory has an empty name; name it, or say Path(".") for the current one'
+def _require_usable(cache: Path) -> None:
+    problems = directory_problems(cache)
+    kind = file_system(cache)
+    if kind in NETWORK_FILE_SYSTEMS:
+        problems.append(
+            Problem(cache, f"is on a network file system ({kind})", "choose a local disk")
         )
-    return Path(os.path.abspath(os.fspath(path)))
+    if problems:
+        raise refusal(cache, problems)
 
 
-def file_system(path: Path) -> str:
-    """The type of the file system that a path is on, or "unknown"."""
-    best, found = "", "unknown"
-    real = os.path.realpath(path)
+def _made(cache: Path) -> list[Path]:
+    """Make the folders that are missing; all of them or, if that fails, none."""
+    made: list[Path] = []
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                fields = line.split(" ")
-                point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-                beneath = real == point or real.startswith(point.rstrip("/") + "/")
-                if beneath and len(point) >= len(best):
-                    best, found = point, fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        return "unknown"
-    return found
+        for folder in (cache, *(cache / name for name in FOLDERS)):
+            _make(folder, made)
+    except OSError:
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(folder)
+        raise
+    return made
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, made: list[Path]) -> None:
     """Make a folder and its parents, each for us alone, whatever the umask says."""
     if not os.path.lexists(folder):
-        _make(folder.parent)
+        _make(folder.parent, made)
         with suppress(FileExistsError):  # another process may be opening the same new cache
             os.mkdir(folder, 0o700)
-
-
-def _require_safe(folder: Path) -> None:
-    found = os.lstat(folder)
-    mode = stat.S_IMODE(found.st_mode)
-    if stat.S_ISLNK(found.st_mode):
-        raise _refused(folder, "is a symbolic link", "name the directory itself")
-    if not stat.S_ISDIR(found.st_mode):
-        raise _refused(folder, "is not a directory", "choose another path")
-    if found.st_uid != os.geteuid():
-        raise _refused(folder, f"belongs to user {found.st_uid}", "use a directory of your own")
-    if mode & 0o022:
-        raise _refused(folder, f"can be written by others (mode {mode:o})", "chmod go-w it")
-    if mode & 0o700 != 0o700:
-        raise _refused(folder, f"is read-only (mode {mode:o})", "chmod u+rwx it")
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise _refused(folder, "is on a read-only file system", "mount that writable")
-
-
-def _require_local(folder: Path) -> None:
-    kind = file_system(folder)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise _refused(folder, f"is on a network file system ({kind})", "choose a local disk")
-
-
-def _refused(folder: Path, why: str, instead: str) -> CacheDirectoryRefused:
-    return CacheDirectoryRefused(f"{folder} {why}; {instead}")
+            made.append(folder)
 
 
 def stored_identity(cache: Path) -> str | None:
