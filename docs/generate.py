@@ -19,10 +19,10 @@ INTRODUCTION = """\
 
 The cache is `--cache DIR`, else `$REGISTRY_CACHE`, else the user's cache directory; a leading
 `~` is the home directory. `--cache` and `--json` may stand before or after the verb. With `--json`
-one JSON document is printed: an array for a list, an object otherwise; sizes are bytes, durations seconds, times ISO 8601 in UTC. An
-error is `{"error": {"type": ..., "message": ...}}` on stderr, a warning `{"warning": {"event": ...,
-"message": ...}}`. An artifact is named by the first digits of its code hash, or of both hashes:
-`62631e/0a4f`.
+one JSON document is printed: an array for a list, an object otherwise; sizes are bytes,
+durations seconds, times ISO 8601 in UTC. An error is `{"error": {"type": ...,
+"message": ...}}` on stderr, a warning `{"warning": {"event": ..., "message": ...}}`. An artifact
+is named by the first digits of its code hash, or of both hashes: `62631e/0a4f`.
 """
 SETTINGS = """\
 ## Settings
