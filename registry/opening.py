@@ -27,6 +27,7 @@ from registry.effects import Locked
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
+    DiskFull,
     InvalidSetting,
     RegistryBusy,
     RegistryError,
@@ -48,7 +49,7 @@ from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
 from registry.world.open_lock import OPEN_TIMEOUT_SECONDS, POLL_SECONDS, in_turn, undisturbed
 
-__all__ = ["database_path", "downgrade_cache", "open_cache", "replace_damaged"]
+__all__ = ["database_path", "downgrade_cache", "on_the_reserve", "open_cache", "replace_damaged"]
 
 T = TypeVar("T")
 _WAL_TRIES = 200
@@ -69,9 +70,27 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     with worded_trouble(directory):
         cache = prepared_directory(directory)
-        if not _seems_ready(cache):
-            _once_unused(cache, lambda: _make_ready(cache, upgrade))
+        on_the_reserve(cache, lambda: _open(cache, upgrade))
     return cache
+
+
+def _open(cache: Path, upgrade: bool) -> None:
+    if not _seems_ready(cache):
+        _once_unused(cache, lambda: _make_ready(cache, upgrade))
+
+
+def on_the_reserve(cache: Path, work: Callable[[], T]) -> T:
+    """Open something of a cache; where the disk is full, once more with the reserve given up.
+
+    Who opens a cache on a full disk may have come to prune it.
+    """
+    try:
+        with worded_trouble(cache):
+            return work()
+    except DiskFull:
+        Reserve(cache / "reserve").give_up()
+    with worded_trouble(cache):
+        return work()
 
 
 def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
@@ -190,7 +209,8 @@ def _downgrade(cache: Path, revision: str) -> None:
 def _make_database(cache: Path, upgrade: bool) -> None:
     path = database_path(cache)
     if _size(cache) == 0:
-        _create(path)
+        with worded(path):
+            _create(path)
     revision = _revision(cache)
     if revision is None:
         with worded(path):
@@ -230,9 +250,8 @@ def _create(path: str) -> None:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
             return
         except sqlite3.OperationalError as error:
-            problem = translated(error, path)
-            if not isinstance(problem, Locked):
-                raise problem from error
+            if not isinstance(translated(error, path), Locked):
+                raise
             time.sleep(POLL_SECONDS)
     raise RegistryBusy(f"{path} is held by another program; WAL could not be switched on")
 

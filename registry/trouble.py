@@ -20,6 +20,7 @@ from registry.errors import (
     SchemaTooOld,
 )
 from registry.world.connection import MISFITS, primary_code, translated
+from registry.world.full_disk import explained_os_error
 
 __all__ = ["worded", "worded_trouble", "worded_upgrade"]
 
@@ -38,8 +39,8 @@ def worded(path: str) -> Iterator[None]:
         raise _meant(error, path) from error
 
 
-def _meant(error: sqlite3.Error, path: str) -> RegistryError:
-    match translated(error, path):
+def _meant(error: Exception, path: str) -> RegistryError:
+    match translated(error, path) if isinstance(error, sqlite3.Error) else error:
         case Locked():
             return RegistryBusy(
                 f"{path} is held by another program: close that (a shell in a transaction, a "
@@ -80,7 +81,10 @@ def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except RegistryError:  # some of them are an OSError too
         raise
+    except (sqlite3.Error, Locked, Unsure) as error:
+        raise _meant(error, os.path.join(directory, "registry.db")) from error
     except OSError as error:
-        raise CacheDirectoryRefused(
+        told = explained_os_error(error, os.fspath(directory))
+        raise told or CacheDirectoryRefused(
             f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
         ) from error

@@ -21,10 +21,9 @@ from registry.aio.calling import call, sleep
 from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
-from registry.errors import DatabaseDamaged, HandleClosed, HandleForked, WrongLoop
-from registry.opening import database_path, open_cache, replace_damaged
+from registry.errors import DatabaseDamaged, DiskFull, HandleClosed, HandleForked, WrongLoop
+from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.sql.statement import Statement
-from registry.trouble import worded_trouble
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
@@ -107,14 +106,17 @@ class AsyncHandle:
             raise
 
     def _appear(self, cache: Path) -> None:
-        with worded_trouble(cache), undisturbed(cache), fork.opening():
+        on_the_reserve(cache, lambda: self._enter_world(cache))
+        self._to_leave.push_async_callback(self._disappear)
+
+    def _enter_world(self, cache: Path) -> None:
+        with undisturbed(cache), fork.opening():
             self._world = World(cache)
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
             self._database = AsyncDatabase(database_path(cache))
             fork.track(self)
-        self._to_leave.push_async_callback(self._disappear)
 
     async def _disappear(self) -> None:
         self._handle.hot.clear()  # so that the hot path ends too
@@ -238,7 +240,11 @@ class AsyncHandle:
                 return
 
     async def _run(self, statement: Statement, params: Params) -> list[Any]:
-        rows = await self._database.run(statement, params)
+        try:
+            rows = await self._database.run(statement, params)
+        except DiskFull:  # a log that is begun anew need not grow
+            await self._in_thread(self._database.checkpoint)
+            raise
         checkpoint = self._database.checkpoint_due(statement)
         if checkpoint is not None:
             await self._in_thread(checkpoint)

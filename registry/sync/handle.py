@@ -16,8 +16,7 @@ from typing import Any, NoReturn, Self, TypeVar
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Run, Verb
 from registry.errors import DatabaseDamaged, HandleClosed, HandleForked
-from registry.opening import database_path, open_cache, replace_damaged
-from registry.trouble import worded_trouble
+from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
@@ -56,17 +55,22 @@ class SyncHandle:
 
     def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
         self._database = Database(database_path(cache))
-        with worded_trouble(cache), undisturbed(cache), fork.opening():
-            self._world = World(cache)
-            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
-            self._closed = None
-            fork.track(self)
+        on_the_reserve(cache, lambda: self._appear(cache, cleanup, retry))
         try:
             self._drive(hosting.enter(self._handle, this_process()))
             self._world.lock.enter()
         except BaseException:
             self._let_go()
             raise
+
+    def _appear(
+        self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None
+    ) -> None:
+        with undisturbed(cache), fork.opening():
+            self._world = World(cache)
+            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+            self._closed = None
+            fork.track(self)
 
     @property
     def cache_dir(self) -> Path:

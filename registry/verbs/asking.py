@@ -144,7 +144,8 @@ def run_on_the_reserve(statement: Statement, params: Params) -> Verb[Answer]:
         return (yield from _ask(statement, params))
     except DiskFull:
         yield from GiveUpReserve()
-        return (yield from _ask(statement, params))
+        answer = yield from _ask(statement, params)
+        return answer._replace(unsure=True)  # syncing may have failed after the commit
 
 
 def _first(rows: list[Any]) -> Row | None:

@@ -57,7 +57,11 @@ class AsyncDatabase:
 
     def checkpoint_due(self, statement: Statement) -> Callable[[], None] | None:
         """What is to be done after a statement, off the loop, if anything."""
-        return self._checkpointer.run if statement.writes and self._checkpointer.due() else None
+        return self.checkpoint if statement.writes and self._checkpointer.due() else None
+
+    def checkpoint(self) -> None:
+        """Checkpoint now; blocks."""
+        self._checkpointer.run()
 
     def abandon(self) -> None:
         """Never use, and never close, the connections any more."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from registry.effects import Locked, NotOpened, Params, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
 from registry.world import fork
+from registry.world.full_disk import explained, is_read_only, note_errno, read_only_error
 
 __all__ = [
     "MISFITS",
@@ -54,6 +55,10 @@ def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> 
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             connection.execute(pragma)
         connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    except sqlite3.Error as error:
+        note_errno(error)
+        connection.close()
+        raise
     except UnicodeDecodeError as error:
         connection.close()
         raise _undecodable(error) from None
@@ -104,12 +109,14 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return DiskFull(f"no room left for {path}; make room, or prune the cache")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return DatabaseDamaged(f"{path} is damaged ({error}); see `registry check --repair`")
+        case sqlite3.SQLITE_READONLY if is_read_only(os.path.dirname(path)):
+            return read_only_error(path)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return CacheDirectoryRefused(f"{path} cannot be written ({error}); see its mode")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_INTERRUPT:
-            return Unsure(f"{error} ({error.sqlite_errorname})")
+            return explained(error, path) or Unsure(f"{error} ({error.sqlite_errorname})")
         case sqlite3.SQLITE_CANTOPEN:
-            return NotOpened(f"{error} ({error.sqlite_errorname})")
+            return explained(error, path) or NotOpened(f"{error} ({error.sqlite_errorname})")
         case code if code in MISFITS:
             # Our statements are right for our schema: a table is gone, a row says what none may.
             why = str(error).partition("\n")[0]
@@ -140,6 +147,9 @@ class Connection:
             connection = self._connection or self._opened()
             try:
                 return connection.execute(sql, params).fetchall()
+            except sqlite3.Error as error:
+                note_errno(error)
+                raise
             except UnicodeDecodeError as error:
                 raise _undecodable(error) from None
 

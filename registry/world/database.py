@@ -12,6 +12,7 @@ import sqlite3
 from typing import Any
 
 from registry.effects import Params
+from registry.errors import DiskFull
 from registry.sql.statement import Statement
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
@@ -34,7 +35,10 @@ class Database:
         try:
             rows = connection.run(statement.sql, params)
         except sqlite3.Error as error:
-            raise translated(error, self._path)  # noqa: B904 - none may be its own cause
+            problem = translated(error, self._path)
+            if isinstance(problem, DiskFull):  # a log that is begun anew need not grow
+                self._checkpointer.run()
+            raise problem  # noqa: B904 - none may be its own cause
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows

@@ -6,14 +6,15 @@ and our renames hold on one machine only.
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from registry.errors import CacheDirectoryRefused, DiskFull
+from registry.errors import CacheDirectoryRefused
+from registry.world import copy_on_write
 from registry.world.cache_path import named_directory
 from registry.world.directory_check import FOLDERS, directory_problems
+from registry.world.full_disk import explained_os_error
 from registry.world.mounts import NETWORK_FILE_SYSTEMS, file_system
 from registry.world.problems import Problem, refusal
 
@@ -27,7 +28,6 @@ __all__ = [
     "stored_identity",
 ]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 IDENTITY = "cache.id"
 
 
@@ -41,10 +41,10 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
         _require_usable(cache)
         if _made(cache):
             _require_usable(cache)  # somebody may have been faster
+        if file_system(cache) == "btrfs":
+            copy_on_write.switch_off(cache)
     except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(f"no room left to make {cache} ({error.strerror}); make room") from error
-        raise CacheDirectoryRefused(
+        raise explained_os_error(error, str(cache)) or CacheDirectoryRefused(
             f"{str(cache)!r} cannot be used as a cache directory: {error.strerror}; "
             "choose another one"
         ) from error
@@ -109,7 +109,7 @@ def store_identity(cache: Path, uuid: str) -> None:
     try:
         _write_identity(cache, uuid)
     except OSError as error:
-        raise CacheDirectoryRefused(
+        raise explained_os_error(error, str(cache / IDENTITY)) or CacheDirectoryRefused(
             f"{cache / IDENTITY} cannot be written: {error.strerror}; see what it is"
         ) from error
 

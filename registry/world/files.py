@@ -20,8 +20,9 @@ from typing import BinaryIO
 import xxhash
 
 from registry.effects import Written, is_file_name
-from registry.errors import CacheDirectoryRefused, DiskFull, InvalidData
+from registry.errors import CacheDirectoryRefused, InvalidData
 from registry.mark import as_access_time
+from registry.world.full_disk import explained_os_error
 
 __all__ = ["Files", "Reserve"]
 
@@ -31,9 +32,11 @@ CHUNK_BYTES = 1024**2
 BUFFER_BYTES = 64 * 1024
 # Room for some dozens of pages in the WAL: enough for the DELETEs that make room.
 RESERVE_BYTES = 256 * 1024
+# Inodes, kept by empty files: for the lock of a host, the -wal and the -shm file, and one to spare.
+RESERVED_INODES = 3
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OF_THE_CACHE = re.compile(r"registry\.db(-wal|-shm)?|cache\.id|open\.lock|reserve")
+_OF_THE_CACHE = re.compile(r"registry\.db(-wal|-shm)?|cache\.id|open\.lock|reserve(\.\d)?")
 # A link that somebody planted, a mode that somebody changed, a bad sector: not a file of ours (any
 # more). Nothing else counts: for want of descriptors or memory no artifact may be given up.
 _UNREADABLE = frozenset({errno.ELOOP, errno.EACCES, errno.EIO})
@@ -86,8 +89,8 @@ class Files:
     def sync(self, name: str) -> None:
         fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
         try:
-            os.fchmod(fd, 0o400)
             with _room_for(name):
+                os.fchmod(fd, 0o400)
                 os.fsync(fd)
         finally:
             os.close(fd)
@@ -104,7 +107,8 @@ class Files:
 
     def unlink(self, name: str) -> bool:
         try:
-            os.unlink(_ours(name), dir_fd=self.descriptor)
+            with _room_for(name):
+                os.unlink(_ours(name), dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except IsADirectoryError:  # named like ours, but none of our making: leave it
@@ -164,7 +168,8 @@ class Files:
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
-            os.rename(source, _ours(name), dst_dir_fd=self.descriptor)
+            with _room_for(name, but=errno.EROFS):  # the source's, from where it is copied
+                os.rename(source, _ours(name), dst_dir_fd=self.descriptor)
         except FileNotFoundError:  # the source, or else our folder: copying will tell
             _plain(source)
             return False
@@ -176,25 +181,38 @@ class Files:
 
 
 class Reserve:
-    """A file whose room is given up when a full disk keeps us from making room."""
+    """Files whose room is given up when a full disk keeps us from opening, or making room."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._inodes = [path.with_name(f"{path.name}.{n + 1}") for n in range(RESERVED_INODES)]
 
     def give_up(self) -> None:
-        with suppress(OSError):
-            os.unlink(self._path)
+        for path in (self._path, *self._inodes):
+            _remove(path)
 
     def rebuild(self) -> None:
         """Never fails: without room now, it is built at another time."""
-        with suppress(FileExistsError):
-            try:
-                with open(os.open(self._path, _CREATE, 0o600), "wb") as file:
-                    file.write(b"\0" * RESERVE_BYTES)
-            except FileExistsError:
-                raise
-            except OSError:
-                self.give_up()
+        _keep(self._path, RESERVE_BYTES)
+        for path in self._inodes:
+            _keep(path, 0)
+
+
+def _keep(path: Path, size: int) -> None:
+    try:
+        fd = os.open(path, _CREATE, 0o600)
+    except OSError:  # it is there, or there is no room
+        return
+    try:
+        with open(fd, "wb") as file:
+            file.write(bytes(size))
+    except OSError:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _is_ours(name: str) -> bool:
@@ -235,10 +253,11 @@ def _summed(file: FileIO) -> Written:
 
 
 @contextmanager
-def _room_for(name: str) -> Iterator[None]:
+def _room_for(name: str, but: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room left to write {name}; make room, or prune") from error
-        raise
+        told = None if error.errno == but else explained_os_error(error, name)
+        if told is None:
+            raise
+        raise told from error

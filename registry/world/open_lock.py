@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from registry.errors import CacheDirectoryRefused, OpenTimeout
 from registry.world import clock, fork
+from registry.world.full_disk import explained_os_error
 
 __all__ = ["OPEN_TIMEOUT_SECONDS", "POLL_SECONDS", "in_turn", "undisturbed"]
 
@@ -76,7 +77,7 @@ def _lock_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise CacheDirectoryRefused(
+        raise explained_os_error(error, str(path)) or CacheDirectoryRefused(
             f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
         ) from error
 

@@ -116,6 +116,7 @@ class World:
     def close(self) -> None:
         """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
         self.hosts.leave(self.lock)
+        self.reserve.rebuild()  # it may have been spent on opening
         self.hosts.close()
         self.files.close()
 
