@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from registry.errors import RegistryError
+from registry.errors import InternalError, RegistryError
 from registry.host.confinement import Confinement
 from registry.host.door import stopped
 from registry.host.events import (
@@ -157,7 +157,7 @@ class Crew(Generic[Enqueue]):
             self._tell(WorkerDied(number, WorkerLost("workers died before they had the job")))
         finally:
             self._metrics.retired += 1
-            await worker.bury()
+            await _bury(worker)
 
     async def _hire(self, number: int) -> Worker:
         while True:
@@ -181,17 +181,39 @@ class Crew(Generic[Enqueue]):
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:
         del self._lives[number], self._desks[number]
         if not life.cancelled() and (error := life.exception()) is not None:
-            # A mistake of ours, which another worker would only repeat: let everybody know.
+            # A mistake of ours in what the queue says, which must not leave anybody waiting.
             self._stopped = True
             for answer in self._answers.values():
                 _resolve(answer, error)
 
 
 async def _outcome(job: Job, worker: Worker) -> object:
+    """Have the job done; anything unforeseen is the end of this worker, and of no other."""
     try:
         return await job.perform(worker)
     except RegistryError as error:
         return error
+    except (WorkerLost, asyncio.CancelledError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the pool lives on
+        worker.alive = False
+        _log.exception("a worker is retired", extra=about("worker_retired", error=repr(error)))
+        failure = InternalError(f"the host could not do the job: {error!r}; ask again")
+        failure.__cause__ = error
+        return failure
+
+
+async def _bury(worker: Worker) -> None:
+    try:
+        await worker.bury()
+    except Exception as error:  # noqa: BLE001 - it is retired all the same
+        _log.warning(
+            "a worker could not be cleared up after: %s; its folder is %s",
+            error,
+            worker.folder,
+            exc_info=error,
+            extra=about("worker_not_cleared", error=str(error), place=str(worker.folder)),
+        )
 
 
 def _resolve(answer: asyncio.Future[object], outcome: object) -> None:

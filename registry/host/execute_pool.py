@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -109,12 +110,13 @@ class ExecutePool(Pool[Enqueue]):
         self._crew.refuse_if_stopped()
         number = next(self._names)
         pin = self._folder / f"{ARTIFACT}-{number}"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self._folder)
         _pin(artifact, pin)
         try:
             return await self._run(_Execution(task, pin), Enqueue(number, environment, kind))
         finally:
-            pin.unlink(missing_ok=True)
+            with suppress(OSError):
+                pin.unlink(missing_ok=True)
 
     async def _run(self, job: _Execution, enqueue: Enqueue) -> Executed:
         with self.metrics.accompany(job, job.task.payload) as clocked:
@@ -133,7 +135,11 @@ class _Execution:
     pin: Path
 
     async def perform(self, worker: Worker) -> Executed:
-        _link(self.pin, worker.folder / ARTIFACT)
+        try:
+            _link(self.pin, worker.folder / ARTIFACT)
+        except InternalError:
+            worker.alive = False  # something may be in its place, for the next one too
+            raise
         reply = await worker.do(self.task)
         if reply.kind is not None:
             raise _failure(reply)
@@ -142,6 +148,13 @@ class _Execution:
         except ValueError as error:
             raise PossiblyInvalid(f"the job gave no result: {error}") from error
         return Executed(result, reply.cpu_seconds, reply.peak_memory)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InternalError(f"no folder for the workers: {error}", kind=Kind.IO_ERR) from error
 
 
 def _pin(artifact: Path, pin: Path) -> None:

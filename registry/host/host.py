@@ -29,6 +29,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
@@ -48,7 +49,6 @@ from registry.host.confinement import Confinement
 from registry.host.door import Door
 from registry.host.execute_pool import EXECUTION_TIMEOUT, ExecutePool
 from registry.host.execute_queue import EXECUTE_WORKERS
-from registry.host.folder import remove
 from registry.host.kinds import TRANSIENT, Kind
 from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
@@ -59,10 +59,11 @@ from registry.host.prepare_pool import PreparePool
 from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
 from registry.host.pulse import CLEANUP_INTERVAL, Pulse
-from registry.host.unbroken import unbroken
+from registry.host.unbroken import in_thread, unbroken
 from registry.log import about
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
+from registry.world.removal import remove
 
 __all__ = ["Host"]
 
@@ -213,7 +214,7 @@ class Host:
         await self._executions.stop()
         await self._door.emptied()
         with suppress(OSError):  # then it goes with the registry's handle
-            await asyncio.to_thread(remove, self._folder)
+            await in_thread(partial(remove, self._folder))
 
     async def __aenter__(self) -> Self:
         self._pulse.start()

@@ -27,7 +27,7 @@ __all__ = ["BROKEN", "FATAL", "READY", "REPLY_LIMIT", "TAKEN", "TASK_LIMIT", "UP
 UP, READY, BROKEN, TAKEN = "up", "ready", "broken", "taken"
 
 # After these the worker ends, for the next job would see what is left, or fail the same way.
-FATAL = frozenset({Kind.CLEAR_WORKER_DIR, Kind.KERNEL})
+FATAL = frozenset({Kind.CREATE_TMP_FILE, Kind.CLEAR_WORKER_DIR, Kind.KERNEL})
 
 # Bytes of a frame. A host trusts its own tasks, as far as msgpack goes; what comes out of a job may
 # be anything, and is held in memory twice. The artifact is no part of it, but a file.

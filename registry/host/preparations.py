@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -130,7 +131,8 @@ class Preparations:
             )
         finally:
             for file in files:  # published by then, which took it away; or refused
-                file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
 
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:

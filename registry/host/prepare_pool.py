@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class _Preparation:
         if reply.kind is not None:
             raise _failure(reply)
         try:  # out of the worker's reach, before it is given something else to do
-            (worker.folder / PREPARED).rename(self.target)
+            _take(worker.folder / PREPARED, self.target)
         except OSError as error:
             raise PrepareError(
                 f"the artifact could not be taken from its worker: {error}",
@@ -137,6 +138,18 @@ class _Preparation:
                 deterministic=False,
             ) from error
         return Prepared(self.target, reply.cpu_seconds, reply.peak_memory)
+
+
+def _take(prepared: Path, target: Path) -> None:
+    # The job says that it has left a file there, and what a job says need not be true.
+    found = prepared.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise PrepareError(
+            "the job left no file as its artifact, but something else in its place",
+            kind=Kind.JOB_DIED,
+            deterministic=False,
+        )
+    prepared.rename(target)
 
 
 def _failure(reply: Reply) -> RegistryError:

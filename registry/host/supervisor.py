@@ -10,6 +10,7 @@ Its state is plain: waiting for a task, or watching one job. See `messages` for 
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -22,8 +23,7 @@ from types import FrameType
 from registry.host import wire
 from registry.host.backend import load, preload
 from registry.host.confinement import Confinement, from_wire
-from registry.host.folder import empty
-from registry.host.job import PREPARED, SCRATCH, Trade
+from registry.host.job import ARTIFACT, PREPARED, SCRATCH, Trade
 from registry.host.kinds import Kind
 from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, Reply, Task, legible
 from registry.host.process import (
@@ -34,8 +34,12 @@ from registry.host.process import (
 )
 from registry.host.running import HostGone, fork_job
 from registry.host.verdict import verdict
+from registry.world.removal import empty
 
 __all__ = ["main"]
+
+# What the kernel says that has nothing left to give.
+_NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def main(descriptor: int, host: int, backend: str, confinement: str) -> None:
@@ -80,18 +84,20 @@ def _learn(backend: str, confinement: Confinement | None) -> Trade:
 
 def _do(task: Task, trade: Trade, folder: Path, peer: socket.socket) -> Reply:
     try:
-        (folder / PREPARED).unlink(missing_ok=True)
+        empty(folder, keep=() if task.verb == "prepare" else (ARTIFACT,))
         (folder / SCRATCH).mkdir(mode=0o700)
     except OSError as error:
-        return Reply.failed(Kind.CREATE_TMP_FILE, f"there is no place for the job: {error}")
+        kind = Kind.KERNEL if error.errno in _NO_MEANS else Kind.CREATE_TMP_FILE
+        return Reply.failed(kind, f"there is no place for the job: {error}")
     try:
         running = fork_job(task, trade, folder, peer)
     except OSError as error:
         reap_offspring()
         return Reply.failed(Kind.KERNEL, f"the job could not be started: {error}")
     reply = verdict(running.watch(peer, task.limits), task.limits)
+    made = task.verb == "prepare" and reply.kind is None
     try:
-        empty(folder, keep=PREPARED)
+        empty(folder, keep=(PREPARED,) if made else ())
     except OSError as error:
         return Reply.failed(Kind.CLEAR_WORKER_DIR, f"the job's folder would not empty: {error}")
     return reply

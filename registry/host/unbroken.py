@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["unbroken"]
+__all__ = ["in_thread", "unbroken"]
 
 
 async def unbroken(work: Coroutine[Any, Any, None]) -> None:
@@ -21,3 +21,11 @@ async def unbroken(work: Coroutine[Any, Any, None]) -> None:
     if interruption is not None:
         raise interruption
     doing.result()
+
+
+async def in_thread(work: Callable[[], None]) -> None:
+    """Do it in a thread, or here, where the machine has no thread to give."""
+    try:
+        await asyncio.to_thread(work)
+    except RuntimeError:
+        work()

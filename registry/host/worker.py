@@ -13,17 +13,18 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from registry.host import wire
 from registry.host.confinement import Confinement, to_wire
-from registry.host.folder import remove
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
 from registry.host.messages import FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
-from registry.host.unbroken import unbroken
+from registry.host.unbroken import in_thread, unbroken
+from registry.world.removal import remove
 
 __all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
 
@@ -153,7 +154,7 @@ class Worker:
 
     async def _kill(self) -> None:
         # In a thread, for it looks through all processes of the machine.
-        await asyncio.to_thread(self._kill_with_offspring)
+        await in_thread(self._kill_with_offspring)
 
     def _kill_with_offspring(self) -> None:
         mark = _mark(self.folder)
@@ -169,8 +170,7 @@ class Worker:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-        with suppress(OSError):
-            await asyncio.to_thread(remove, self.folder)
+        await in_thread(partial(remove, self.folder))
 
     async def _come_up(self) -> None:
         try:

@@ -19,13 +19,14 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import stat
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from registry.errors import CacheDirectoryRefused
+from registry.log import about, logger
+from registry.world.removal import remove
 
 __all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
 
@@ -165,9 +166,22 @@ class Hosts:
         return None
 
     def _unlink(self, host_id: str) -> None:
-        shutil.rmtree(self._workers / host_id, ignore_errors=True)
+        self._remove_workers(host_id)
         with suppress(OSError):  # somebody else was faster
             os.unlink(f"{host_id}.lock", dir_fd=self._fd)
+
+    def _remove_workers(self, host_id: str) -> None:
+        """Remove what the workers of a host left; what stays is in nobody's way, and told."""
+        folder = self._workers / host_id
+        try:
+            remove(folder)
+        except OSError as error:
+            logger.warning(
+                "cannot remove %s, which the workers of a host left: %s; remove it by hand",
+                folder,
+                error,
+                extra=about("workers_folder_left", place=str(folder), error=str(error)),
+            )
 
     def _prove(self, lock: HostLock) -> None:
         if not self.is_alive(lock.host_id):

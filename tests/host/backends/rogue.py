@@ -235,6 +235,49 @@ def occupy_the_output(wish: dict[str, Any]) -> None:
     Path("../prepared").write_bytes(b"not this")
 
 
+def nest(wish: dict[str, Any]) -> bytes:
+    """Leave more folders within each other than a recursion can go down."""
+    parent = os.open(".", os.O_RDONLY)
+    for _ in range(wish["deep"]):
+        os.mkdir("x", dir_fd=parent)
+        child = os.open("x", os.O_RDONLY, dir_fd=parent)
+        os.close(parent)
+        parent = child
+    return b"nested"
+
+
+def plant(wish: dict[str, Any]) -> None:
+    """Put something into the place of the next artifact, and perhaps say that it is ours."""
+    place = Path("..", wish.get("at", "prepared"))
+    match wish["what"]:
+        case "folder":
+            (place / "sub").mkdir(parents=True)
+        case "link":
+            place.symlink_to("/etc/passwd")
+        case "dangling link":
+            place.symlink_to("/nowhere")
+        case "fifo":
+            os.mkfifo(place)
+        case "second name":
+            Path("../other").write_text("x")
+            os.link("../other", place)
+    if wish.get("claiming success"):
+        said = wire.frame(Reply().to_wire())
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if int(name) > 2:
+                    os.write(int(name), said)
+        sleep_for_ever(wish)
+    raise ValueError("innocent looking")
+
+
+def make_immutable(wish: dict[str, Any]) -> str:
+    """Leave what not even root can remove as it is; where, so that it can be undone."""
+    Path("stays").write_text("x")
+    subprocess.run(["chattr", "+i", "stays"], check=True)
+    return str(Path("stays").resolve())
+
+
 def remove_the_folder(wish: dict[str, Any]) -> None:
     shutil.rmtree(Path.cwd().parent)
 
@@ -307,6 +350,9 @@ DEEDS = {
     "answer much": answer_much,
     "occupy the output": occupy_the_output,
     "remove the folder": remove_the_folder,
+    "nest": nest,
+    "plant": plant,
+    "make immutable": make_immutable,
     "forge a report": forge_a_report,
     "introduce": introduce,
     "read file": read_file,

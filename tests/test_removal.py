@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.host.folder import empty, remove
+from registry.world.removal import empty, remove
 
 
 def test_no_folder_is_nothing_to_remove(tmp_path: Path):
@@ -31,7 +31,7 @@ def test_a_folder_is_emptied_of_all_but_what_is_kept(tmp_path: Path):
     for path in (outside / "file", folder / "kept", folder / "file", folder / "made" / "file"):
         path.write_text("x")
     (folder / "link").symlink_to(outside)
-    empty(folder, keep="kept")
+    empty(folder, keep={"kept"})
     assert os.listdir(folder) == ["kept"]
     assert os.listdir(outside) == ["file"], "a link goes, and not what it leads to"
 
@@ -39,7 +39,7 @@ def test_a_folder_is_emptied_of_all_but_what_is_kept(tmp_path: Path):
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from registry.host.folder import remove
+from registry.world.removal import remove
 
 os.chown(".", 65534, -1)
 os.setuid(65534)
