@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from host.hosting import hosting, process
-from host.stories import story, wish
+from host.stories import AMPLE, story, wish
 
 from registry import (
     ArtifactId,
@@ -23,7 +23,7 @@ from registry import (
 
 FINE = wish("answer")
 READ = {"do": "read"}
-DEEP = 5000  # several times as deep as Python's recursion
+DEEP = 1500  # deeper than Python recurses
 
 
 @pytest.mark.parametrize("verb", ["prepare", "execute"])
@@ -32,7 +32,7 @@ async def test_nested_folders_are_cleared_away(hosted, verb):
     async with hosting(hosted, execute_workers=1) as host:
         code = wish("nest", deep=DEEP) if verb == "prepare" else FINE
         request = READ if verb == "prepare" else {"do": "nest", "deep": DEEP}
-        answer = await host.execute(code, {}, request)
+        answer = await host.execute(code, {}, request, timeout=AMPLE)
         assert answer == (b"prepared" if verb == "prepare" else b"nested")
         for n in range(3):
             assert await host.execute(wish("answer", n=n), {}, READ) == b"prepared"
