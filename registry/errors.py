@@ -20,6 +20,7 @@ __all__ = [
     "DatabaseDamaged",
     "DiskFull",
     "ExecutionError",
+    "FunctionRefused",
     "HandleClosed",
     "HandleForked",
     "InternalError",
@@ -55,6 +56,10 @@ class InvalidId(RegistryError, ValueError):
 
 class InvalidParams(RegistryError, ValueError):
     """Preparation parameters hold something that has no canonical form."""
+
+
+class FunctionRefused(RegistryError, TypeError):
+    """Nothing proves to other processes which function is decorated; a `name=` may be given."""
 
 
 class InvalidSetting(RegistryError, ValueError):

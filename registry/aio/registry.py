@@ -143,6 +143,7 @@ class AsyncRegistry(AsyncHandle):
         name: str | None = None,
         key: Callable[..., object] | None = None,
         label: Label | None = None,
+        source: bool = True,
     ) -> Callable[
         [Callable[P, bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]]],
         AsyncRecipe[P],
@@ -153,7 +154,7 @@ class AsyncRegistry(AsyncHandle):
             return self
 
         def decorate(function: Callable[P, Any]) -> AsyncRecipe[P]:
-            return AsyncRecipe(Terms(function, version, name, key, label), this)
+            return AsyncRecipe(Terms(function, version, name, key, label, source), this)
 
         return decorate
 

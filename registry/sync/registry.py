@@ -184,6 +184,7 @@ class Registry(SyncHandle):
         name: str | None = None,
         key: Callable[..., object] | None = None,
         label: Label | None = None,
+        source: bool = True,
     ) -> Callable[[Callable[P, bytes | os.PathLike[str]]], Recipe[P]]:
         """Decorate a function that builds bytes: as `registry.prepared`, through this handle.
 
@@ -192,7 +193,7 @@ class Registry(SyncHandle):
 
         def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
             _refuse_coroutines(function)
-            return Recipe(Terms(function, version, name, key, label), lambda: self)
+            return Recipe(Terms(function, version, name, key, label, source), lambda: self)
 
         return decorate
 
