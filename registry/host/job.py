@@ -25,11 +25,10 @@ from registry.errors import (
 )
 from registry.host import wire
 from registry.host.backend import Backend
-from registry.host.confinement import enclose
+from registry.host.confinement import Enclosure, enclose
 from registry.host.kinds import Kind
 from registry.host.messages import REPLY_LIMIT, Reply, Task, legible
 from registry.host.process import die_with_parent
-from registry.world.landlock import Grant
 
 __all__ = ["ARTIFACT", "PREPARED", "SCRATCH", "Room", "Trade", "run"]
 
@@ -50,11 +49,11 @@ _ROOM_FOR_THE_REST = 1024
 class Trade:
     """What a worker has for all its jobs: the backend, and what they may reach of the machine.
 
-    `grants` is None where they are not confined.
+    `enclosure` is None where they are not confined.
     """
 
     backend: Backend
-    grants: list[Grant] | None = None
+    enclosure: Enclosure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,9 @@ def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
     # A preparation leaves the artifact beside its scratch folder; an execution finds it there, and
     # it is everybody's.
     work, own = (_prepare, folder) if task.verb == "prepare" else (_execute, folder / SCRATCH)
-    if trade.grants is not None:
+    if trade.enclosure is not None:
         try:
-            enclose(trade.grants, readable=folder, writable=own)
+            enclose(trade.enclosure, readable=folder, writable=own)
         except OSError as error:
             return Reply.failed(Kind.KERNEL, f"the job could not be confined: {error}")
     try:
@@ -154,6 +153,9 @@ def _fault(error: ExecutionError) -> str:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        # The mounts of a confined job refuse before Landlock is asked: a refusal all the same.
+        error = PermissionError(*error.args[:2], error.filename)
     return "".join(traceback.format_exception_only(error)).strip()
 
 

@@ -44,12 +44,12 @@ _SENTENCES: Mapping[str, str] = {
     "files": "opens no file outside of what it is given",
     "attributes": "changes no mode, time or attribute of a file outside its folder",
     "network": "reaches no network",
-    "sockets": "reaches no socket by its name in the file system",
-    "signals": "signals no process but its own",
+    "sockets": "makes no socket but a pair that is connected to itself",
+    "signals": "signals no process outside",
     "control": "changes no limit or priority of a process outside, and traces none",
     "processes": "sees no process outside, nor its environment",
     "children": "leaves no process behind, however fast it forks",
-    "memory": "leaves no System V shared memory or message queue behind",
+    "memory": "leaves no System V memory, semaphore or message queue behind",
     "calls": "calls no io_uring, bpf, mount, keys or clock",
     "privileges": "has no capability, even if it is root",
 }
@@ -63,7 +63,7 @@ def promises(means: Means) -> tuple[Promise, ...]:
         "attributes": means.namespaces,
         "network": means.namespaces or bool(means.seccomp),
         "sockets": bool(means.seccomp),
-        "signals": means.landlock >= 6,
+        "signals": means.namespaces or means.landlock >= 6,
         "control": means.namespaces or bool(means.seccomp),
         "processes": means.namespaces,
         "children": means.namespaces,
@@ -71,9 +71,7 @@ def promises(means: Means) -> tuple[Promise, ...]:
         "calls": bool(means.seccomp),
         "privileges": True,
     }
-    return tuple(
-        Promise(name, sentence, holding[name]) for name, sentence in _SENTENCES.items()
-    )
+    return tuple(Promise(name, sentence, holding[name]) for name, sentence in _SENTENCES.items())
 
 
 @functools.cache
@@ -108,7 +106,7 @@ def missing(means: Means) -> str:
 def _reasons(means: Means) -> list[str]:
     reasons = []
     if means.landlock < 6:
-        reasons.append("Linux has Landlock from 5.13 on, and all of it from 6.12, with lsm=landlock")
+        reasons.append("Landlock 6 and all before it are in Linux 6.12, with lsm=landlock")
     if not means.seccomp:
         reasons.append(seccomp.why_not() or "no seccomp filter")
     if not means.namespaces:

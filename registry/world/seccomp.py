@@ -63,8 +63,9 @@ _CLONE3 = 435
 
 # Where this argument is not 0, they are about another process.
 _OF_ANOTHER = {
-    **{"prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0},
-    **{"sched_setattr": 0, "setpriority": 1, "ioprio_set": 1},
+    **dict.fromkeys(("prlimit64", "sched_setaffinity", "sched_setscheduler"), 0),
+    **dict.fromkeys(("sched_setparam", "sched_setattr"), 0),
+    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
 }
 # Where their first argument is this, they are about all processes of a user.
 _OF_A_USER = {"setpriority": 2, "ioprio_set": 3}
@@ -168,4 +169,4 @@ def _flags_of_clone() -> int:
 
 def _is_in_the_kernel() -> bool:
     nothing = ctypes.c_ulong(0)
-    return _libc.prctl(_PR_GET_SECCOMP, nothing, nothing, nothing, nothing) >= 0
+    return bool(_libc.prctl(_PR_GET_SECCOMP, nothing, nothing, nothing, nothing) >= 0)
