@@ -159,10 +159,10 @@ def _tell(means: Means) -> None:
         _log.warning(
             "the kernel offers no Landlock; jobs can open whatever this user can; %s",
             open_to,
-            extra=about("unconfined", missing=open_to),
+            extra=about("unconfined", reason=open_to),
         )
     elif open_to:
-        _log.info("%s", open_to, extra=about("partly_confined", missing=open_to))
+        _log.info("%s", open_to, extra=about("partly_confined", reason=open_to))
 
 
 def _entries(folder: Path, hidden: Path) -> Iterator[str]:
