@@ -72,7 +72,7 @@ class Registry(SyncHandle):
         of `min_stale_time`; on a full disk it is not written. The file is NOT pinned: see
         `open_file`.
         """
-        hot = hot_artifact(self._handle, self._world.folder, id)
+        hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
         return self._drive(needing.need(self._handle, id))
@@ -116,7 +116,7 @@ class Registry(SyncHandle):
         """
         _refuse_coroutines(prepare)
         preparing.require_arguments(prepare, timeout, label)
-        hot = hot_artifact(self._handle, self._world.folder, id)
+        hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
         return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))

@@ -137,6 +137,7 @@ class HotArtifact:
     """An artifact known to be prepared, and its file as it was when its checksum was compared."""
 
     artifact: Artifact
+    place: str  # its whole path, as it is answered
     name: str
     size: int
     identity: tuple[int, int]  # inode and mtime in ns

@@ -66,7 +66,8 @@ def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
             yield from discard(handle, row, finding.fault or "missing")
             continue
         found = handle.artifact(row, id)
-        hot = HotArtifact(found, str(row.path), finding.seen.st_size, identity(finding.seen))
+        place = os.fspath(handle.folder / str(row.path))
+        hot = HotArtifact(found, place, str(row.path), finding.seen.st_size, identity(finding.seen))
         bumped = yield from _bump(handle, hot, (yield from Now()))
         if bumped is not None:
             return bumped
