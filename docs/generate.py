@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
-import typer
+import click
 
 from registry import Settings
 from registry.cli.app import app
@@ -46,14 +46,13 @@ BOUNDS = {
 
 def page() -> str:
     """The whole page."""
-    command = typer.main.get_command(app)
-    with command.make_context("registry", [], resilient_parsing=True) as context:
-        verbs = "\n".join(f"## {name}\n\n{text}" for name, text in _verbs(command, context))
-        general = _help(command, context)
+    with app.make_context("registry", [], resilient_parsing=True) as context:
+        verbs = "\n".join(f"## {name}\n\n{text}" for name, text in _verbs(app, context))
+        general = _help(app, context)
     return f"{INTRODUCTION}\n{general}\n{verbs}\n{SETTINGS}{''.join(_settings())}"
 
 
-def _verbs(group: Any, context: typer.Context) -> Iterator[tuple[str, str]]:
+def _verbs(group: Any, context: click.Context) -> Iterator[tuple[str, str]]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         with command.make_context(name, [], parent=context, resilient_parsing=True) as inner:
@@ -63,7 +62,7 @@ def _verbs(group: Any, context: typer.Context) -> Iterator[tuple[str, str]]:
                 yield name, _help(command, inner)
 
 
-def _help(command: Any, context: typer.Context) -> str:
+def _help(command: Any, context: click.Context) -> str:
     context.terminal_width = 90
     context.max_content_width = 90
     return f"```text\n{command.get_help(context).rstrip()}\n```\n"

@@ -12,7 +12,7 @@ from registry import Registry
 
 # SQLAlchemy imports asyncio by itself; what is ours of it is not imported.
 ASYNC = {"aiosqlite", "registry.aio"}
-HEAVY = ASYNC | {"alembic", "msgpack", "rich", "typer", "wasmtime", "zstandard"}
+HEAVY = ASYNC | {"alembic", "msgpack", "rich", "click", "wasmtime", "zstandard"}
 USE = """
 import sys
 from registry import ArtifactId, Claim, PreparationFailed, Registry

@@ -19,7 +19,6 @@ HEAVY = {
     "rich",
     "sqlalchemy.ext",
     "sqlalchemy.orm",
-    "typer",
     "wasmtime",
     "zstandard",
 }

@@ -1,26 +1,14 @@
-"""The command, put together from its groups; each group is a file that knows nothing of others."""
+"""The command: which verbs it has, and in which file each of them is."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from types import MappingProxyType
 
-import typer
+import click
 
-from registry.cli import (
-    artifacts,
-    database,
-    health,
-    history,
-    metrics,
-    preparing,
-    report,
-    running,
-    settings,
-    upkeep,
-    watch,
-)
-from registry.cli.completion import InstallOption, ShowOption
-from registry.cli.options import CacheOption, JsonOption, shared_options
+from registry.cli.completion import completion_options
+from registry.cli.options import shared_options, with_shared_options
 from registry.version import __version__
 
 __all__ = ["app"]
@@ -35,39 +23,52 @@ Exit codes:
   128 + N  stopped by signal N
 """
 
-app = typer.Typer(
-    name="registry",
-    add_completion=False,  # ours need not guess which shell runs: see registry.cli.completion
-    rich_markup_mode=None,  # plain help, as other tools have it, and quick
-    epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"]},
+# In the order of the help. A file is imported when its verb is asked for: the rest costs nothing.
+VERBS = MappingProxyType(
+    {
+        "run": "running",
+        "prepare": "preparing",
+        "ls": "artifacts",
+        "show": "artifacts",
+        "rm": "artifacts",
+        "retry": "artifacts",
+        "why": "history",
+        "stats": "upkeep",
+        "prune": "upkeep",
+        "check": "upkeep",
+        "watch": "watch",
+        "report": "report",
+        "hosts": "health",
+        "doctor": "health",
+        "metrics": "metrics",
+        "config": "settings",
+        "db": "database",
+    }
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
+class _Verbs(click.Group):
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"registry.cli.{VERBS[name]}"), name)
+        return command
 
 
-@app.callback()
-def registry(
-    context: typer.Context,
-    cache: CacheOption = None,
-    json: JsonOption = False,
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
-    ] = False,
-    _show: ShowOption = None,
-    _install: InstallOption = None,
-) -> None:
+@click.group(
+    name="registry",
+    cls=_Verbs,
+    epilog=EXIT_CODES,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@with_shared_options
+@click.version_option(__version__, message="%(version)s", help="Print it.")
+@completion_options
+@click.pass_context
+def app(context: click.Context, *, cache: str | None, json: bool) -> None:
     """Each artifact compiled once per machine: a persistent, shared, bounded cache."""
     shared_options(context, cache=cache, json=json)
-
-
-GROUPS = (running, preparing, artifacts, history, upkeep, watch, report, health, metrics)
-for group in GROUPS:
-    app.add_typer(group.app)
-app.add_typer(settings.app, name="config")
-app.add_typer(database.app, name="db")

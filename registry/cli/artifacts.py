@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.artifact import State
-from registry.cli.options import reading
+from registry.cli.options import choose_from, read_by
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, near_age, near_size, near_span
@@ -18,21 +18,9 @@ from registry.errors import RegistryError, UnknownArtifact
 if TYPE_CHECKING:
     from registry import Artifact
 
-__all__ = ["COLUMNS", "app", "row"]
-
-app = typer.Typer()
+__all__ = ["COLUMNS", "ls", "retry", "rm", "row", "show"]
 
 COLUMNS = (("ID", "<25"), ("STATE", "<9"), ("SIZE", ">10"), ("NEEDED", ">8"), ("LABEL", ""))
-
-_PREFIX = "The first digits of the code hash, or of both: 62631e/0a4f."
-
-Prefixes = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="ID-PREFIX...",
-        help=_PREFIX,
-    ),
-]
 
 
 _STATES = f"Only those in this state: {', '.join(State)}."
@@ -44,38 +32,36 @@ def _parse_state(text: str) -> State:
     return State(text)
 
 
-@app.command()
+@click.command()
 @in_session
-def ls(
-    session: Session,
-    state: Annotated[
-        State | None,
-        typer.Option(
-            parser=reading(_parse_state),
-            metavar="STATE",
-            help=_STATES,
-            autocompletion=lambda: list(State),
-        ),
-    ] = None,
-) -> None:
+@click.option(
+    "--state",
+    callback=read_by(_parse_state),
+    metavar="STATE",
+    help=_STATES,
+    shell_complete=choose_from(lambda: list(State)),
+)
+def ls(session: Session, state: State | None) -> None:
     """List the artifacts, the most recently needed first."""
     session.write_list(session.registry.artifacts(state=state), COLUMNS, row)
 
 
-@app.command()
+@click.command()
 @in_session
-def show(
-    session: Session,
-    prefix: Annotated[str, typer.Argument(metavar="ID-PREFIX", help=_PREFIX)],
-) -> None:
-    """Show everything that is known about one artifact."""
+@click.argument("prefix", metavar="ID-PREFIX")
+def show(session: Session, prefix: str) -> None:
+    """Show everything that is known about one artifact.
+
+    ID-PREFIX is the first digits of the code hash, or of both: 62631e/0a4f.
+    """
     artifact = _get(session, prefix)
     session.write(artifact, details(artifact))
 
 
-@app.command()
+@click.command()
 @in_session
-def rm(session: Session, prefixes: Prefixes) -> None:
+@click.argument("prefixes", nargs=-1, required=True, metavar="ID-PREFIX...")
+def rm(session: Session, prefixes: tuple[str, ...]) -> None:
     """Remove artifacts and their files.
 
     One that is being prepared is refused.
@@ -84,9 +70,10 @@ def rm(session: Session, prefixes: Prefixes) -> None:
     _each(session, prefixes, lambda it: it if removed(it.id) else None, "is gone already")
 
 
-@app.command()
+@click.command()
 @in_session
-def retry(session: Session, prefixes: Prefixes) -> None:
+@click.argument("prefixes", nargs=-1, required=True, metavar="ID-PREFIX...")
+def retry(session: Session, prefixes: tuple[str, ...]) -> None:
     """Let failed artifacts be prepared again.
 
     Nothing is prepared now: whoever needs one next does it.
@@ -158,7 +145,7 @@ def _get(session: Session, prefix: str) -> Artifact:
 
 def _each(
     session: Session,
-    prefixes: list[str],
+    prefixes: Iterable[str],
     verb: Callable[[Artifact], Artifact | None],
     otherwise: str,
 ) -> None:

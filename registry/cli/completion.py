@@ -3,71 +3,92 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
-import typer
+import click
 
-__all__ = ["InstallOption", "ShowOption", "complete"]
+__all__ = ["complete", "completion_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _VARIABLE = "_REGISTRY_COMPLETE"
-_SHELLS = ("bash", "zsh", "fish")
+# Where each shell looks for a script; zsh is to be told in its own file as well, as is bash.
+_SCRIPTS = {
+    "bash": ".bash_completions/registry.sh",
+    "zsh": ".zfunc/_registry",
+    "fish": ".config/fish/completions/registry.fish",
+}
+_TOLD = {
+    "bash": (".bashrc", "source '{script}'"),
+    "zsh": (".zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit"),
+}
 
 
-def complete(command: Any) -> bool:
+def complete(command: click.Command) -> bool:
     """Answer the shell, if it is a shell that asks; whether it was."""
     instruction = os.environ.get(_VARIABLE)
     if not instruction:
         return False
-    from typer.completion import completion_init, shell_complete  # type: ignore[attr-defined]
+    from click.shell_completion import shell_complete
 
-    completion_init()
     shell_complete(command, {}, "registry", _VARIABLE, instruction)
     return True
 
 
-def _shell(name: str) -> str:
-    if name not in _SHELLS:
-        raise typer.BadParameter(f"{name[:40]!r} is none of {', '.join(_SHELLS)}")
-    return name
+def completion_options(command: F) -> F:
+    """Declare the options that print and install the script of a shell."""
+    shells = ", ".join(_SCRIPTS)
+    show = _option(
+        "--show-completion", _show, f"Print the script that completes commands in {shells}."
+    )
+    install = _option("--install-completion", _install, "Write it where the shell looks for it.")
+    return show(install(command))
 
 
-def _show(shell: str | None) -> None:
-    if shell is not None:
-        from typer.completion import get_completion_script  # type: ignore[attr-defined]
+def _option(name: str, act: Callable[[str], None], about: str) -> Callable[[F], F]:
+    def called(context: click.Context, _parameter: click.Parameter, shell: str | None) -> None:
+        if shell is not None:
+            act(shell)
+            context.exit()
 
-        script = get_completion_script(prog_name="registry", complete_var=_VARIABLE, shell=shell)
-        typer.echo(script)
-        raise typer.Exit
-
-
-def _install(shell: str | None) -> None:
-    if shell is not None:
-        from typer.completion import install  # type: ignore[attr-defined]
-
-        _, path = install(shell=shell, prog_name="registry", complete_var=_VARIABLE)
-        typer.echo(f"installed in {path}; a new shell will complete what is typed")
-        raise typer.Exit
-
-
-ShowOption = Annotated[
-    str | None,
-    typer.Option(
-        "--show-completion",
-        callback=_show,
-        parser=_shell,
+    return click.option(
+        name,
+        type=click.Choice(list(_SCRIPTS)),
+        callback=called,
         is_eager=True,
+        expose_value=False,
         metavar="SHELL",
-        help=f"Print the script that completes commands in {', '.join(_SHELLS)}.",
-    ),
-]
-InstallOption = Annotated[
-    str | None,
-    typer.Option(
-        "--install-completion",
-        callback=_install,
-        parser=_shell,
-        is_eager=True,
-        metavar="SHELL",
-        help="Write it where the shell looks for it.",
-    ),
-]
+        help=about,
+    )
+
+
+def _script(shell: str) -> str:
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    return kind(click.Command("registry"), {}, "registry", _VARIABLE).source()
+
+
+def _show(shell: str) -> None:
+    click.echo(_script(shell))
+
+
+def _install(shell: str) -> None:
+    home = Path.home()
+    script = home / _SCRIPTS[shell]
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(_script(shell), encoding="utf-8")
+    if shell in _TOLD:
+        name, line = _TOLD[shell]
+        _tell(home / name, line.format(script=script))
+    click.echo(f"installed in {script}; a new shell will complete what is typed")
+
+
+def _tell(startup: Path, line: str) -> None:
+    """Add a line to what a shell reads at its start, unless it is there."""
+    lines = startup.read_text(encoding="utf-8") if startup.exists() else ""
+    if line not in lines.splitlines():
+        startup.write_text(f"{lines.rstrip()}\n{line}\n".lstrip(), encoding="utf-8")

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from registry.cli.options import shared_options
+from registry.cli.options import InOrder, shared_options, with_shared_options
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size
 from registry.errors import CacheDirectoryRefused
 
-__all__ = ["app"]
+__all__ = ["db"]
 
-app = typer.Typer()
-app.callback(help="The database itself: its place, its schema, its copies.")(shared_options)
+
+@click.group(cls=InOrder, no_args_is_help=False)
+@with_shared_options
+@click.pass_context
+def db(context: click.Context, *, cache: str | None, json: bool) -> None:
+    """The database itself: its place, its schema, its copies."""
+    shared_options(context, cache=cache, json=json)
+
 
 _COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("WHAT IT BROUGHT", ""))
 
@@ -31,7 +36,7 @@ class Listed:
     state: str
 
 
-@app.command()
+@db.command()
 @in_session
 def path(session: Session) -> None:
     """Print where the database is, for the sqlite3 shell."""
@@ -39,7 +44,7 @@ def path(session: Session) -> None:
     session.write({"path": place}, [place])
 
 
-@app.command()
+@db.command()
 @in_session
 def current(session: Session) -> None:
     """Print the revision of the schema; changes nothing."""
@@ -50,7 +55,7 @@ def current(session: Session) -> None:
     session.write({"revision": revision, "head": HEAD}, [words])
 
 
-@app.command()
+@db.command()
 @in_session
 def history(session: Session) -> None:
     """List the revisions of the schema that this version knows; changes nothing.
@@ -68,7 +73,7 @@ def history(session: Session) -> None:
         session.note(f"the database has revision {now}, of a newer version of registry")
 
 
-@app.command()
+@db.command()
 @in_session
 def upgrade(session: Session) -> None:
     """Bring the schema to the newest revision; makes the database if there is none.
@@ -83,13 +88,13 @@ def upgrade(session: Session) -> None:
     session.write({"before": before, "revision": after}, [words])
 
 
-@app.command()
+@db.command()
 @in_session
-def downgrade(
-    session: Session,
-    revision: Annotated[str, typer.Argument(metavar="REVISION", help="As `db history` has it.")],
-) -> None:
+@click.argument("revision", metavar="REVISION")
+def downgrade(session: Session, revision: str) -> None:
     """Take the schema back to an older revision, for an older version of registry.
+
+    REVISION is as `db history` has it.
 
     What the newer ones added is lost; the artifacts are kept. Stop all hosts first; and whatever
     of this version opens the cache next upgrades it again. Make a backup before.
@@ -103,13 +108,13 @@ def downgrade(
     session.note("whatever of this version opens the cache next upgrades it again")
 
 
-@app.command()
+@db.command()
 @in_session
-def backup(
-    session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; 0600.")],
-) -> None:
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+def backup(session: Session, file: Path) -> None:
     """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
+
+    FILE must not be there yet; its mode will be 0600.
 
     It holds the rows, not the artifacts: those are files of their own in the cache directory.
     """
@@ -123,16 +128,13 @@ def backup(
     session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
 
 
-@app.command()
+@db.command()
 @in_session
-def recover(
-    session: Session,
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="FOLDER", help="In damaged/; if not given, the newest there."),
-    ] = None,
-) -> None:
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[FOLDER]")
+def recover(session: Session, folder: Path | None) -> None:
     """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
+
+    FOLDER is one in damaged/, by default the newest there.
 
     What can be read of it is compared with the files, and what is whole comes back, as needed now.
     Do it within the hour: then the files that no row knows are swept.

@@ -6,7 +6,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-import typer
+import click
 
 from registry.cli import exits
 from registry.cli.app import app
@@ -31,7 +31,7 @@ def _answer(arguments: list[str], options: Options) -> int:
         code = _invoke(list(arguments), options)
         sys.stdout.flush()  # here, where a full disk is still an answer and no traceback
         return code
-    except typer.TyperException as misuse:
+    except click.ClickException as misuse:
         # What could not be parsed may not have come as far as its --json.
         as_json = options.json or "--json" in arguments
         exits.complain_of("Misuse", _with_hint(misuse), as_json=as_json)
@@ -44,14 +44,13 @@ def _answer(arguments: list[str], options: Options) -> int:
 
 
 def _invoke(arguments: list[str], options: Options) -> int:
-    # Not Typer's own `main`, which would answer interruptions and broken pipes in its way.
-    command = typer.main.get_command(app)
-    if complete(command):
+    # Not Click's own `main`, which would answer interruptions and broken pipes in its way.
+    if complete(app):
         return exits.DONE
     try:
-        with command.make_context("registry", arguments, obj=options) as context:
-            command.invoke(context)
-    except typer.Exit as done:
+        with app.make_context("registry", arguments, obj=options) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as done:
         return done.exit_code
     return exits.DONE
 
@@ -72,7 +71,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _with_hint(misuse: typer.TyperException) -> str:
+def _with_hint(misuse: click.ClickException) -> str:
     message = misuse.format_message()
-    context: typer.Context | None = getattr(misuse, "ctx", None)
+    context: click.Context | None = getattr(misuse, "ctx", None)
     return f"{message}\ntry '{context.command_path} --help'" if context else message

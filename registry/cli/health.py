@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.cli import exits
 from registry.cli.output import visible
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from registry.doctor import Finding
     from registry.verbs.hosting import HostInfo
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["doctor", "hosts"]
 
 _COMMAND_WIDTH = 40
 _COLUMNS = (
@@ -31,14 +29,14 @@ _COLUMNS = (
 )
 
 
-@app.command()
+@click.command()
 @in_session
 def hosts(session: Session) -> None:
     """List the processes that use the cache, this one too, and what each prepares."""
     session.write_list(session.registry.hosts(), _COLUMNS, _row)
 
 
-@app.command()
+@click.command()
 @in_session
 def doctor(session: Session) -> None:
     """Look at all that the cache depends on, and say what to do.
@@ -50,7 +48,7 @@ def doctor(session: Session) -> None:
     findings = examine(session.registry)
     session.write(findings, _lines(findings))
     if any(finding.verdict == "problem" for finding in findings):
-        raise typer.Exit(exits.FAILED)
+        raise click.exceptions.Exit(exits.FAILED)
 
 
 def _row(host: HostInfo) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
@@ -16,9 +16,7 @@ from registry.cli.units import coarse_span, near_size, near_span
 if TYPE_CHECKING:
     from registry import ArtifactId, HistoryEvent
 
-__all__ = ["Story", "app", "reason"]
-
-app = typer.Typer()
+__all__ = ["Story", "reason", "why"]
 
 _COMMAND_WIDTH = 60
 # What pruning obeyed, and how else an artifact ended.
@@ -46,15 +44,10 @@ class Story:
     events: Sequence[HistoryEvent]
 
 
-@app.command()
+@click.command()
 @in_session
-def why(
-    session: Session,
-    prefix: Annotated[
-        str,
-        typer.Argument(metavar="ID-PREFIX", help="The first digits of the code hash, or of both."),
-    ],
-) -> None:
+@click.argument("prefix", metavar="ID-PREFIX")
+def why(session: Session, prefix: str) -> None:
     """Tell why an artifact was prepared again, and what else happened to it.
 
     It may be gone already. The last 10,000 events of the whole cache are kept.

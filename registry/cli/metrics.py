@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import typer
+import click
 
 from registry.cli.session import Session, in_session
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["metrics"]
 
 
-@app.command()
+@click.command()
 @in_session
 def metrics(session: Session) -> None:
     """Print how the cache stands, as Prometheus reads it.

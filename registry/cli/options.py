@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Any, TypeVar
 
-import typer
+import click
 
-__all__ = ["CacheOption", "JsonOption", "Options", "reading", "shared_options"]
+__all__ = ["InOrder", "Options", "choose_from", "read_by", "shared_options", "with_shared_options"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-
-CacheOption = Annotated[
-    str | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help="The cache directory; else $REGISTRY_CACHE, else the user's own.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @dataclass
@@ -34,7 +24,7 @@ class Options:
 
     @property
     def cache_dir(self) -> Path:
-        """The cache directory to use, as it was named."""
+        """The cache directory to use."""
         if self.cache is not None:
             return self.cache
         from registry.shared import user_cache_dir
@@ -42,25 +32,50 @@ class Options:
         return user_cache_dir()
 
 
-def shared_options(
-    context: typer.Context, *, cache: CacheOption = None, json: JsonOption = False
-) -> None:
+def with_shared_options(command: F) -> F:
+    """Declare the shared options of a command, after its own."""
+    declare_cache = click.option(
+        "--cache",
+        metavar="DIR",
+        help="The cache directory; else $REGISTRY_CACHE, else the user's own.",
+    )
+    declare_json = click.option("--json", is_flag=True, help="Print one JSON document.")
+    return declare_cache(declare_json(command))
+
+
+def shared_options(context: click.Context, *, cache: str | None, json: bool) -> None:
     """Take the shared options that stand at this place of the command line."""
     options = context.ensure_object(Options)
     if cache is not None:
         if not cache:
-            raise typer.BadParameter("the name of the directory is empty", param_hint="'--cache'")
+            raise click.BadParameter("the name of the directory is empty", param_hint="'--cache'")
         options.cache = Path(cache)
     options.json = options.json or json
 
 
-def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Make what a unit's reader objects to a misuse of the option it was written for."""
+def read_by(parse: Callable[[str], T]) -> Callable[..., T | None]:
+    """Read an option by a function of ours; the ValueError that it raises is a misuse."""
 
-    def read(text: str) -> T:
+    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> T | None:
         try:
-            return parse(text)
+            return None if text is None else parse(text)
         except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+            raise click.BadParameter(str(error), context, parameter) from None
 
     return read
+
+
+class InOrder(click.Group):
+    """A group that lists its verbs as they are defined, and not by the alphabet."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def choose_from(names: Callable[[], list[str]]) -> Callable[..., list[str]]:
+    """Offer those of some names that begin with what was typed."""
+
+    def offer(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+        return [name for name in names() if name.startswith(typed)]
+
+    return offer

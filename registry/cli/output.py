@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import typer
+import click
 
 __all__ = ["Column", "moves_the_cursor", "say", "to_json", "visible", "write", "write_list"]
 
@@ -129,5 +129,5 @@ def _has_colours(stream: TextIO) -> bool:
 
 def _painted(word: str, text: str, coloured: bool) -> str:
     if coloured and word in _COLOURS:
-        return typer.style(text, fg=_COLOURS[word])
+        return click.style(text, fg=_COLOURS[word])
     return text

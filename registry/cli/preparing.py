@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.cli import exits
 from registry.cli.interruption import interruptibly
@@ -23,9 +23,7 @@ from registry.errors import PreparationFailed, RegistryError
 if TYPE_CHECKING:
     from registry import Artifact, ArtifactId, Registry
 
-__all__ = ["Found", "app", "artifact_of", "name_of"]
-
-app = typer.Typer()
+__all__ = ["Found", "artifact_of", "name_of", "prepare"]
 
 COLUMNS = (("ID", "<25"), ("OUTCOME", "<7"), ("SIZE", ">10"), ("TIME", ">7"), ("FILE", ""))
 
@@ -79,15 +77,15 @@ class _Row:
     error: str | None = None
 
 
-@app.command()
+@click.command()
 @in_session
-def prepare(
-    session: Session,
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help=".wasm, .wat, or a compressed blob.")
-    ],
-) -> None:
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
+def prepare(session: Session, files: tuple[Path, ...]) -> None:
     """Compile files, each once, and keep the artifacts.
+
+    A FILE is .wasm, .wat, or a compressed blob.
 
     A file whose artifact is there already is a hit. One that fails does not stop the others.
     """
@@ -122,7 +120,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 
 @contextmanager
-def _progress(session: Session, files: list[Path]) -> Iterator[Iterable[Path]]:
+def _progress(session: Session, files: Sequence[Path]) -> Iterator[Iterable[Path]]:
     """Go through the files; on a terminal, with a bar that tells how far we are."""
     if session.json or not sys.stderr.isatty():
         yield files

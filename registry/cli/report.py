@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from registry.cli.session import Session, in_session
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["report"]
 
 
-@app.command()
+@click.command()
 @in_session
-def report(
-    session: Session,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the page here; it replaces the file."),
-    ] = None,
-) -> None:
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the page here; it replaces the file.",
+)
+def report(session: Session, html: Path | None) -> None:
     """Write a page about the cache, for a browser.
 
     Its size by age, its past, what pruning would free, what was dear. The page is one file, with
@@ -33,7 +30,7 @@ def report(
     from registry.cli.page import page
 
     if html is None and not session.json:
-        raise typer.BadParameter("say which file to write", param_hint="'--html'")
+        raise click.BadParameter("say which file to write", param_hint="'--html'")
     figures = collect(session.registry)
     if html is not None:
         html.write_text(page(figures), encoding="utf-8")

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-import typer.core
+import click
 
 from registry.cli import exits
 from registry.cli.preparing import Found, artifact_of, name_of
@@ -22,18 +21,16 @@ if TYPE_CHECKING:
     from registry import Artifact
     from registry.wasm import Program, Result
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["run"]
 
 # The kind of `registry.wasm.InvalidRequest`, all that is left of it when a worker raised it.
 INVALID_REQUEST = "invalid_request"
 
 
-class _Running(typer.core.TyperCommand):
+class _Running(click.Command):
     """Leave what follows FILE to the module, but for the numbers that a function is called with."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Among numbers, ours may stand anywhere; and -5 is none of them.
         ctx.allow_interspersed_args = ctx.ignore_unknown_options = _calls_a_function(args)
         return super().parse_args(ctx, args)
@@ -54,21 +51,14 @@ def _calls_a_function(args: Sequence[str]) -> bool:
     return False
 
 
-@app.command(cls=_Running)
+@click.command(cls=_Running)
 @in_session
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("arguments", nargs=-1, metavar="[--invoke NAME] [ARGS]...")
+@click.option("--invoke", metavar="NAME", help="Call this exported function, with ARGS.")
+@click.option("--isolate", is_flag=True, help="Compile and run in processes that can be killed.")
 def run(
-    session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=".wasm, .wat, or compressed.")],
-    args: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[--invoke NAME] [ARGS]...", help="What the module is given."),
-    ] = None,
-    invoke: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Call this exported function, with ARGS.")
-    ] = None,
-    isolate: Annotated[
-        bool, typer.Option("--isolate", help="Compile and run in processes that can be killed.")
-    ] = False,
+    session: Session, file: Path, arguments: tuple[str, ...], invoke: str | None, isolate: bool
 ) -> None:
     """Run a module: a WASI command, or with --invoke one of its functions.
 
@@ -81,7 +71,7 @@ def run(
     breaks out of wasmtime (see `doctor` for whether the kernel can do that); its input and output
     are handed over as a whole.
     """
-    args = args or []
+    args = list(arguments)
     if invoke is None and args[:1] == ["--"]:
         del args[0]
     code, name = file.read_bytes(), name_of(file)
@@ -94,7 +84,7 @@ def run(
             session.note(_report(found, name))
             result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
-    raise typer.Exit(result["exit_code"])
+    raise click.exceptions.Exit(result["exit_code"])
 
 
 @contextmanager
@@ -106,7 +96,7 @@ def _misuse_told(session: Session) -> Iterator[None]:
         if error.kind != INVALID_REQUEST:
             raise
         exits.complain_of("InvalidRequest", str(error), as_json=session.json)
-        raise typer.Exit(exits.MISUSE) from None
+        raise click.exceptions.Exit(exits.MISUSE) from None
 
 
 def _report(found: Found, name: str) -> str:

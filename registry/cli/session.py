@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -10,10 +9,10 @@ from functools import cached_property, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-import typer
+import click
 
 from registry.cli import exits, output
-from registry.cli.options import Options, shared_options
+from registry.cli.options import Options, shared_options, with_shared_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +28,7 @@ T = TypeVar("T")
 class Session:
     """One verb at work. The registry is opened when first used, and closed whatever happens."""
 
-    def __init__(self, context: typer.Context, options: Options) -> None:
+    def __init__(self, context: click.Context, options: Options) -> None:
         self.context = context
         self.json = options.json
         self.cache_name = options.cache_dir
@@ -88,21 +87,20 @@ class Session:
     ) -> None:
         self._open.__exit__(kind, error, traceback)
         if self.failed and error is None:
-            raise typer.Exit(exits.FAILED)
+            raise click.exceptions.Exit(exits.FAILED)
 
 
 def in_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
     """Make a verb a command: give it the shared options, and its `Session` in their place."""
 
-    @wraps(verb)
-    def command(context: typer.Context, *, cache: str | None, json: bool, **arguments: Any) -> None:
+    @click.pass_context
+    @wraps(verb, updated=())
+    def command(context: click.Context, /, *, cache: Any, json: Any, **arguments: Any) -> None:
         shared_options(context, cache=cache, json=json)
         with Session(context, context.ensure_object(Options)) as session:
             verb(session, **arguments)  # type: ignore[call-arg]
 
-    own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-    context, *shared = inspect.signature(shared_options, eval_str=True).parameters.values()
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [context, *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own), *shared]
-    )
-    return command
+    declared = with_shared_options(command)
+    own = getattr(verb, "__click_params__", [])  # Click reverses them: its own come first
+    declared.__click_params__ += own  # type: ignore[attr-defined]
+    return declared

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from registry.cli.options import InOrder, choose_from
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, exact_span, parse_size, parse_span
 from registry.config import Settings
 from registry.errors import InvalidSetting
 
-__all__ = ["app"]
+__all__ = ["config"]
 
-app = typer.Typer(invoke_without_command=True)
-
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="As `registry config` lists it.",
-        autocompletion=lambda: [field.name for field in fields(Settings)],
-    ),
-]
+_name = click.argument(
+    "name",
+    metavar="NAME",
+    shell_complete=choose_from(lambda: [field.name for field in fields(Settings)]),
+)
 
 
 def _parse_count(text: str) -> int:
@@ -46,7 +42,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@app.callback()
+@click.group(cls=InOrder, invoke_without_command=True)
 @in_session
 def config(session: Session) -> None:
     """List, get or set what all hosts of this cache share."""
@@ -55,23 +51,23 @@ def config(session: Session) -> None:
         session.write(settings, (f"{name:<16} {_text(name, settings)}" for name in settings))
 
 
-@app.command()
+@config.command()
 @in_session
-def get(session: Session, name: Name) -> None:
-    """Print one setting."""
+@_name
+def get(session: Session, name: str) -> None:
+    """Print one setting, by the NAME that `registry config` lists."""
     _write(session, name)
 
 
-@app.command("set")
+@config.command("set")
 @in_session
-def set_(
-    session: Session,
-    name: Name,
-    value: Annotated[
-        str, typer.Argument(metavar="VALUE", help="As in 5GiB, 12h or 5; `none` for no hard_limit.")
-    ],
-) -> None:
-    """Change one setting, for all hosts of this cache."""
+@_name
+@click.argument("value", metavar="VALUE")
+def set_(session: Session, name: str, value: str) -> None:
+    """Change one setting, for all hosts of this cache.
+
+    VALUE is as in 5GiB, 12h or 5; `none` for no hard_limit.
+    """
     _known(name, _settings(session))
     try:
         parsed = _PARSERS.get(name, parse_span)(value)

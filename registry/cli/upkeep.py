@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.cli import exits
 from registry.cli.alarms import alarms
 from registry.cli.artifacts import COLUMNS, row
-from registry.cli.options import reading
+from registry.cli.options import read_by
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
@@ -21,14 +21,12 @@ from registry.errors import DatabaseDamaged
 if TYPE_CHECKING:
     from registry import CheckReport, Stats
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["check", "prune", "stats"]
 
 _PROBLEM = ("kind", "subject", "message")
 
 
-@app.command()
+@click.command()
 @in_session
 def stats(session: Session) -> None:
     """Tell how much the cache holds, and what its limit is."""
@@ -36,26 +34,19 @@ def stats(session: Session) -> None:
     session.write(figures, _figures(figures))
 
 
-@app.command()
+@click.command()
 @in_session
-def prune(
-    session: Session,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            parser=reading(parse_size), metavar="SIZE", help="Keep at most this, as in 5GiB."
-        ),
-    ] = None,
-    min_stale: Annotated[
-        timedelta | None,
-        typer.Option(
-            parser=reading(parse_span),
-            metavar="TIME",
-            help="Keep what was needed within this time, as in 12h, 1d12h or 0.",
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
-) -> None:
+@click.option(
+    "--limit", callback=read_by(parse_size), metavar="SIZE", help="Keep at most this, as in 5GiB."
+)
+@click.option(
+    "--min-stale",
+    callback=read_by(parse_span),
+    metavar="TIME",
+    help="Keep what was needed within this time, as in 12h, 1d12h or 0.",
+)
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_run: bool) -> None:
     """Delete what was needed longest ago, down to the limit."""
     pruned = session.registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
     session.write_list(pruned, COLUMNS, row)
@@ -63,15 +54,11 @@ def prune(
     session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
 
 
-@app.command()
+@click.command()
 @in_session
-def check(
-    session: Session,
-    repair: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Also read every file and compare it.")
-    ] = False,
-) -> None:
+@click.option("--repair", is_flag=True, help="Put right what can be.")
+@click.option("--checksums", is_flag=True, help="Also read every file and compare it.")
+def check(session: Session, repair: bool, checksums: bool) -> None:
     """Compare the database and the files.
 
     The exit code is 1 if something is wrong, repaired or not. A database whose pages are damaged
@@ -83,7 +70,7 @@ def check(
     session.write(document, _findings(report))
     if not report.ok:
         _close(session)
-        raise typer.Exit(exits.FAILED)
+        raise click.exceptions.Exit(exits.FAILED)
 
 
 def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:

@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from os import getpid
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from registry.artifact import Artifact, State
 from registry.cli import output
-from registry.cli.options import reading
+from registry.cli.options import read_by
 from registry.cli.session import Session, in_session
 from registry.cli.units import parse_span
 
 if TYPE_CHECKING:
     from registry import HistoryEvent, HostInfo, Registry, Settings, Stats
 
-__all__ = ["Glance", "Watcher", "app"]
-
-app = typer.Typer()
+__all__ = ["Glance", "Watcher", "watch"]
 
 _EVICTIONS = 5
 # Over how much time hits and misses are averaged.
@@ -85,18 +83,16 @@ class Watcher:
         return (counted[name] - before[name]) / spent if spent > 0 else None
 
 
-@app.command()
+@click.command()
 @in_session
-def watch(
-    session: Session,
-    once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
-    interval: Annotated[
-        timedelta | None,
-        typer.Option(
-            parser=reading(parse_span), metavar="TIME", help="Draw it so often, else each second."
-        ),
-    ] = None,
-) -> None:
+@click.option("--once", is_flag=True, help="Show it once, and end.")
+@click.option(
+    "--interval",
+    callback=read_by(parse_span),
+    metavar="TIME",
+    help="Draw it so often, else each second.",
+)
+def watch(session: Session, once: bool, interval: timedelta | None) -> None:
     """Watch the cache live, until Ctrl-C.
 
     Usage, hosts, what is being prepared and since when, hits and misses a second (of the last
