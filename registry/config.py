@@ -32,6 +32,12 @@ RETRY_COOLDOWN = timedelta(minutes=15)
 DEATHS_COUNT_FOR = timedelta(days=1)
 # Longer than the longest compilation known to us (the original gives up after 4 x 360 s).
 PREPARE_TIMEOUT = timedelta(minutes=30)
+# A failure is kept so that it is not repeated. After a month its code is gone, or may be tried once
+# more. Ten thousand take some 5 MB without their messages, which are a few hundred characters as a
+# rule: 8 MiB hold ten thousand of 800, but only 128 of the longest that are stored (64 KiB).
+FAILED_MAX_AGE = timedelta(days=30)
+FAILED_MAX_COUNT = 10_000
+FAILED_MAX_BYTES = 8 * 1024**2
 # No duration may push a time of day beyond what datetime can say (the year 9999).
 LONGEST = timedelta(days=36500)
 _LARGEST = 2**63 - 1  # SQLite's INTEGER
@@ -74,7 +80,8 @@ class Settings:
 
     `cache_limit` is bytes. `hard_limit` (bytes, None: no such limit) bounds the cache even where
     everything was needed recently. `prepare_timeout` is how long a claim is held by default before
-    others may take it.
+    others may take it. Failures are forgotten, the oldest first, that are older than
+    `failed_max_age`, beyond `failed_max_count`, or whose messages are beyond `failed_max_bytes`.
     """
 
     cache_limit: int = CACHE_LIMIT
@@ -83,9 +90,12 @@ class Settings:
     retry_cooldown: timedelta = RETRY_COOLDOWN
     prepare_timeout: timedelta = PREPARE_TIMEOUT
     hard_limit: int | None = None
+    failed_max_age: timedelta = FAILED_MAX_AGE
+    failed_max_count: int = FAILED_MAX_COUNT
+    failed_max_bytes: int = FAILED_MAX_BYTES
 
 
-SPANS = frozenset({"min_stale_time", "retry_cooldown", "prepare_timeout"})
+SPANS = frozenset({"min_stale_time", "retry_cooldown", "prepare_timeout", "failed_max_age"})
 _NAMES = tuple(field.name for field in fields(Settings))
 
 

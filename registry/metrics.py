@@ -77,6 +77,7 @@ def of_cache(measured: Measurement) -> Iterator[Family]:
     failed = measured.failed_by_kind
     yield _gauge("registry_artifacts", "Artifacts, by state.", _by("state", states))
     yield _gauge("registry_failed_artifacts", "Failed artifacts, by kind.", _by("kind", failed))
+    yield _gauge("registry_failed_bytes", "Bytes of their errors.", _one(stats.failed_bytes))
     yield _gauge("registry_prepared_bytes", "Bytes of the prepared.", _one(stats.prepared_bytes))
     yield _gauge("registry_cache_limit_bytes", "Bytes it may hold.", _one(stats.cache_limit))
     yield _gauge("registry_hosts", "Living handles, in any process.", _one(measured.hosts_alive))
@@ -100,6 +101,7 @@ def of_handle(counted: Counters) -> Iterator[Family]:
         ("prepared_again", counted.prepared_again, "Published, having been pruned before."),
         ("pruned", counted.pruned, "Artifacts pruned."),
         ("pruned_bytes", counted.pruned_bytes, "Bytes pruned."),
+        ("forgotten", counted.forgotten, "Failures deleted, beyond their bounds."),
         ("discarded", counted.discarded, "Artifacts whose file was missing or damaged."),
     ):
         yield counter(f"registry_{name}_total", says, _one(count))

@@ -267,6 +267,7 @@ def test_how_the_cache_stands_is_told_by_any_handle(
     assert (happened["published"], happened["failed"], happened["pruned"]) == (2, 2, 0)
     assert numbers == {
         "registry_artifacts{state=prepared}": 2,
+        "registry_failed_bytes": 15,
         "registry_artifacts{state=preparing}": 1,
         "registry_artifacts{state=failed}": 2,
         "registry_failed_artifacts{kind=malformed}": 1,

@@ -41,15 +41,19 @@ def statements() -> list[Statement]:
 
 STATEMENTS = statements()
 # One row, or as few as there are settings, counters or hosts.
-SMALL = {"alembic_version", "cache", "counter", "host", "maintenance", "setting", "usage"}
+SMALL = {
+    *("alembic_version", "cache", "counter", "failure_usage", "host", "maintenance"),
+    *("setting", "usage"),
+}
 # Who may walk what, and why that is bounded.
 WALKS: dict[str, dict[str, str]] = {
-    "prune": {"artifact_by_last_use": "LIMIT: one batch"},
-    "doomed": {"artifact_by_last_use": "a dry run reads the prepared"},
     "aliens": {"artifact": "check reads every row"},
     "sums": {"artifact_by_last_use": "check counts the prepared anew"},
     "correct usage": {"artifact_by_last_use": "repair counts the prepared anew"},
-    "counts": {"artifact_preparing": "as few as the hosts", "artifact_failed": "few among many"},
+    "counts": {"artifact_preparing": "as few as the hosts"},
+    "failure sums": {"artifact_failed": "check counts the failed anew"},
+    "correct failure usage": {"artifact_failed": "repair counts the failed anew"},
+    "ahead": {"artifact_preparing": "as few as the hosts"},
     "all preparing": {"artifact_preparing": "as few as the hosts"},
     "failed as": {"artifact_failed": "few among many"},
     "failures": {"artifact_failed": "few among many"},
@@ -60,6 +64,7 @@ WALKS: dict[str, dict[str, str]] = {
 # Who may sort, and what.
 SORTS = {
     "prune": "one batch",
+    "forget": "one batch",
     "doomed": "a dry run",
     "all preparing": "as few as the hosts",
     "hosts": "as few as the hosts",

@@ -46,6 +46,7 @@ TABLES = {
     "0001": ("artifact", "usage", "setting"),
     "0002": ("host", "maintenance", "cache"),
     "0003": ("history", "counter", "host_history"),
+    "0005": ("failure_usage",),
 }
 REVISIONS = [revision.id for revision in migrate.revisions()]
 
@@ -163,6 +164,21 @@ def test_the_next_prune_is_the_same_before_and_after_0004(written: Path) -> None
     migrate.upgrade(str(written), "0004")
     assert ask(written, sql) == before
     assert [row[2] for row in before] == ["module.wasm"]
+
+
+@pytest.mark.parametrize("written", ["0004"], indirect=True)
+def test_failures_that_are_there_are_counted_when_0005_comes(written: Path) -> None:
+    failed = ask(
+        written,
+        "SELECT count(*), sum(length(CAST(error AS BLOB))) FROM artifact WHERE state = 'failed'",
+    )
+    migrate.upgrade(str(written), "0005")
+    assert ask(written, "SELECT * FROM failure_usage") == failed != [(0, None)]
+    assert ask(written, "SELECT value FROM counters WHERE name = 'forgotten'") == [(0,)]
+    # A host of the version before goes on, and what it does is counted.
+    claim_again(written)
+    ask(written, "DELETE FROM artifact WHERE state = 'failed'")
+    assert ask(written, "SELECT * FROM failure_usage") == [(0, 0)]
 
 
 def publish(path: Path) -> None:

@@ -30,12 +30,15 @@ LEGAL: dict[Event, dict[State | None, State | None]] = {
     Event.REAP: {State.PREPARING: State.FAILED},
     Event.REAP_HOST: {State.PREPARING: State.FAILED},
     Event.EXTEND: {State.PREPARING: State.PREPARING},
+    Event.REDATE: {State.PREPARING: State.PREPARING},
     Event.NEED: {State.PREPARED: State.PREPARED},
     Event.PRUNE: {State.PREPARED: None},
+    Event.FORGET: {State.FAILED: None},
     Event.REMOVE: {State.PREPARED: None, State.FAILED: None},
     Event.DISCARD: {State.PREPARED: None},
     Event.RETRY: {State.FAILED: State.FAILED},
 }
+MONTH = 30 * 86400 * 1_000_000
 # What proves the right to make each move, made wrong.
 WITHOUT_THE_RIGHT: list[tuple[Event, dict[str, Any]]] = [
     (Event.CLAIM, {"now": 999}),
@@ -49,8 +52,12 @@ WITHOUT_THE_RIGHT: list[tuple[Event, dict[str, Any]]] = [
     (Event.REAP, {"seen_deadline": 899}),
     (Event.REAP_HOST, {"seen_host": "another"}),
     (Event.EXTEND, {"my_token": "another"}),
+    (Event.REDATE, {"seen_token": "another"}),
+    (Event.REDATE, {"seen_deadline": MONTH + 899}),
+    (Event.REDATE, {"now": MONTH}),
     (Event.NEED, {"seen_path": "another"}),
     (Event.PRUNE, {"horizon": 499}),
+    (Event.FORGET, {"count_limit": 2, "bytes_limit": 10, "horizon": 399}),
     (Event.REMOVE, {"prep": "b" * 64}),
     (Event.DISCARD, {"seen_path": "another"}),
     (Event.RETRY, {"prep": "b" * 64}),
@@ -79,9 +86,17 @@ RIGHT = {
     "seconds": 0.5,
     "bytes_limit": 0,
     "horizon": 1000,
-    "spared": -1,
+    "spared": 1,  # the bystander
+    "count_limit": 0,
     "most": 256,
 }
+
+
+def right(event: Event) -> dict[str, Any]:
+    """Everything as it should be; what is dated anew was claimed when the clock was ahead."""
+    return RIGHT | ({"seen_deadline": MONTH + 900} if event is Event.REDATE else {})
+
+
 FAILURE = {"num_failures": 1, "last_time_failed": 400, "error": "wrong", "retry_at": 1000}
 CLAIMED = {"path": PATH, "token": "token", "host_id": "host", "claimed_at": 300, "deadline": 900}
 COLUMNS: dict[State | None, dict[str, Any]] = {
@@ -98,6 +113,7 @@ def memory() -> Iterator[sqlite3.Connection]:
         for statement in DDL:
             connection.execute(statement)
         connection.execute("INSERT INTO usage VALUES (0, 0)")
+        connection.execute("INSERT INTO failure_usage VALUES (0, 0)")
         yield connection
 
 
@@ -109,6 +125,8 @@ def put(memory: sqlite3.Connection, state: State | None, event: Event) -> None:
         columns = {"code_hash": "a" * 64, "prep_hash": "a" * 64, "state": state, **COLUMNS[state]}
         if state is State.PREPARING and event is Event.RESTORE:
             columns |= FAILURE
+        if state is State.PREPARING and event is Event.REDATE:
+            columns |= {"claimed_at": MONTH + 300, "deadline": MONTH + 900}
         insert(memory, columns)
 
 
@@ -137,7 +155,7 @@ def test_a_statement_makes_its_moves_and_no_others(
 ) -> None:
     put(memory, state, event)
     before = contents(memory)
-    answer = memory.execute(TRANSITIONS[event].sql, RIGHT).fetchall()
+    answer = memory.execute(TRANSITIONS[event].sql, right(event)).fetchall()
     if state in LEGAL[event]:
         assert len(answer) == 1
         assert state_of(memory) == LEGAL[event][state]
@@ -153,7 +171,7 @@ def test_a_statement_without_the_right_to_move_changes_nothing(
     state = next(state for state in LEGAL[event] if state is not None)
     put(memory, state, event)
     before = contents(memory)
-    assert memory.execute(TRANSITIONS[event].sql, RIGHT | wrong).fetchall() == []
+    assert memory.execute(TRANSITIONS[event].sql, right(event) | wrong).fetchall() == []
     assert contents(memory) == before
 
 
@@ -190,7 +208,8 @@ def test_pruning_reads_artifacts_by_last_use_and_by_primary_key_only(
     plan = memory.execute(f"EXPLAIN QUERY PLAN {TRANSITIONS[Event.PRUNE].sql}", RIGHT).fetchall()
     assert {step[3] for step in plan if " artifact " in step[3]} == {
         "SEARCH artifact USING INTEGER PRIMARY KEY (rowid=?)",
-        "SCAN artifact USING INDEX artifact_by_last_use",
+        "SEARCH artifact USING INDEX artifact_by_last_use (last_time_needed>?)",
+        "SEARCH artifact USING INDEX artifact_by_last_use (last_time_needed<?)",
     }
 
 

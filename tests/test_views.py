@@ -39,6 +39,9 @@ def test_the_defaults_are_those_of_the_program(cache: Path, registry: Registry) 
         "max_retries": retry.max_retries,
         "retry_cooldown": to_micros(retry.cooldown),
         "prepare_timeout": to_micros(config.PREPARE_TIMEOUT),
+        "failed_max_age": to_micros(config.FAILED_MAX_AGE),
+        "failed_max_count": config.FAILED_MAX_COUNT,
+        "failed_max_bytes": config.FAILED_MAX_BYTES,
     }
 
 

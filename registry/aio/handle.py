@@ -21,14 +21,7 @@ from registry.aio.calling import call, sleep
 from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
-from registry.errors import (
-    CacheDirectoryRefused,
-    DatabaseDamaged,
-    DiskFull,
-    HandleClosed,
-    HandleForked,
-    WrongLoop,
-)
+from registry.errors import DatabaseDamaged, DiskFull, HandleClosed, HandleForked, WrongLoop
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.sql.statement import Statement
 from registry.verbs import hosting, maintaining
@@ -106,7 +99,7 @@ class AsyncHandle:
             await self._in_thread(partial(self._appear, self._cache_dir))
             await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
-            await self._in_thread(self._world.lock.enter)
+            self._world.lock.enter()
             self._closed = None
         except BaseException:
             await to_its_end(self._to_leave.aclose())
@@ -122,7 +115,7 @@ class AsyncHandle:
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
-            self._database = AsyncDatabase(database_path(cache), self._world.identity)
+            self._database = AsyncDatabase(database_path(cache))
             fork.track(self)
 
     async def _disappear(self) -> None:
@@ -148,8 +141,7 @@ class AsyncHandle:
                 return
             self._closed = HandleClosed
             try:
-                if self._world.is_there_to_be_closed():
-                    await self._drive(maintaining.close(self._handle), while_closed=True)
+                await self._drive(maintaining.close(self._handle), while_closed=True)
             finally:
                 await to_its_end(self._to_leave.aclose())
 
@@ -194,10 +186,7 @@ class AsyncHandle:
         part_with_connections()
         with ExitStack() as leaving:
             leaving.callback(self._world.close)
-            if not self._world.is_there_to_be_closed():
-                return
-            reopened = Database(database_path(self._handle.cache), self._world.identity)
-            database = leaving.enter_context(closing(reopened))
+            database = leaving.enter_context(closing(Database(database_path(self._handle.cache))))
 
             def perform(effect: Effect[Any]) -> Any:
                 if type(effect) is effects.Run:
@@ -222,16 +211,7 @@ class AsyncHandle:
             )
 
     async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
-        if not while_closed and self._closed is None:
-            self._require_same_cache(verb)
         return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
-
-    def _require_same_cache(self, verb: Verb[T]) -> None:
-        try:
-            self._world.identity.require()
-        except CacheDirectoryRefused:
-            verb.close()
-            raise
 
     def _refuse(self) -> None:
         if self._closed is not None:

@@ -39,6 +39,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "cache_limit": parse_size,
     "hard_limit": _parse_hard_limit,
     "max_retries": _parse_count,
+    "failed_max_count": _parse_count,
+    "failed_max_bytes": parse_size,
 }
 
 
@@ -99,7 +101,7 @@ def _text(name: str, settings: dict[str, Any]) -> str:
             return "none"
         case timedelta() as span:
             return exact_span(span)
-        case size if name.endswith("limit"):
+        case size if name.endswith(("limit", "bytes")):
             return exact_size(size)
         case number:
             return str(number)

@@ -87,6 +87,36 @@ CREATE TRIGGER usage_delete AFTER DELETE ON artifact WHEN old.state = 'prepared'
   UPDATE usage SET prepared_count = prepared_count - 1, prepared_bytes = prepared_bytes - old.size;
 END"""
 
+FAILURE_USAGE = """\
+CREATE TABLE failure_usage (
+  -- One row, kept by triggers on artifact: how many failures are kept, and the bytes of their
+  -- errors. Read it, never write it.
+  failed_count INTEGER NOT NULL,
+  failed_bytes INTEGER NOT NULL
+) STRICT"""
+
+FAILURE_USAGE_INSERT = """\
+CREATE TRIGGER failure_usage_insert AFTER INSERT ON artifact WHEN new.state = 'failed' BEGIN
+  UPDATE failure_usage SET failed_count = failed_count + 1,
+    failed_bytes = failed_bytes + coalesce(length(CAST(new.error AS BLOB)), 0);
+END"""
+
+FAILURE_USAGE_UPDATE = """\
+CREATE TRIGGER failure_usage_update AFTER UPDATE OF state, error ON artifact
+WHEN old.state = 'failed' OR new.state = 'failed' BEGIN
+  UPDATE failure_usage SET
+    failed_count = failed_count + (new.state = 'failed') - (old.state = 'failed'),
+    failed_bytes = failed_bytes
+      + iif(new.state = 'failed', coalesce(length(CAST(new.error AS BLOB)), 0), 0)
+      - iif(old.state = 'failed', coalesce(length(CAST(old.error AS BLOB)), 0), 0);
+END"""
+
+FAILURE_USAGE_DELETE = """\
+CREATE TRIGGER failure_usage_delete AFTER DELETE ON artifact WHEN old.state = 'failed' BEGIN
+  UPDATE failure_usage SET failed_count = failed_count - 1,
+    failed_bytes = failed_bytes - coalesce(length(CAST(old.error AS BLOB)), 0);
+END"""
+
 SETTING = """\
 CREATE TABLE setting (
   -- What bounds the cache, shared by all its hosts; a missing name has its default.
@@ -129,6 +159,10 @@ DDL: tuple[str, ...] = (
     USAGE_INSERT,
     USAGE_UPDATE,
     USAGE_DELETE,
+    FAILURE_USAGE,
+    FAILURE_USAGE_INSERT,
+    FAILURE_USAGE_UPDATE,
+    FAILURE_USAGE_DELETE,
     SETTING,
     HOST,
     MAINTENANCE,

@@ -8,10 +8,14 @@ summing. Views may ask the clock, which no statement of the program does. SQLite
 
 from __future__ import annotations
 
+from registry.clock_slack import CLOCK_SLACK_MICROS
+
 __all__ = ["DDL"]
 
 # Microseconds since 1970, as far as the clock of SQLite goes: to a millisecond.
 NOW = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+# A time later than this was written before the clock was set back (see `registry.clock_slack`).
+LATEST = f"({NOW} + {CLOCK_SLACK_MICROS})"
 SHORT_ID = "substr(code_hash, 1, 12) || '/' || substr(prep_hash, 1, 12)"
 
 
@@ -57,7 +61,10 @@ CREATE VIEW settings AS
         UNION ALL SELECT 'min_stale_time', 86400000000
         UNION ALL SELECT 'max_retries', 5
         UNION ALL SELECT 'retry_cooldown', 900000000
-        UNION ALL SELECT 'prepare_timeout', 1800000000) AS known
+        UNION ALL SELECT 'prepare_timeout', 1800000000
+        UNION ALL SELECT 'failed_max_age', 2592000000000
+        UNION ALL SELECT 'failed_max_count', 10000
+        UNION ALL SELECT 'failed_max_bytes', 8388608) AS known
   LEFT JOIN setting USING (name)"""
 
 ARTIFACTS = f"""\
@@ -77,7 +84,8 @@ CREATE VIEW artifacts AS
     num_failures AS failures, error_kind,
     substr(error, 1, 200) AS error,
     CASE WHEN state = 'failed' AND retry_at IS NULL THEN 'only after registry retry'
-         WHEN state = 'failed' AND retry_at <= now THEN 'now'
+         WHEN state = 'failed' AND (retry_at <= now OR num_failures = 0
+                                    OR last_time_failed > now + {CLOCK_SLACK_MICROS}) THEN 'now'
          WHEN state = 'failed' THEN {local("retry_at")} END AS retry,
     bytes, last_time_needed, unused, prepare_seconds, code_hash, prep_hash
   FROM (SELECT *, size AS bytes, {NOW} AS now,
@@ -101,19 +109,20 @@ CREATE VIEW cache_usage AS
     {size("hard_limit")} AS hard_limit,
     preparing, failed,
     {local("maintained_at")} AS maintained,
-    bytes, cache_limit AS bytes_limit, bytes_needed_lately
+    bytes, cache_limit AS bytes_limit, bytes_needed_lately, failed_bytes
   FROM (SELECT *, max(bytes - cache_limit, 0) AS bytes_over_limit,
                (SELECT coalesce(sum(size), 0) FROM artifact
-                   WHERE state = 'prepared' AND last_time_needed > {NOW} - min_stale_time)
+                   WHERE state = 'prepared' AND last_time_needed > {NOW} - min_stale_time
+                     AND last_time_needed <= {LATEST})
                AS bytes_needed_lately
         FROM (SELECT prepared_count AS prepared, prepared_bytes AS bytes,
                 (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
                 (SELECT value FROM settings WHERE name = 'hard_limit') AS hard_limit,
                 (SELECT value FROM settings WHERE name = 'min_stale_time') AS min_stale_time,
                 (SELECT count(*) FROM artifact WHERE state = 'preparing') AS preparing,
-                (SELECT count(*) FROM artifact WHERE state = 'failed') AS failed,
+                failed_count AS failed, failed_bytes,
                 (SELECT last_done FROM maintenance) AS maintained_at
-              FROM usage))"""
+              FROM usage CROSS JOIN failure_usage))"""
 
 HOSTS = f"""\
 CREATE VIEW hosts AS
@@ -129,13 +138,15 @@ CREATE VIEW hosts AS
     opened_at, id AS host_id
   FROM (SELECT *, {NOW} - opened_at AS open_for FROM host) AS host"""
 
+READY = f"""retry_at <= {NOW} OR (retry_at NOT NULL AND
+                           (num_failures = 0 OR last_time_failed > {LATEST}))"""
 FAILURES = f"""\
 CREATE VIEW failures AS
   -- What failed, by kind. ready: may be tried again now; waiting: later; given_up: only after
   -- `registry retry`. error and example are the latest one's.
   SELECT error_kind AS kind, count(*) AS artifacts, sum(num_failures) AS failures,
-    count(*) FILTER (WHERE retry_at <= {NOW}) AS ready,
-    count(*) FILTER (WHERE retry_at > {NOW}) AS waiting,
+    count(*) FILTER (WHERE {READY}) AS ready,
+    count(*) FILTER (WHERE NOT ({READY})) AS waiting,
     count(*) FILTER (WHERE retry_at IS NULL) AS given_up,
     {local("max(last_time_failed)")} AS latest,
     substr(error, 1, 200) AS error,
@@ -146,12 +157,13 @@ NEXT_PRUNE = f"""\
 CREATE VIEW next_prune AS
   -- What the next prune takes, in its order, by the settings of the cache: the least recently
   -- needed, while more is held than cache_limit and it was not needed within min_stale_time, or
-  -- while more is held than hard_limit. freed: by it and by those before it. Empty: nothing.
+  -- while more is held than hard_limit. What was needed before the clock was set back goes first.
+  -- freed: by it and by those before it. Empty: nothing.
   SELECT position, {SHORT_ID} AS id, label,
     {size("size")} AS size,
     {span("unused")} AS age,
     {local("last_time_needed")} AS needed,
-    iif(held - freed_before > cache_limit AND unused >= min_stale_time,
+    iif(held - freed_before > cache_limit AND (is_ahead OR unused >= min_stale_time),
         'cache_limit', 'hard_limit') AS reason,
     {size("bytes_freed")} AS freed,
     size AS bytes, bytes_freed, last_time_needed, code_hash, prep_hash
@@ -159,6 +171,7 @@ CREATE VIEW next_prune AS
                sum(size) OVER oldest AS bytes_freed,
                sum(size) OVER oldest - size AS freed_before,
                {NOW} - last_time_needed AS unused,
+               last_time_needed > {LATEST} AS is_ahead,
                held, cache_limit, hard_limit, min_stale_time
         FROM (SELECT prepared_bytes AS held,
                 (SELECT value FROM settings WHERE name = 'cache_limit') AS cache_limit,
@@ -167,9 +180,9 @@ CREATE VIEW next_prune AS
               FROM usage LIMIT 1)
         CROSS JOIN artifact
         WHERE state = 'prepared' AND (held > cache_limit OR held > hard_limit)
-        WINDOW oldest AS (ORDER BY last_time_needed, artifact.id))
+        WINDOW oldest AS (ORDER BY last_time_needed > {LATEST} DESC, last_time_needed, artifact.id))
   CROSS JOIN artifact USING (id)
-  WHERE (held - freed_before > cache_limit AND unused >= min_stale_time)
+  WHERE (held - freed_before > cache_limit AND (is_ahead OR unused >= min_stale_time))
      OR held - freed_before > hard_limit"""
 
 EVENTS = f"""\
@@ -215,7 +228,9 @@ CREATE VIEW counters AS
         UNION ALL SELECT 12, 'removed', 'artifacts removed by hand'
         UNION ALL SELECT 13, 'missing', 'artifacts whose file was gone'
         UNION ALL SELECT 14, 'damaged', 'artifacts whose file was not what was published'
-        UNION ALL SELECT 15, 'hostile', 'rows that named no file of ours') AS known
+        UNION ALL SELECT 15, 'hostile', 'rows that named no file of ours'
+        UNION ALL SELECT 16, 'forgotten', 'failures that were too old, too many or too long')
+    AS known
   JOIN counter USING (name)
   ORDER BY position"""
 

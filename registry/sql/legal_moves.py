@@ -7,7 +7,7 @@
                         preparing --take over, by another claimant--> preparing
                         preparing --reap-----> failed
                         prepared  --prune, remove, discard--> (no row)
-                        failed    --remove---> (no row)
+                        failed    --remove, forget--> (no row)
                         failed    --retry----> failed, claimable now
 
 How each is made in one guarded statement is told in `registry.sql.core.transitions`.
@@ -37,8 +37,10 @@ class Event(StrEnum):
     REAP = "reap"
     REAP_HOST = "reap host"
     EXTEND = "extend"
+    REDATE = "redate"
     NEED = "need"
     PRUNE = "prune"
+    FORGET = "forget"
     REMOVE = "remove"
     DISCARD = "discard"
     RETRY = "retry"
@@ -63,8 +65,10 @@ MOVES: Mapping[Event, Move] = MappingProxyType(
         Event.REAP: Move((State.PREPARING,), State.FAILED),
         Event.REAP_HOST: Move((State.PREPARING,), State.FAILED),
         Event.EXTEND: Move((State.PREPARING,), State.PREPARING),
+        Event.REDATE: Move((State.PREPARING,), State.PREPARING),
         Event.NEED: Move((State.PREPARED,), State.PREPARED),
         Event.PRUNE: Move((State.PREPARED,), None),
+        Event.FORGET: Move((State.FAILED,), None),
         Event.REMOVE: Move((State.PREPARED, State.FAILED), None),
         Event.DISCARD: Move((State.PREPARED,), None),
         Event.RETRY: Move((State.FAILED,), State.FAILED),

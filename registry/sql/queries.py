@@ -7,12 +7,14 @@ from typing import NamedTuple
 from registry.sql.sqlite import SQLITE
 
 __all__ = [
+    "AHEAD",
     "ALIENS",
     "ALL_PREPARING",
     "BY_PREFIX",
     "CLAIMANTS",
     "CLAIMS_OF",
     "CONFIGURE",
+    "CORRECT_FAILURE_USAGE",
     "CORRECT_USAGE",
     "COUNTS",
     "DOOMED",
@@ -21,6 +23,8 @@ __all__ = [
     "FAILED_AS",
     "FAILED_PAGE",
     "FAILURES",
+    "FAILURE_SUMS",
+    "FAILURE_USAGE",
     "HOSTS",
     "IDENTITY",
     "INTEGRITY",
@@ -28,7 +32,6 @@ __all__ = [
     "LEAVE_HOST",
     "LONGEST_PREPARATION",
     "MAINTAIN",
-    "NOTE_USE",
     "OLDEST_NEED",
     "PATHS_PAGE",
     "PREPARED_PAGE",
@@ -86,6 +89,9 @@ USAGE = SQLITE["usage"]
 COUNTS = SQLITE["counts"]
 SUMS = SQLITE["sums"]
 CORRECT_USAGE = SQLITE["correct usage"]
+FAILURE_SUMS = SQLITE["failure sums"]
+CORRECT_FAILURE_USAGE = SQLITE["correct failure usage"]
+FAILURE_USAGE = SQLITE["failure usage"]
 DOOMED = SQLITE["doomed"]
 SETTINGS = SQLITE["settings"]
 CONFIGURE = SQLITE["configure"]
@@ -97,11 +103,11 @@ MAINTAIN = SQLITE["maintain"]
 IDENTITY = SQLITE["identity"]
 LONGEST_PREPARATION = SQLITE["longest preparation"]
 FAILURES = SQLITE["failures"]
-NOTE_USE = SQLITE["note use"]
 OLDEST_NEED = SQLITE["oldest need"]
 JOURNAL_MODE = SQLITE["journal mode"]
 REVISION = SQLITE["revision"]
 WORKING_SET = SQLITE["working set"]
+AHEAD = SQLITE["ahead"]
 FAILED_AS = SQLITE["failed as"]
 ALIENS = SQLITE["aliens"]
 DROP_ALIENS = SQLITE["drop aliens"]

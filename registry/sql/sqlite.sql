@@ -12,7 +12,9 @@ SET state = 'preparing', path = :my_path, num_failures = CASE WHEN (artifact.err
     (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
     'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
 WHERE artifact.state = 'failed'
-  AND artifact.retry_at <= :now
+  AND artifact.retry_at IS NOT NULL
+  AND (artifact.retry_at <= :now OR artifact.last_time_failed > :now + 60000000 OR
+    artifact.num_failures = 0)
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
     prepare_seconds, label;
@@ -128,10 +130,25 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- name: extend (writes)
 -- Move the deadline of a claim.
 UPDATE artifact
-SET deadline=(:now + :prepare_timeout)
+SET claimed_at=min(artifact.claimed_at, :now), deadline=(:now + :prepare_timeout)
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.token = :my_token
+  AND artifact.state = 'preparing'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: redate (writes)
+-- Date a claim anew that was made before the clock was set back: as if it was made now.
+UPDATE artifact
+SET claimed_at=:now, deadline=((:now + artifact.deadline) - artifact.claimed_at)
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.token = :seen_token
+  AND artifact.deadline = :seen_deadline
+  AND artifact.claimed_at > :now + 60000000
+  AND artifact.deadline > artifact.claimed_at
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
@@ -151,14 +168,46 @@ RETURNING (SELECT setting.value FROM setting WHERE name = 'min_stale_time') AS a
 -- Delete the least recently needed artifacts until the rest is within the limit.
 DELETE
 FROM artifact
-WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.last_time_needed AS
-    last_time_needed, sum(batch.size) OVER (ORDER BY batch.last_time_needed, batch.id) - batch.size
-    AS freed FROM (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS
-    last_time_needed FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared
-    ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE
-    (SELECT usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit AND walk.last_time_needed
-    <= :horizon)
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.time AS time,
+    sum(batch.size) OVER (ORDER BY batch.turn, batch.time, batch.id) - batch.size AS freed,
+    row_number() OVER (ORDER BY batch.turn, batch.time, batch.id) - 1 AS gone FROM (SELECT both.id
+    AS id, both.size AS size, both.time AS time, both.turn AS turn FROM (SELECT ahead.id AS id,
+    ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
+    artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn FROM artifact WHERE
+    artifact.state = 'prepared' AND artifact.id != :spared AND artifact.last_time_needed > :now +
+    60000000 ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS ahead UNION
+    ALL SELECT behind.id AS id, behind.size AS size, behind.time AS time, behind.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 1 AS turn
+    FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared AND
+    artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY artifact.last_time_needed,
+    artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY both.turn, both.time, both.id
+    LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT usage.prepared_bytes FROM usage) -
+    walk.freed > :bytes_limit)
   AND artifact.state = 'prepared'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label;
+
+-- name: forget (writes)
+-- Delete failures that are too old, too many or too long, the oldest first.
+DELETE
+FROM artifact
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT both.id AS id, both.time AS time, sum(both.size)
+    OVER (ORDER BY both.turn, both.time, both.id) - both.size AS freed, row_number() OVER (ORDER BY
+    both.turn, both.time, both.id) - 1 AS gone FROM (SELECT ahead.id AS id, ahead.size AS size,
+    ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
+    length(CAST(artifact.error AS BLOB)) AS size, artifact.last_time_failed AS time, 0 AS turn FROM
+    artifact WHERE artifact.state = 'failed' AND artifact.id != :spared AND
+    artifact.last_time_failed > :now + 60000000 ORDER BY artifact.last_time_failed, artifact.id
+    LIMIT :most OFFSET 0) AS ahead UNION ALL SELECT behind.id AS id, behind.size AS size,
+    behind.time AS time, behind.turn AS turn FROM (SELECT artifact.id AS id,
+    length(CAST(artifact.error AS BLOB)) AS size, artifact.last_time_failed AS time, 1 AS turn FROM
+    artifact WHERE artifact.state = 'failed' AND artifact.id != :spared AND
+    artifact.last_time_failed <= :now + 60000000 ORDER BY artifact.last_time_failed, artifact.id
+    LIMIT :most OFFSET 0) AS behind) AS both) AS walk WHERE (SELECT failure_usage.failed_count FROM
+    failure_usage) - walk.gone > :count_limit OR (SELECT failure_usage.failed_bytes FROM
+    failure_usage) - walk.freed > :bytes_limit OR walk.time <= :horizon)
+  AND artifact.state = 'failed'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
     prepare_seconds, label;
@@ -325,9 +374,10 @@ SELECT usage.prepared_count, usage.prepared_bytes, (SELECT setting.value FROM se
 FROM usage;
 
 -- name: counts
--- Count the preparing and the failed.
+-- Count the preparing, the failed, and the bytes of their errors.
 SELECT (SELECT count(*) AS count_1 FROM artifact WHERE artifact.state = 'preparing') AS anon_1,
-    (SELECT count(*) AS count_2 FROM artifact WHERE artifact.state = 'failed') AS anon_2;
+    failure_usage.failed_count, failure_usage.failed_bytes
+FROM failure_usage;
 
 -- name: sums
 -- Count and sum the prepared anew, beside what the triggers kept.
@@ -335,16 +385,6 @@ SELECT usage.prepared_count, usage.prepared_bytes, (SELECT count(*) AS count_1 F
     artifact.state = 'prepared') AS anon_1, (SELECT coalesce(sum(artifact.size), 0) AS coalesce_1
     FROM artifact WHERE artifact.state = 'prepared') AS anon_2
 FROM usage;
-
--- name: note use (writes)
--- Note a last use that could not be written when it was, unless a later one is known.
-UPDATE artifact
-SET last_time_needed=:at
-WHERE artifact.code_hash = :code
-  AND artifact.prep_hash = :prep
-  AND artifact.path = :seen_path
-  AND artifact.state = 'prepared'
-  AND artifact.last_time_needed < :at;
 
 -- name: correct usage (writes)
 -- Write what the prepared really sum up to.
@@ -359,15 +399,23 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
     artifact.prepare_seconds, artifact.label
 FROM artifact
-WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.last_time_needed AS
-    last_time_needed, sum(batch.size) OVER (ORDER BY batch.last_time_needed, batch.id) - batch.size
-    AS freed FROM (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS
-    last_time_needed FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared
-    ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE
-    (SELECT usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit AND walk.last_time_needed
-    <= :horizon)
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.time AS time,
+    sum(batch.size) OVER (ORDER BY batch.turn, batch.time, batch.id) - batch.size AS freed,
+    row_number() OVER (ORDER BY batch.turn, batch.time, batch.id) - 1 AS gone FROM (SELECT both.id
+    AS id, both.size AS size, both.time AS time, both.turn AS turn FROM (SELECT ahead.id AS id,
+    ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
+    artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn FROM artifact WHERE
+    artifact.state = 'prepared' AND artifact.id != :spared AND artifact.last_time_needed > :now +
+    60000000 ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS ahead UNION
+    ALL SELECT behind.id AS id, behind.size AS size, behind.time AS time, behind.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 1 AS turn
+    FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared AND
+    artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY artifact.last_time_needed,
+    artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY both.turn, both.time, both.id
+    LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT usage.prepared_bytes FROM usage) -
+    walk.freed > :bytes_limit)
   AND artifact.state = 'prepared'
-ORDER BY artifact.last_time_needed, artifact.id;
+ORDER BY artifact.last_time_needed > :now + 60000000 DESC, artifact.last_time_needed, artifact.id;
 
 -- name: settings
 -- Read the settings.
@@ -427,15 +475,6 @@ SELECT max(artifact.prepare_seconds) AS max_1
 FROM artifact
 WHERE artifact.code_hash = :code;
 
--- name: failures
--- Count the failed by kind, the most frequent first.
-SELECT artifact.error_kind, count(*) AS count_1
-FROM artifact
-WHERE artifact.state = 'failed'
-GROUP BY artifact.error_kind
-ORDER BY count(*) DESC
-LIMIT :most OFFSET 0;
-
 -- name: oldest need
 -- Read when the prepared artifact that was needed longest ago was needed.
 SELECT min(artifact.last_time_needed) AS min_1
@@ -455,20 +494,16 @@ SELECT version_num FROM alembic_version;
 SELECT count(*) AS count_1, coalesce(sum(artifact.size), 0) AS coalesce_1
 FROM artifact
 WHERE artifact.state = 'prepared'
-  AND artifact.last_time_needed > :since;
+  AND artifact.last_time_needed > :since
+  AND artifact.last_time_needed <= :now + 60000000;
 
--- name: failed as
--- Read some of the artifacts that failed in one way, those given up first.
-SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
-    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
-    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
-    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
-FROM artifact
-WHERE artifact.state = 'failed'
-  AND artifact.error_kind = :kind
-ORDER BY artifact.retry_at IS NOT NULL, artifact.last_time_failed DESC
-LIMIT :most OFFSET 0;
+-- name: ahead
+-- Count the times that were written before the clock was set back.
+SELECT (SELECT count(*) AS count_1 FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.last_time_needed > :now + 60000000) AS anon_1, (SELECT count(*) AS count_2 FROM
+    artifact WHERE artifact.state = 'failed' AND artifact.last_time_failed > :now + 60000000) AS
+    anon_2, (SELECT count(*) AS count_3 FROM artifact WHERE artifact.state = 'preparing' AND
+    artifact.claimed_at > :now + 60000000) AS anon_3;
 
 -- name: aliens
 -- Find the rows that nobody can ask for: no version of registry wrote them.
@@ -483,6 +518,51 @@ WHERE id IN (SELECT value FROM json_each(:ids))
   AND (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
  OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
  OR state NOT IN ('preparing', 'prepared', 'failed'));
+
+-- name: failure sums
+-- Count the failed and the bytes of their errors anew, beside what the triggers kept.
+SELECT failure_usage.failed_count, failure_usage.failed_bytes, (SELECT count(*) AS count_1 FROM
+    artifact WHERE artifact.state = 'failed') AS anon_1, (SELECT
+    coalesce(sum(length(CAST(artifact.error AS BLOB))), 0) AS coalesce_1 FROM artifact WHERE
+    artifact.state = 'failed') AS anon_2
+FROM failure_usage;
+
+-- name: correct failure usage (writes)
+-- Write what the failed really sum up to.
+UPDATE failure_usage SET (failed_count, failed_bytes) =
+  (SELECT count(*), coalesce(sum(length(CAST(error AS BLOB))), 0)
+   FROM artifact WHERE state = 'failed');
+
+-- name: failure usage
+-- Read how many failures are kept, what bounds them, and when the oldest was.
+SELECT failure_usage.failed_count, failure_usage.failed_bytes, (SELECT setting.value FROM setting
+    WHERE setting.name = 'failed_max_count') AS anon_1, (SELECT setting.value FROM setting WHERE
+    setting.name = 'failed_max_bytes') AS anon_2, (SELECT setting.value FROM setting WHERE
+    setting.name = 'failed_max_age') AS anon_3, (SELECT min(artifact.last_time_failed) AS min_1 FROM
+    artifact WHERE artifact.state = 'failed') AS anon_4
+FROM failure_usage;
+
+-- name: failures
+-- Count the failed by kind, the most frequent first.
+SELECT artifact.error_kind, count(*) AS count_1
+FROM artifact
+WHERE artifact.state = 'failed'
+GROUP BY artifact.error_kind
+ORDER BY count(*) DESC
+LIMIT :most OFFSET 0;
+
+-- name: failed as
+-- Read some of the artifacts that failed in one way, those given up first.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label
+FROM artifact
+WHERE artifact.state = 'failed'
+  AND artifact.error_kind = :kind
+ORDER BY artifact.retry_at IS NOT NULL, artifact.last_time_failed DESC
+LIMIT :most OFFSET 0;
 
 -- name: record (writes)
 -- Write into the journal how artifacts ended, from a JSON array of rows.
@@ -533,7 +613,8 @@ LIMIT 2 OFFSET 0;
 SELECT count(*) AS count_1, coalesce(sum(history.prepare_seconds), 0.0) AS coalesce_1
 FROM history
 WHERE history.evicted_for < :soon
-  AND history.at > :since;
+  AND history.at > :since
+  AND history.at <= :now + 60000000;
 
 -- name: tell (writes)
 -- Add to the counters of the cache what a handle has counted since it last told.

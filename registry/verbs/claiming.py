@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from registry.artifact import Artifact, ArtifactId, State, to_micros
+from registry.clock_slack import is_ahead
 from registry.config import as_span
 from registry.effects import Draw, Elapsed, Now, Verb
 from registry.errors import RegistryBusy
@@ -16,11 +17,10 @@ from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
-from registry.verbs.hosting import list_host
 from registry.verbs.leases import abandoned, drop_files, or_give_back, reap, require_id, settle
 from registry.verbs.words import as_label
 
-__all__ = ["claim"]
+__all__ = ["claim", "may_be_tried"]
 
 # Each try but the last means that another host moved the same artifact in between.
 TRIES = 100
@@ -39,7 +39,6 @@ def claim(
     row = yield from read(id)
     if row is not None and not (yield from _open_to_claims(handle, row)):
         return handle.artifact(row, id)
-    yield from list_host(handle)
     drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
     lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)
@@ -69,8 +68,20 @@ def _open_to_claims(handle: Handle, row: Row) -> Verb[bool]:
     """Whether a claim of a row that is there may succeed; the guard decides again."""
     now = yield from Now()
     if row.state == State.FAILED:
-        return row.retry_at is not None and row.retry_at <= now
+        return may_be_tried(row, now)
     return row.state == State.PREPARING and (yield from abandoned(handle, row, now)) is not None
+
+
+def may_be_tried(row: Row, now: int) -> bool:
+    """Whether a failed row may be claimed, as the guard of the claim has it.
+
+    It may before its time too, if it failed before the clock was set back, or if somebody let it be
+    tried again by hand (`retry` sets its count of failures to 0), whatever the clock was then.
+    """
+    if row.retry_at is None:
+        return False
+    set_back = is_ahead(row.last_time_failed or 0, now)
+    return row.retry_at <= now or set_back or row.num_failures == 0
 
 
 def _try_to_claim(

@@ -43,6 +43,7 @@ class Counters:
     prepared_again: int = 0  # of those, what this handle had pruned before
     pruned: int = 0
     pruned_bytes: int = 0
+    forgotten: int = 0  # failures beyond their bounds
     discarded: int = 0  # prepared, but their file was missing or damaged
     failures: Tally = field(default_factory=Tally)  # that this handle recorded, by kind
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry.artifact import Artifact
 from registry.effects import Now, Verb
-from registry.sql.queries import FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
+from registry.sql.queries import AHEAD, FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
 from registry.verbs.asking import one, run
+from registry.verbs.failures import FailureUsage, read_failure_usage
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import dead_hosts, orphan_locks
 from registry.verbs.identity import stranger
@@ -16,9 +18,17 @@ from registry.verbs.pruning import Usage, read_usage
 from registry.verbs.reconciling import orphans
 from registry.verbs.words import HOST_DIED
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Ahead", "Diagnosis", "diagnose"]
 
 _EXAMPLES = 10
+
+
+class Ahead(NamedTuple):
+    """How many times were written before the clock was set back, by what they are times of."""
+
+    needs: int
+    failures: int
+    claims: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +44,15 @@ class Diagnosis:
     working_set_bytes: int
     rebuilt_lately: Rebuilt
     killed_their_host: tuple[Artifact, ...]
+    ahead: Ahead
+    failures: FailureUsage
 
 
 def diagnose(handle: Handle) -> Verb[Diagnosis]:
     """Ask everything; grows with the number of files, for orphans are looked for."""
     usage = yield from read_usage(handle)
-    since = (yield from Now()) - usage.min_stale_time
-    _, working_set = yield from one(WORKING_SET, {"since": since})
+    now = yield from Now()
+    _, working_set = yield from one(WORKING_SET, {"since": now - usage.min_stale_time, "now": now})
     killers = yield from run(FAILED_AS, {"kind": HOST_DIED.kind, "most": _EXAMPLES})
     gone = {*(yield from dead_hosts(handle)), *(yield from orphan_locks(handle))}
     return Diagnosis(
@@ -53,4 +65,6 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
         working_set_bytes=working_set,
         rebuilt_lately=(yield from rebuilt_lately()),
         killed_their_host=tuple(handle.artifacts(Row(*row) for row in killers)),
+        ahead=Ahead(*(yield from one(AHEAD, {"now": now}))),
+        failures=(yield from read_failure_usage()),
     )

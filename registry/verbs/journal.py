@@ -47,10 +47,10 @@ class HistoryEvent:
     """Something that happened to an artifact, as the journal has it.
 
     `event` is claimed, taken over, published, failed, reaped (its claimant died or was late),
-    released, pruned, removed, missing, damaged or hostile. `reason` is the kind of a failure, or
-    what pruning obeyed. The host is the one that did it (where it was reaped: that had the claim);
-    its process is known for the last 1,000 hosts. `size` is bytes, `evicted_for` how long the
-    artifact had been gone when it was published again. What is not known is None.
+    released, forgotten, pruned, removed, missing, damaged or hostile. `reason` is the kind of a
+    failure, or what pruning obeyed. The host is the one that did it (where it was reaped: that had
+    the claim); its process is known for the last 1,000 hosts. `size` is bytes, `evicted_for` how
+    long the artifact had been gone when it was published again. What is not known is None.
     """
 
     id: ArtifactId
@@ -140,8 +140,9 @@ def events_page(_handle: Handle, before: int) -> Verb[EventsPage]:
 
 def rebuilt_lately() -> Verb[Rebuilt]:
     """Ask what was, within the last day, prepared again within a day of its eviction."""
-    since = (yield from Now()) - _DAY_MICROS
-    count, seconds = yield from one(REBUILT, {"soon": _DAY_MICROS, "since": since})
+    now = yield from Now()
+    bounds = {"soon": _DAY_MICROS, "since": now - _DAY_MICROS, "now": now}
+    count, seconds = yield from one(REBUILT, bounds)
     return Rebuilt(count, seconds)
 
 
@@ -173,7 +174,8 @@ def _event(
         size=size,
         prepare_seconds=prepare_seconds,
         last_time_needed=None if last_time_needed is None else from_micros(last_time_needed),
-        evicted_for=None if evicted_for is None else timedelta(microseconds=evicted_for),
+        # Negative where the clock was set back in between: nobody knows how long.
+        evicted_for=None if evicted_for is None else timedelta(microseconds=max(evicted_for, 0)),
         error=error,
         host_id=host_id,
         pid=pid,

@@ -6,11 +6,13 @@ A file that a claim wrote is unlinked only once a statement has shown that no ro
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from registry.artifact import ArtifactId
+from registry.clock_slack import is_ahead
 from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
-from registry.errors import ClaimLost, RegistryBusy
+from registry.errors import ClaimLost, DiskFull, RegistryBusy
 from registry.log import about, logger
 from registry.sql.queries import Row
 from registry.sql.transitions import MOVES, Event
@@ -104,12 +106,34 @@ def insist(work: Callable[[], Verb[T]]) -> Verb[T]:
 
 
 def abandoned(handle: Handle, row: Row, now: int) -> Verb[Failure | None]:
-    """Say why a preparing row's claimant may be passed over, or None if it may not."""
+    """Say why a preparing row's claimant may be passed over, or None if it may not.
+
+    A claim made before the clock was set back is dated anew: its deadline lies as far ahead as the
+    clock was wrong, and a living claimant that hangs would block the artifact for as long.
+    """
     if row.host_id != handle.host_id and not (yield from IsAlive(str(row.host_id))):
         return HOST_DIED
+    claimed_at, deadline = row.claimed_at or 0, row.deadline or 0
+    if is_ahead(claimed_at, now) and deadline > claimed_at:
+        yield from _redate(row, now)
+        return None
     if row.deadline is not None and row.deadline <= now:
         return DEADLINE
     return None
+
+
+def _redate(row: Row, now: int) -> Verb[None]:
+    artifact = ArtifactId(row.code_hash, row.prep_hash)
+    seen = {"seen_token": row.token, "seen_deadline": row.deadline}
+    with suppress(DiskFull):  # the next to ask tries again
+        redated = yield from move(Event.REDATE, artifact, now=now, **seen)
+        if redated is not None:
+            told = about("redated", artifact, label=row.label)
+            logger.info(
+                "the clock was set back since %s was claimed: its deadline counts from now",
+                artifact.short,
+                extra=told,
+            )
 
 
 def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:

@@ -49,7 +49,7 @@ class Stats:
     often what happened since the cache was made, in all processes, by the names of the table
     `counter`; of the hits, misses and waits of other handles the last second may be missing.
     `rebuilt_lately` is what was, within the last 24 hours, prepared again within 24 hours of its
-    eviction: the cache is too small for its use.
+    eviction: the cache is too small for its use. `failed_bytes` are those of the errors kept.
     """
 
     prepared_count: int
@@ -61,6 +61,7 @@ class Stats:
     limit_below_working_set: bool
     totals: Mapping[str, int]
     rebuilt_lately: Rebuilt
+    failed_bytes: int = 0
 
 
 class Page(NamedTuple):
@@ -129,7 +130,7 @@ def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Ver
 def stats(handle: Handle) -> Verb[Stats]:
     """Count what is held."""
     usage = yield from read_usage(handle)
-    preparing, failed = yield from one(COUNTS, {})
+    preparing, failed, failed_bytes = yield from one(COUNTS, {})
     return Stats(
         prepared_count=usage.count,
         prepared_bytes=usage.bytes,
@@ -140,6 +141,7 @@ def stats(handle: Handle) -> Verb[Stats]:
         limit_below_working_set=(yield from _is_too_low(usage)),
         totals=(yield from totals(handle)),
         rebuilt_lately=(yield from rebuilt_lately()),
+        failed_bytes=failed_bytes,
     )
 
 
@@ -147,8 +149,8 @@ def _is_too_low(usage: Usage) -> Verb[bool]:
     """Whether what was needed lately alone is over the limit; read only where all together is."""
     if usage.bytes <= usage.cache_limit:
         return False
-    since = (yield from Now()) - usage.min_stale_time
-    ((_, working_set),) = yield from run(WORKING_SET, {"since": since})
+    now = yield from Now()
+    _, working_set = yield from one(WORKING_SET, {"since": now - usage.min_stale_time, "now": now})
     return bool(working_set > usage.cache_limit)
 
 

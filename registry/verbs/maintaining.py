@@ -1,8 +1,9 @@
 """Maintenance: what keeps a cache clean although processes die at any time.
 
-Reap the dead, sweep the files that no row refers to, drop the rows whose files are gone, prune. It
-grows with the cache, so it is never done at opening. It is due an hour after the last time, and the
-host that wins one guarded UPDATE does it, within a publish, a prune, a close, or its own pulse.
+Reap the dead, sweep the files that no row refers to, drop the rows whose files are gone, forget the
+failures beyond their bounds, prune. It grows with the cache, so it is never done at opening. It is
+due an hour after the last time, and the host that wins one guarded UPDATE does it, within a
+publish, a prune, a close, or its own pulse.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from datetime import timedelta
 
 from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
-from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull
+from registry.errors import DatabaseDamaged
 from registry.log import about, logger
 from registry.sql.queries import MAINTAIN
 from registry.verbs import pruning
 from registry.verbs.asking import run
+from registry.verbs.failures import forget_failures
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import leave, orphan_locks, reap_dead
-from registry.verbs.last_use import write_late_uses
 from registry.verbs.leases import insist, settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
@@ -45,11 +46,14 @@ def prune(
 ) -> Verb[list[Artifact]]:
     """Prune now; and maintain the cache if that is due, but without pruning by other limits."""
     yield from settle(handle)
-    yield from write_late_uses(handle)
     usage = yield from read_usage(handle)
     gone = yield from pruning.prune(handle, usage, cache_limit, min_stale_time, dry_run)
-    if not dry_run and (yield from _won(usage.maintained_at, (yield from Now()))):
+    if dry_run:
+        return gone
+    if (yield from _won(usage.maintained_at, (yield from Now()))):
         yield from _clean(handle)
+    else:
+        yield from forget_failures(handle)
     return gone
 
 
@@ -69,17 +73,10 @@ def close(handle: Handle) -> Verb[None]:
 
     Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
     """
-    yield from write_late_uses(handle)
-    if handle.unlisted is not None:  # it could not write, and so claimed nothing
-        return
-    try:
-        yield from insist(lambda: leave(handle))
-        yield from tell_the_rest(handle)
-        usage = yield from read_usage(handle)
-        yield from maintain_if_due(handle, usage.maintained_at)
-    except (CacheDirectoryRefused, DiskFull) as refusal:  # whoever opens it next reaps what is left
-        told = about("closed_unwritten", error=str(refusal))
-        logger.warning("the cache was closed, but its row is left: %s", refusal, extra=told)
+    yield from insist(lambda: leave(handle))
+    yield from tell_the_rest(handle)
+    usage = yield from read_usage(handle)
+    yield from maintain_if_due(handle, usage.maintained_at)
 
 
 def pulse(handle: Handle) -> Verb[bool]:
@@ -119,4 +116,5 @@ def _clean(handle: Handle) -> Verb[None]:
     except DatabaseDamaged as refusal:
         logger.warning("%s", refusal, extra=about("sweep_refused", error=str(refusal)))
     yield from drop_fileless(handle)
+    yield from forget_failures(handle)
     yield from RebuildReserve()

@@ -2,8 +2,9 @@
 
 The original's rule, exactly: while what is held is strictly over `cache_limit`, the artifact needed
 longest ago goes, unless it was needed within `min_stale_time`; at the first one that was, the walk
-stops. A time in the future counts as recent. Failed and preparing rows are neither counted nor
-touched.
+stops. A time up to a minute ahead counts as recent; one beyond it was written before the clock was
+set back, and goes first (see `registry.clock_slack`). Failed and preparing rows are neither counted
+nor touched.
 
 The rows go first, in batches, each one durable statement; the files of a batch are unlinked after
 its commit. So a cut at any point leaves files that no row refers to, never a row without its file.
@@ -13,10 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from operator import attrgetter
-from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, names, to_micros
+from registry.clock_slack import is_ahead
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.log import about, logger
@@ -27,7 +27,7 @@ from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import insist
 
-__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all", "usage_in"]
+__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
 
 _NOBODY = -1  # no row has this id
 _ALWAYS = 2**63 - 1  # a horizon that spares nothing
@@ -49,12 +49,7 @@ class Usage:
 
 def read_usage(handle: Handle) -> Verb[Usage]:
     """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
-    return usage_in(handle, (yield from one(USAGE, {})))
-
-
-def usage_in(handle: Handle, row: Any) -> Usage:
-    """Take what was read of the usage and the limits."""
-    count, held, limit, stale, hard, done = row
+    count, held, limit, stale, hard, done = yield from one(USAGE, {})
     return Usage(
         count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done or 0
     )
@@ -124,14 +119,19 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
         now = yield from Now()
-        batch = (yield from end(Event.PRUNE, bound)).rows
-        batch.sort(key=attrgetter("last_time_needed", "id"))  # RETURNING promises no order
+        batch = (yield from end(Event.PRUNE, {**bound, "now": now})).rows
+        batch.sort(key=lambda row: _turn(row, now))  # RETURNING promises no order
         _count(handle, batch, reason)
         yield from unlink_all(batch)
         yield from record(handle, map(ended, batch), "pruned", now, reason)
         gone += batch
         if len(batch) < PRUNE_BATCH:
             return gone
+
+
+def _turn(row: Row, now: int) -> tuple[bool, int, int]:
+    needed = row.last_time_needed or 0
+    return not is_ahead(needed, now), needed, row.id
 
 
 def _count(handle: Handle, gone: list[Row], reason: str) -> None:
@@ -147,7 +147,7 @@ def _count(handle: Handle, gone: list[Row], reason: str) -> None:
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": _NOBODY, "most": _ALL}
-    return [Row(*row) for row in (yield from run(DOOMED, bound))]
+    return [Row(*row) for row in (yield from run(DOOMED, {**bound, "now": (yield from Now())}))]
 
 
 def _freed(rows: list[Row]) -> int:

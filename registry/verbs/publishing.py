@@ -28,6 +28,7 @@ from registry.log import about, logger
 from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.asking import attempt, move, read
+from registry.verbs.failures import forget_failures
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintaining import keep
@@ -75,6 +76,18 @@ def _keep(handle: Handle, row: Row) -> Verb[None]:
     except (RegistryError, OSError) as error:
         logger.warning(
             "an artifact was published, but the cache could not be kept: %s",
+            error,
+            extra=about("keeping_failed", error=str(error)),
+        )
+
+
+def _keep_failures(handle: Handle, row: Row) -> Verb[None]:
+    """Forget the failures that are too many. What goes wrong there does not undo this one."""
+    try:
+        yield from forget_failures(handle, spared=row.id)
+    except (RegistryError, OSError) as error:
+        logger.warning(
+            "a failure was stored, but older ones beyond the bounds could not be forgotten: %s",
             error,
             extra=about("keeping_failed", error=str(error)),
         )
@@ -152,6 +165,7 @@ def fail(
     told = about("failed", lease.id, error=row.error, **how)
     logger.debug("failed to prepare %s: %s", lease.id.short, row.error, extra=told)
     yield from drop_files(lease.path)
+    yield from _keep_failures(handle, row)
     return handle.artifact(row)
 
 

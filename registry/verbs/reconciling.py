@@ -19,8 +19,10 @@ from registry.errors import DatabaseDamaged
 from registry.sql.queries import (
     ALIENS,
     CLAIMS_OF,
+    CORRECT_FAILURE_USAGE,
     CORRECT_USAGE,
     DROP_ALIENS,
+    FAILURE_SUMS,
     INTEGRITY,
     PATHS_PAGE,
     SUMS,
@@ -156,6 +158,12 @@ def _check_usage(repair: bool) -> Verb[list[Problem]]:
         found.append(Problem("usage", "usage", words))
         if repair:
             yield from run(CORRECT_USAGE, {})
+    count, size, true_count, true_size = yield from one(FAILURE_SUMS, {})
+    if (count, size) != (true_count, true_size):
+        words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
+        found.append(Problem("usage", "failure_usage", words))
+        if repair:
+            yield from run(CORRECT_FAILURE_USAGE, {})
     return found
 
 

@@ -18,11 +18,15 @@ def test_all_settings_are_listed(command: Command) -> None:
         "retry_cooldown": 900,
         "prepare_timeout": 1800,
         "hard_limit": None,
+        "failed_max_age": 30 * 86400,
+        "failed_max_count": 10_000,
+        "failed_max_bytes": 8 * 1024**2,
     }
     lines = command("config").out.splitlines()
     assert lines[0].split() == ["cache_limit", "10GiB"]
     assert lines[1].split() == ["min_stale_time", "1d"]
-    assert lines[-1].split() == ["hard_limit", "none"]
+    assert lines[5].split() == ["hard_limit", "none"]
+    assert lines[-1].split() == ["failed_max_bytes", "8MiB"]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,13 @@ Whatever went wrong before, nothing may then be lost and nothing may be left ove
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
-from registry.verbs import maintaining, publishing
+from registry import ArtifactId
+from registry.sql.queries import Row
+from registry.verbs import claiming, maintaining, publishing
+from registry.verbs.handle import Lease
 from registry.verbs.reconciling import CheckReport
 
 from .host import Host
@@ -18,9 +22,13 @@ from .task import Ended
 
 __all__ = ["finish"]
 
+MINUTE = 60 * 1_000_000
+
 
 def finish(machine: Machine, *, closing: int = 0) -> None:
     """Bring a run to its end; of its hosts every second one closes, the others are killed."""
+    machine.drain()
+    _require_no_claim_ahead(machine)
     for host in machine.living():
         _give_back(machine, host)
     machine.drain()
@@ -37,6 +45,7 @@ def finish(machine: Machine, *, closing: int = 0) -> None:
     if not report.ok:
         raise Violation(Promise.NOTHING_LEAKED, f"after maintenance: {report.problems}")
     _audit(machine, fresh)
+    _require_nothing_blocked(machine, fresh)
     machine.close()
 
 
@@ -55,6 +64,63 @@ def _ask(machine: Machine, host: Host, *, repair: bool) -> CheckReport:
     if not isinstance(report, CheckReport):
         raise Violation(Promise.NOTHING_LEAKED, f"check ended with {reports[0]}")
     return report
+
+
+def _require_no_claim_ahead(machine: Machine) -> None:
+    """Whoever asks for what a living host prepares waits no longer than the claim was to hold."""
+    asking = machine.open_host()
+    machine.drain()
+    for row in machine.witness.world.rows.values():
+        if row.state == "preparing":
+            _claim(machine, asking, row)
+    for row in machine.witness.world.rows.values():
+        claimed, deadline = row.claimed_at or 0, row.deadline or 0
+        if row.state == "preparing" and deadline > claimed > machine.clock.wall + MINUTE:
+            raise Violation(Promise.NOT_BLOCKED, f"{row} is claimed in the future")
+    _give_back(machine, asking)
+    machine.drain()
+
+
+def _require_nothing_blocked(machine: Machine, host: Host) -> None:
+    """Each failure may be tried now, or after the longest cooldown; all may be pruned within a day.
+
+    What lies ahead now may be just as recent then: it must go at one of the two times.
+    """
+    waiting = [row for row in _failed(machine) if not _may_be_claimed(machine, host, row)]
+    machine.clock.pass_by(15 * MINUTE + MINUTE)
+    for row in waiting:
+        if not _may_be_claimed(machine, host, row):
+            raise Violation(Promise.NOT_BLOCKED, f"{row} may not be tried again")
+    for micros in (0, 24 * 60 * MINUTE + MINUTE):
+        machine.clock.pass_by(micros)
+        machine.begin("prune", host, maintaining.prune(host.handle, 0, timedelta(days=1)))
+        machine.drain()
+    left = [row for row in machine.witness.world.rows.values() if row.state == "prepared"]
+    if left:
+        raise Violation(Promise.NOT_BLOCKED, f"{left} may not be pruned")
+
+
+def _failed(machine: Machine) -> list[Row]:
+    rows = machine.witness.world.rows.values()
+    return [row for row in rows if row.state == "failed" and row.retry_at is not None]
+
+
+def _may_be_claimed(machine: Machine, host: Host, row: Row) -> bool:
+    return isinstance(_claim(machine, host, row), Lease)
+
+
+def _claim(machine: Machine, host: Host, row: Row) -> Any:
+    ended: list[Ended] = []
+
+    def hold(end: Ended) -> None:
+        ended.append(end)
+        if isinstance(end.value, Lease):
+            host.leases.append(end.value)
+
+    named = ArtifactId(row.code_hash, row.prep_hash)
+    machine.begin("claim", host, claiming.claim(host.handle, named), hold)
+    machine.drain()
+    return ended[0].value
 
 
 def _audit(machine: Machine, last: Host) -> None:

@@ -40,6 +40,7 @@ class Promise(StrEnum):
     DOCUMENTED = "only documented errors come out of a verb"
     ENDS = "every verb comes to its end once nothing is held any more"
     NOTHING_LEAKED = "after maintenance nothing is left of the dead"
+    NOT_BLOCKED = "a clock that was wrong for a while blocks nothing once it is set right"
     NOTHING_LOST = "what was published and not deleted is there"
 
 

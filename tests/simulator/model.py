@@ -17,6 +17,7 @@ __all__ = ["Model"]
 Params: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[str, str]
 
+MINUTE = 60 * 1_000_000  # a time further ahead was written before the clock was set back
 _NO_CLAIM: dict[str, Any] = dict.fromkeys(("token", "host_id", "claimed_at", "deadline"))
 _NO_FILE: dict[str, Any] = dict.fromkeys(("path", "size", "checksum"))
 _NO_FAILURE: dict[str, Any] = {
@@ -46,8 +47,10 @@ class Model:
             "release": self._release,
             "restore": self._restore,
             "extend": self._extend,
+            "redate": self._redate,
             "need": self._need,
             "prune": self._prune,
+            "forget": self._forget,
             "remove": self._remove,
             "discard": self._discard,
             "retry": self._retry,
@@ -71,7 +74,10 @@ class Model:
             new = Row(number, p["code"], p["prep"], "preparing", *[None] * 16)  # type: ignore[arg-type]
             mine = {**self._my_claim(p), "num_failures": 0, "created_at": p["now"]}
             return self._put(new, **mine, label=p["called"])
-        if row.state != "failed" or row.retry_at is None or row.retry_at > p["now"]:
+        if row.state != "failed" or row.retry_at is None:
+            return []
+        set_back = (row.last_time_failed or 0) > p["now"] + MINUTE or row.num_failures == 0
+        if row.retry_at > p["now"] and not set_back:
             return []
         if self._is_forgotten(row, p):
             row = row._replace(num_failures=0)
@@ -125,7 +131,19 @@ class Model:
     def _extend(self, p: Params) -> list[Row]:
         row = self._preparing(p, "my_token")
         later = p["now"] + p["prepare_timeout"]
-        return [] if row is None else self._put(row, deadline=later)
+        if row is None:
+            return []
+        return self._put(row, claimed_at=min(row.claimed_at or 0, p["now"]), deadline=later)
+
+    def _redate(self, p: Params) -> list[Row]:
+        """A claim that was made before the clock was set back is made now."""
+        row = self._as_seen(p)
+        if row is None or row.claimed_at is None or row.deadline is None:
+            return []
+        if row.claimed_at <= p["now"] + MINUTE or row.deadline <= row.claimed_at:
+            return []
+        span = row.deadline - row.claimed_at
+        return self._put(row, claimed_at=p["now"], deadline=p["now"] + span)
 
     # --- the prepared and the failed ------------------------------------------------------------
 
@@ -137,14 +155,37 @@ class Model:
         """The original's rule: oldest first, strictly over the limit, none needed too recently."""
         prepared = [row for row in self.rows.values() if row.state == "prepared"]
         held = sum(row.size or 0 for row in prepared)
-        walk = sorted(prepared, key=lambda row: (row.last_time_needed, row.id))
+        walk = self._walk(prepared, "last_time_needed", p)
         gone = []
-        for row in [row for row in walk if row.id != p["spared"]][: p["most"]]:
-            if held <= p["bytes_limit"] or (row.last_time_needed or 0) > p["horizon"]:
+        for row in walk[: p["most"]]:
+            needed = row.last_time_needed or 0
+            recent = p["horizon"] < needed <= p["now"] + MINUTE
+            if held <= p["bytes_limit"] or recent:
                 break
             held -= row.size or 0
             gone += self._drop(row)
         return gone
+
+    def _forget(self, p: Params) -> list[Row]:
+        """The oldest first, while there are too many, of too many bytes, or too old ones."""
+        failed = [row for row in self.rows.values() if row.state == "failed"]
+        count, size = len(failed), sum(len((row.error or "").encode()) for row in failed)
+        gone = []
+        for row in self._walk(failed, "last_time_failed", p):
+            old = (row.last_time_failed or 0) <= p["horizon"]
+            if count > p["count_limit"] or size > p["bytes_limit"] or old:
+                gone += self._drop(row)
+            count, size = count - 1, size - len((row.error or "").encode())
+        return gone
+
+    def _walk(self, rows: list[Row], time: str, p: Params) -> list[Row]:
+        """What lies ahead first, then the oldest."""
+
+        def turn(row: Row) -> tuple[bool, int, int]:
+            at = getattr(row, time) or 0
+            return at <= p["now"] + MINUTE, at, row.id
+
+        return sorted((row for row in rows if row.id != p["spared"]), key=turn)
 
     def _remove(self, p: Params) -> list[Row]:
         row = self.rows.get((p["code"], p["prep"]))

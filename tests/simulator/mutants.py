@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from unittest.mock import patch
 
 from registry.artifact import State
-from registry.effects import ListNames, Verb
+from registry.effects import ListNames, Now, Verb
 from registry.sql.queries import PATHS_PAGE, Row
 from registry.sql.statement import Statement
 from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
@@ -42,7 +42,8 @@ def unlinking_before_the_commit() -> AbstractContextManager[Any]:
 
     def delete(_: object, limit: int, horizon: int, spared: int, _reason: str) -> Verb[list[Row]]:
         yield from pruning.unlink_all((yield from pruning._doomed(limit, horizon)))
-        bounds = {"bytes_limit": limit, "horizon": horizon, "spared": spared}
+        now = yield from Now()
+        bounds = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "now": now}
         return (yield from asking.end(Event.PRUNE, {**bounds, "most": PRUNE_BATCH})).rows
 
     return patch.object(pruning, "_delete", delete)

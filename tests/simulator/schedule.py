@@ -24,7 +24,11 @@ __all__ = ["ARTIFACTS", "MIXTURES", "Run", "run"]
 
 ARTIFACTS = tuple(ArtifactId.of(code) for code in (b"one", b"two", b"three"))
 HOUR = 3600 * 1_000_000
-JUMPS = (1_000_000, -1_000_000, 16 * 60 * 1_000_000, HOUR + 1, -HOUR, 25 * HOUR)
+MONTH = 30 * 24 * HOUR
+JUMPS = (
+    *(1_000_000, -1_000_000, 16 * 60 * 1_000_000, HOUR + 1, -HOUR, 25 * HOUR),
+    *(MONTH, -MONTH),
+)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"cache_limit": 300, "min_stale_time": timedelta(0)},
     {"cache_limit": 10_000, "hard_limit": 900},
     {"min_stale_time": SECOND, "hard_limit": None},
+    {"failed_max_count": 1, "failed_max_age": timedelta(days=1)},
+    {"failed_max_bytes": 10, "failed_max_count": 2},
     {"max_retries": 2, "retry_cooldown": timedelta(0), "prepare_timeout": 10 * SECOND},
 )
 
@@ -108,7 +110,7 @@ class Users:
 
     def need(self, host: Host, id: ArtifactId, n: int) -> None:
         with _frozen(self.machine.clock):
-            ready = hot.hot_artifact(host.handle, id)
+            ready = hot.hot_artifact(host.handle, host.world.folder, id)
         if ready is not None:
             self.machine.note(f"{host.name} has it hot")
             self._got(id)(Ended(ready))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
+from registry.sql.core.clock_slack import ahead
 from registry.sql.core.compiler import compiled, constant, given
 from registry.sql.core.tables import history as journal
 from registry.sql.core.tables import host_history
@@ -59,5 +60,7 @@ REBUILT = compiled(
     "Count and time what was prepared again soon after it was pruned, since a time.",
     select(func.count(), func.coalesce(func.sum(journal.c.prepare_seconds), constant(0.0)))
     .select_from(journal)
-    .where(journal.c.evicted_for < given("soon"), journal.c.at > given("since")),
+    .where(
+        journal.c.evicted_for < given("soon"), journal.c.at > given("since"), ~ahead(journal.c.at)
+    ),
 )

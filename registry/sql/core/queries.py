@@ -6,9 +6,19 @@ from sqlalchemy import and_, delete, func, literal_column, or_, select, text, up
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
+from registry.sql.core.clock_slack import ahead
 from registry.sql.core.compiler import compiled, constant, given
-from registry.sql.core.tables import artifact, cache, host, maintenance, setting, usage
-from registry.sql.core.transitions import oldest_over_the_limit, stored
+from registry.sql.core.eviction import in_walk_order, oldest_over_the_limit
+from registry.sql.core.tables import (
+    artifact,
+    cache,
+    failure_usage,
+    host,
+    maintenance,
+    setting,
+    usage,
+)
+from registry.sql.core.transitions import stored
 from registry.sql.statement import Statement
 
 _ROW = artifact.c
@@ -122,10 +132,11 @@ USAGE = compiled(
 )
 COUNTS = compiled(
     "counts",
-    "Count the preparing and the failed.",
+    "Count the preparing, the failed, and the bytes of their errors.",
     select(
         select(func.count()).select_from(artifact).where(_PREPARING).scalar_subquery(),
-        select(func.count()).select_from(artifact).where(_FAILED).scalar_subquery(),
+        failure_usage.c.failed_count,
+        failure_usage.c.failed_bytes,
     ),
 )
 SUMS = compiled(
@@ -137,20 +148,6 @@ SUMS = compiled(
         select(func.count()).select_from(artifact).where(_PREPARED).scalar_subquery(),
         select(func.coalesce(func.sum(_ROW.size), constant(0))).where(_PREPARED).scalar_subquery(),
     ),
-)
-NOTE_USE = compiled(
-    "note use",
-    "Note a last use that could not be written when it was, unless a later one is known.",
-    update(artifact)
-    .where(
-        _ROW.code_hash == given("code"),
-        _ROW.prep_hash == given("prep"),
-        _ROW.path == given("seen_path"),
-        _PREPARED,
-        _ROW.last_time_needed < given("at"),
-    )
-    .values(last_time_needed=given("at")),
-    writes=True,
 )
 CORRECT_USAGE = Statement(
     "correct usage",
@@ -165,7 +162,7 @@ DOOMED = compiled(
     "Read what pruning would take, in the order it would go.",
     select(*_ROW)
     .where(and_(oldest_over_the_limit(), _PREPARED))
-    .order_by(_ROW.last_time_needed, _ROW.id),
+    .order_by(*in_walk_order(_ROW.last_time_needed)),
 )
 SETTINGS = compiled("settings", "Read the settings.", select(setting.c.name, setting.c.value))
 _changes = func.json_each(given("changes")).table_valued("key", "value")
@@ -213,9 +210,6 @@ LEAVE_HOST = compiled(
     .returning(host.c.id),
     writes=True,
 )
-# A last time so far in the future means that the clock was set back. One that is a little ahead is
-# that of a host which looked at the clock after us and was faster.
-_SET_BACK_MICROS = 60 * 1_000_000
 MAINTAIN = compiled(
     "maintain",
     "Win the right, and the duty, of maintenance: one host does it when it is due.",
@@ -224,7 +218,7 @@ MAINTAIN = compiled(
     .where(
         or_(
             maintenance.c.last_done <= given("due_before"),
-            maintenance.c.last_done > given("now") + constant(_SET_BACK_MICROS),
+            ahead(maintenance.c.last_done),
         )
     )
     .returning(maintenance.c.last_done),
@@ -237,16 +231,6 @@ LONGEST_PREPARATION = compiled(
     select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
 )
 
-FAILURES = compiled(
-    "failures",
-    "Count the failed by kind, the most frequent first.",
-    select(_ROW.error_kind, func.count())
-    .where(_FAILED)
-    .group_by(_ROW.error_kind)
-    .order_by(func.count().desc())
-    .limit(given("most"))
-    .offset(constant(0)),
-)
 OLDEST_NEED = compiled(
     "oldest need",
     "Read when the prepared artifact that was needed longest ago was needed.",
@@ -264,16 +248,16 @@ WORKING_SET = compiled(
     "Sum up what was needed since a time: the bytes that the cache must hold.",
     select(func.count(), func.coalesce(func.sum(_ROW.size), constant(0)))
     .select_from(artifact)
-    .where(_PREPARED, _ROW.last_time_needed > given("since")),
+    .where(_PREPARED, _ROW.last_time_needed > given("since"), ~ahead(_ROW.last_time_needed)),
 )
-FAILED_AS = compiled(
-    "failed as",
-    "Read some of the artifacts that failed in one way, those given up first.",
-    select(*_ROW)
-    .where(_FAILED, _ROW.error_kind == given("kind"))
-    .order_by(_ROW.retry_at.is_not(None), _ROW.last_time_failed.desc())
-    .limit(given("most"))
-    .offset(constant(0)),
+AHEAD = compiled(
+    "ahead",
+    "Count the times that were written before the clock was set back.",
+    select(
+        select(func.count()).where(_PREPARED, ahead(_ROW.last_time_needed)).scalar_subquery(),
+        select(func.count()).where(_FAILED, ahead(_ROW.last_time_failed)).scalar_subquery(),
+        select(func.count()).where(_PREPARING, ahead(_ROW.claimed_at)).scalar_subquery(),
+    ),
 )
 
 # --- rows that no version of registry wrote -------------------------------------------------------

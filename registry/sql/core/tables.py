@@ -8,6 +8,7 @@ __all__ = [
     "artifact",
     "cache",
     "counter",
+    "failure_usage",
     "history",
     "host",
     "host_history",
@@ -40,6 +41,7 @@ artifact = table(
     column("label"),
 )
 usage = table("usage", column("prepared_count"), column("prepared_bytes"))
+failure_usage = table("failure_usage", column("failed_count"), column("failed_bytes"))
 setting = table("setting", column("name"), column("value"))
 host = table(
     "host",

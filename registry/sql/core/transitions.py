@@ -36,13 +36,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import config
-from registry.artifact import State, to_micros
+from registry.artifact import to_micros
+from registry.sql.core.clock_slack import MAY_BE_TRIED, ahead
 from registry.sql.core.compiler import compiled, constant, given
-from registry.sql.core.tables import artifact, setting, usage
+from registry.sql.core.eviction import failures_to_forget, oldest_over_the_limit
+from registry.sql.core.tables import artifact, setting
 from registry.sql.legal_moves import MOVES, Event
 from registry.sql.statement import Statement
 
-__all__ = ["TRANSITIONS", "oldest_over_the_limit", "stored"]
+__all__ = ["TRANSITIONS", "stored"]
 
 _ROW = artifact.c
 _THIS = and_(_ROW.code_hash == given("code"), _ROW.prep_hash == given("prep"))
@@ -124,7 +126,7 @@ def _claim() -> Any:
             "label": func.coalesce(given("called"), _ROW.label),
             "num_failures": case((_FORGOTTEN, constant(0)), else_=_ROW.num_failures),
         },
-        where=and_(_may(Event.CLAIM), _ROW.retry_at <= given("now")),
+        where=and_(_may(Event.CLAIM), MAY_BE_TRIED),
     )
 
 
@@ -136,32 +138,6 @@ def _change(event: Event, guard: ColumnElement[bool], **values: Any) -> Any:
 
 def _end(event: Event, guard: ColumnElement[bool]) -> Any:
     return delete(artifact).where(guard, _may(event))
-
-
-def oldest_over_the_limit() -> ColumnElement[bool]:
-    """Choose what pruning takes: the original's rule, as a window over the oldest batch.
-
-    Walk by (last_time_needed, id). A row goes while what is held, less what goes before it, is
-    still strictly over the limit; the walk stops at the first one needed too recently, and a time
-    in the future counts as recent. What is held is read inside the statement: two pruners at once
-    must not both count the same bytes.
-    """
-    batch = (
-        select(_ROW.id, _ROW.size, _ROW.last_time_needed)
-        .where(_ROW.state == constant(State.PREPARED), _ROW.id != given("spared"))
-        .order_by(_ROW.last_time_needed, _ROW.id)
-        .limit(given("most"))
-        .offset(constant(0))
-        .subquery("batch")
-    )
-    in_order = (batch.c.last_time_needed, batch.c.id)
-    freed = (func.sum(batch.c.size).over(order_by=in_order) - batch.c.size).label("freed")
-    walk = select(batch.c.id, batch.c.last_time_needed, freed).subquery("walk")
-    held = select(usage.c.prepared_bytes).scalar_subquery()
-    doomed = select(walk.c.id).where(
-        held - walk.c.freed > given("bytes_limit"), walk.c.last_time_needed <= given("horizon")
-    )
-    return _ROW.id.in_(doomed)
 
 
 def _transition(event: Event, says: str, clause: Any, *, durable: bool = False) -> Statement:
@@ -261,7 +237,23 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         Event.EXTEND: _transition(
             Event.EXTEND,
             "Move the deadline of a claim.",
-            _change(Event.EXTEND, _MINE, deadline=given("now") + given("prepare_timeout")),
+            _change(
+                Event.EXTEND,
+                _MINE,
+                # No claim was made later than now: the clock was set back.
+                claimed_at=func.min(_ROW.claimed_at, given("now")),
+                deadline=given("now") + given("prepare_timeout"),
+            ),
+        ),
+        Event.REDATE: _transition(
+            Event.REDATE,
+            "Date a claim anew that was made before the clock was set back: as if it was made now.",
+            _change(
+                Event.REDATE,
+                and_(_AS_SEEN, ahead(_ROW.claimed_at), _ROW.deadline > _ROW.claimed_at),
+                claimed_at=given("now"),
+                deadline=given("now") + _ROW.deadline - _ROW.claimed_at,
+            ),
         ),
         # The most frequent one: whoever needs an artifact has its row, and wants to know how
         # often to write.
@@ -280,6 +272,11 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             "Delete the least recently needed artifacts until the rest is within the limit.",
             _end(Event.PRUNE, oldest_over_the_limit()),
             durable=True,
+        ),
+        Event.FORGET: _transition(
+            Event.FORGET,
+            "Delete failures that are too old, too many or too long, the oldest first.",
+            _end(Event.FORGET, failures_to_forget()),
         ),
         Event.REMOVE: _transition(
             Event.REMOVE,

@@ -1,0 +1,116 @@
+"""Which rows go first where there is no room for all: the one home of that rule, for statements.
+
+Rows whose time lies ahead go first: they were written before the clock was set back, so before all
+that was written since. Then the others go, the oldest first. A batch is all that is looked at, by
+an index: what it costs does not grow with what is held.
+
+What is held is read inside the statement: two at once must not both count the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BLOB,
+    ColumnElement,
+    Select,
+    Subquery,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    union_all,
+)
+
+from registry.artifact import State
+from registry.sql.core.clock_slack import LATEST, ahead
+from registry.sql.core.compiler import constant, given
+from registry.sql.core.tables import artifact, failure_usage, usage
+
+__all__ = ["ERROR_BYTES", "failures_to_forget", "in_walk_order", "oldest_over_the_limit"]
+
+_ROW = artifact.c
+ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # of a text, length() counts the characters
+
+
+class _Walk(NamedTuple):
+    """A batch of rows in the order in which they go, and what goes before each."""
+
+    row: Any
+    freed_before: ColumnElement[Any]
+    gone_before: ColumnElement[Any]
+
+
+def in_walk_order(time: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
+    """Order rows as they go."""
+    return ahead(time).desc(), time, _ROW.id
+
+
+def oldest_over_the_limit() -> ColumnElement[bool]:
+    """Choose what pruning takes: the original's rule, as a window over the oldest batch.
+
+    A row goes while what is held, less what goes before it, is still strictly over the limit. The
+    walk stops at the first one needed too recently; a time that is a little ahead counts as recent.
+    """
+    prepared = and_(_ROW.state == constant(State.PREPARED), _ROW.id != given("spared"))
+    horizon = func.min(given("horizon"), LATEST)
+    both = _both(_ROW.last_time_needed, _ROW.size, prepared, horizon)
+    batch = select(both).order_by(both.c.turn, both.c.time, both.c.id).limit(given("most"))
+    walk = _walk(batch.offset(constant(0)).subquery("batch"))
+    held = select(usage.c.prepared_bytes).scalar_subquery()
+    return _ROW.id.in_(select(walk.row.id).where(held - walk.freed_before > given("bytes_limit")))
+
+
+def failures_to_forget() -> ColumnElement[bool]:
+    """Choose which failures are forgotten: too many, too long in all, or too old.
+
+    How old one is that lies ahead, nobody knows; it goes by the other two bounds.
+    """
+    failed = and_(_ROW.state == constant(State.FAILED), _ROW.id != given("spared"))
+    # Not cut to one batch: those that lie ahead, and stay, must not hide those that are too old.
+    walk = _walk(_both(_ROW.last_time_failed, ERROR_BYTES, failed, LATEST))
+    count = select(failure_usage.c.failed_count).scalar_subquery()
+    size = select(failure_usage.c.failed_bytes).scalar_subquery()
+    doomed = or_(
+        count - walk.gone_before > given("count_limit"),
+        size - walk.freed_before > given("bytes_limit"),
+        walk.row.time <= given("horizon"),
+    )
+    return _ROW.id.in_(select(walk.row.id).where(doomed))
+
+
+def _walk(batch: Subquery) -> _Walk:
+    in_order = (batch.c.turn, batch.c.time, batch.c.id)
+    walk = select(
+        batch.c.id,
+        batch.c.time,
+        (func.sum(batch.c.size).over(order_by=in_order) - batch.c.size).label("freed"),
+        (func.row_number().over(order_by=in_order) - constant(1)).label("gone"),
+    ).subquery("walk")
+    return _Walk(walk.c, walk.c.freed, walk.c.gone)
+
+
+def _both(
+    time: ColumnElement[Any],
+    size: ColumnElement[Any],
+    guard: ColumnElement[bool],
+    horizon: ColumnElement[Any],
+) -> Subquery:
+    """Take a batch of the rows that lie ahead, and one of those not beyond the horizon."""
+    first = _oldest(0, time, size, and_(guard, ahead(time))).subquery("ahead")
+    then = _oldest(1, time, size, and_(guard, time <= horizon)).subquery("behind")
+    return union_all(select(first), select(then)).subquery("both")
+
+
+def _oldest(
+    turn: int, time: ColumnElement[Any], size: ColumnElement[Any], guard: ColumnElement[bool]
+) -> Select[Any]:
+    return (
+        select(_ROW.id, size.label("size"), time.label("time"), constant(turn).label("turn"))
+        .where(guard)
+        .order_by(time, _ROW.id)
+        .limit(given("most"))
+        .offset(constant(0))
+    )
