@@ -68,7 +68,7 @@ def test_it_is_left_as_it_is_where_upgrading_is_not_allowed(revision: str, tmp_p
     assert (frozen / "registry.db").read_bytes() == before
 
 
-@pytest.mark.parametrize(("revision", "hits"), [("0003", 0), ("0004", 3)])
+@pytest.mark.parametrize(("revision", "hits"), [("0003", 0), ("0004", 3), ("0005", 3)])
 def test_what_the_journal_and_the_counters_had_is_kept(
     revision: str, hits: int, tmp_path: Path
 ) -> None:
