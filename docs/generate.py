@@ -41,6 +41,9 @@ BOUNDS = {
     "retry_cooldown": "how long after a failure it may be tried again",
     "prepare_timeout": "how long a claim is held before others may take it over",
     "hard_limit": "the bytes that are held even where all was needed recently",
+    "failed_max_age": "how long a failure is kept after it was last tried",
+    "failed_max_count": "how many failures are kept; what failed longest ago goes first",
+    "failed_max_bytes": "the bytes of their errors together",
 }
 
 
