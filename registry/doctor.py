@@ -22,7 +22,7 @@ from registry.sizes import near_size
 from registry.sync import Registry
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.journal import Rebuilt
-from registry.world import landlock
+from registry.world import isolation
 from registry.world.directory import NETWORK_FILE_SYSTEMS, file_system
 from registry.world.hosts import Hosts
 
@@ -96,11 +96,9 @@ def _locks(cache: Path) -> Finding:
 
 
 def _confinement() -> Finding:
-    release = landlock.version()
-    if release:
-        return Finding("confinement", f"the kernel offers Landlock {release}")
-    advice = "nothing can confine the jobs of a host; Linux can, from 5.13 on, with lsm=landlock"
-    return Finding("confinement", "the kernel offers no Landlock", "note", advice)
+    means = isolation.available()
+    missing = isolation.missing(means)
+    return Finding("confinement", isolation.describe(means), "note" if missing else "ok", missing)
 
 
 def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:

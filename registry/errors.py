@@ -20,6 +20,7 @@ __all__ = [
     "DatabaseDamaged",
     "DiskFull",
     "ExecutionError",
+    "FunctionRefused",
     "HandleClosed",
     "HandleForked",
     "InternalError",
@@ -55,6 +56,10 @@ class InvalidId(RegistryError, ValueError):
 
 class InvalidParams(RegistryError, ValueError):
     """Preparation parameters hold something that has no canonical form."""
+
+
+class FunctionRefused(RegistryError, TypeError):
+    """Nothing proves to other processes which function is decorated; a `name=` may be given."""
 
 
 class InvalidSetting(RegistryError, ValueError):
@@ -109,19 +114,28 @@ class PrepareError(RegistryError):
     """Raised *by* a `prepare` to say how it failed.
 
     `deterministic` errors are remembered and never retried by themselves: the same code will fail
-    the same way. `kind` is a short word that groups failures (default: "preparation").
+    the same way. One that is not `remembered` says nothing about the code (this machine has no
+    licence, no memory, no compiler): nothing is stored, and who asks next tries again. `kind` is a
+    short word that groups failures (default: "preparation").
     """
 
     # For a kind of error whose own `__init__` does not call this one.
     kind = "preparation"
     deterministic = True
+    remembered = True
 
     def __init__(
-        self, message: str, *, kind: str = "preparation", deterministic: bool = True
+        self,
+        message: str,
+        *,
+        kind: str = "preparation",
+        deterministic: bool = True,
+        remembered: bool = True,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.deterministic = deterministic
+        self.remembered = remembered
 
 
 class HandleClosed(RegistryError):
@@ -205,7 +219,11 @@ class InternalError(ExecutionError):
 
 
 class NotPrepared(InternalError, PreparationFailed):
-    """The artifact could not be prepared, in a way that may pass; `artifact` tells when."""
+    """The artifact could not be prepared, in a way that may pass; `artifact` tells when.
+
+    Where the machine was at fault (no memory, no thread, no worker, a limit of this host), nothing
+    is remembered, and `artifact` is only what would have been.
+    """
 
     def __init__(self, failure: PreparationFailed) -> None:
         artifact = failure.artifact

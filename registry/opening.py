@@ -37,6 +37,7 @@ from registry.errors import (
 from registry.log import about, logger
 from registry.trouble import worded, worded_trouble, worded_upgrade
 from registry.world import clock
+from registry.world.cache_identity import hard_linked
 from registry.world.connection import MISFITS, connect, primary_code, translated
 from registry.world.damaged import HostsOpening, set_aside
 from registry.world.directory import (
@@ -189,6 +190,7 @@ def _downgrade(cache: Path, revision: str) -> None:
             f"{living} host(s) have {cache} open and need its schema as it is: stop them "
             "(`registry hosts` lists them), then downgrade"
         )
+    _size(cache)  # refuses what is no database of this cache alone
     known, now = [known.id for known in migrate.revisions()], _revision(cache)
     if now is not None and now not in known:
         raise SchemaTooNew(
@@ -272,6 +274,9 @@ def _size(cache: Path) -> int:
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o600 != 0o600:
         raise CacheDirectoryRefused(f"{path} is read-only (mode {mode:o}); chmod u+rw it")
+    shared = hard_linked(path, found)
+    if shared is not None:
+        raise CacheDirectoryRefused(shared)
     return found.st_size
 
 

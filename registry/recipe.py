@@ -3,24 +3,26 @@
 As `functools.cache` remembers what a function returned, a recipe remembers what it built: for all
 processes of the machine, after they have ended, and within the limits of the cache.
 
-What a call builds is named by the function's name, by `version` (what else changes the result: the
-compiler, the function's own code) and by the arguments, so two calls with the same three share one
-artifact. The function's code itself is NOT looked at: who changes it changes the version.
+What a call builds is named by the function (`registry.origin`: where it lives, what it is called,
+its code), by `version` (what else changes the result: the compiler, the functions that it calls)
+and by the arguments, each exactly (`registry.canonical`). Calls that share all of these share one
+artifact.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, ParamSpec, TypeAlias
 
 from registry.artifact import Artifact, ArtifactId
-from registry.errors import InvalidParams, UnknownArtifact
+from registry.canonical import exact
+from registry.errors import FunctionRefused, UnknownArtifact
+from registry.origin import Origin, code_digest, key_digest, require_function
 
 if TYPE_CHECKING:
     from registry.aio import AsyncRegistry
@@ -35,6 +37,14 @@ Label: TypeAlias = str | Callable[..., str]
 TRIES = 3
 
 
+class Order(NamedTuple):
+    """One call: what it is called, what people see of it, and the work itself."""
+
+    id: ArtifactId
+    label: str
+    work: Callable[[], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What names the artifacts of one function, and how people are told of them."""
@@ -44,30 +54,60 @@ class Terms:
     name: str | None = None
     key: Callable[..., object] | None = None
     label: Label | None = None
+    source: bool = True
     signature: inspect.Signature = field(init=False)
-    code: bytes = field(init=False)
+    origin: Origin | None = field(init=False)
+    fixed: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "signature", inspect.signature(self.function))
-        object.__setattr__(self, "code", (self.name or _name(self.function)).encode())
-        _canonical(self.version, "version")  # refused here, where it is written
+        """Refuse here, where it is written, what could not be told apart later."""
+        require_function(self.function)
+        _require_name(self.name)
+        origin = Origin(self.function, source=self.source) if self.name is None else None
+        fixed = {"version": exact(self.version, "version").form, "source": self._digest()}
+        object.__setattr__(self, "signature", _signature(self.function))
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "fixed", fixed)
+
+    def order(self, *args: Any, **kwargs: Any) -> Order:
+        """Name what a call builds, and take the arguments so that nobody changes them any more."""
+        bound = self._bound(*args, **kwargs)
+        if self.key is None:
+            own = {name: exact(it, name) for name, it in bound.arguments.items()}
+            named: Any = {name: it.form for name, it in own.items()}
+        else:
+            own = {}
+            named = exact(self.key(*bound.args, **bound.kwargs), "what key() gave").form
+        label = self._label(bound)  # it may be a function that changes what it is shown
+        for name, it in own.items():
+            bound.arguments[name] = it.value
+        work = partial(self.function, *bound.args, **bound.kwargs)
+        return Order(self._named(named), label, work)
 
     def id(self, *args: Any, **kwargs: Any) -> ArtifactId:
         """Name what a call builds."""
-        bound = self._bound(*args, **kwargs)
-        if self.key is not None:
-            named = _canonical(self.key(*bound.args, **bound.kwargs), "what key() gave")
-        else:
-            named = {name: _canonical(it, name) for name, it in bound.arguments.items()}
-        params = {"version": _canonical(self.version, "version"), "arguments": named}
-        return ArtifactId.of(self.code, params)
+        return self.order(*args, **kwargs).id
 
-    def label_of(self, *args: Any, **kwargs: Any) -> str:
-        """Say to people what a call builds."""
+    @property
+    def title(self) -> str:
+        """What people see of the function."""
+        return self.name or f"{self.function.__module__}:{self.function.__qualname__}"
+
+    def _named(self, arguments: Any) -> ArtifactId:
+        name = self.name if self.origin is None else self.origin.name
+        return ArtifactId.of(str(name).encode(), {**self.fixed, "arguments": arguments})
+
+    def _label(self, bound: inspect.BoundArguments) -> str:
         if callable(self.label):
-            bound = self._bound(*args, **kwargs)
             return self.label(*bound.args, **bound.kwargs)
-        return self.label or self.function.__qualname__
+        return self.label or str(getattr(self.function, "__qualname__", self.name))
+
+    def _digest(self) -> list[str] | None:
+        """The code of the function, and of what decides which of its calls are the same."""
+        if not self.source:
+            return None
+        own = code_digest(self.function)
+        return [own] if self.key is None else [own, key_digest(self.key)]
 
     def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """All arguments of a call, the defaults too."""
@@ -80,8 +120,9 @@ class Recipe(Generic[P]):
     """A function whose results are artifacts; calling it answers the bytes of one.
 
     A call raises what `Registry.get_or_prepare` raises, and `InvalidParams` for an argument that
-    has no canonical form: None, bool, int, float, str, bytes, and lists, tuples (the same as
-    lists) and dicts with str keys of these have one. The plain function is `__wrapped__`.
+    has no canonical form: None, bool, int, float, str, bytes, bytearray, and lists, tuples and
+    dicts with str keys of these have one; subclasses have none. The function gets copies of what
+    is mutable, except with a `key=`. The plain function is `__wrapped__`.
     """
 
     __wrapped__: Callable[P, Data]
@@ -104,12 +145,8 @@ class Recipe(Generic[P]):
 
     def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """Answer the prepared artifact, for those who need its path; that is NOT pinned."""
-        terms = self._terms
-        return self._registry().get_or_prepare(
-            terms.id(*args, **kwargs),
-            partial(self.__wrapped__, *args, **kwargs),
-            label=terms.label_of(*args, **kwargs),
-        )
+        order = self._terms.order(*args, **kwargs)
+        return self._registry().get_or_prepare(order.id, order.work, label=order.label)
 
     def id(self, *args: P.args, **kwargs: P.kwargs) -> ArtifactId:
         """Name what a call builds, for the verbs of `Registry`; builds nothing."""
@@ -120,7 +157,10 @@ class Recipe(Generic[P]):
         return self._registry().remove(self._terms.id(*args, **kwargs))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._terms.code.decode()}>"
+        return f"<{type(self).__name__} {self._terms.title}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Never:
+        raise _refuse_binding(self)
 
 
 class AsyncRecipe(Generic[P]):
@@ -148,12 +188,9 @@ class AsyncRecipe(Generic[P]):
 
     async def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """As `Recipe.artifact`."""
-        terms = self._terms
-        return await (await self._registry()).get_or_prepare(
-            terms.id(*args, **kwargs),
-            partial(self.__wrapped__, *args, **kwargs),
-            label=terms.label_of(*args, **kwargs),
-        )
+        order = self._terms.order(*args, **kwargs)
+        registry = await self._registry()
+        return await registry.get_or_prepare(order.id, order.work, label=order.label)
 
     def id(self, *args: P.args, **kwargs: P.kwargs) -> ArtifactId:
         """As `Recipe.id`; not awaited."""
@@ -164,7 +201,10 @@ class AsyncRecipe(Generic[P]):
         return await (await self._registry()).remove(self._terms.id(*args, **kwargs))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._terms.code.decode()}>"
+        return f"<{type(self).__name__} {self._terms.title}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Never:
+        raise _refuse_binding(self)
 
 
 def _read(artifact: Artifact) -> bytes:
@@ -179,31 +219,25 @@ def _pruned(id: ArtifactId) -> UnknownArtifact:
     return UnknownArtifact(f"{id.short} was pruned {TRIES} times before it could be read")
 
 
-def _name(function: Callable[..., Any]) -> str:
-    """Name a function for all processes; what is called `__main__` goes by its file."""
-    module, name = function.__module__, function.__qualname__
-    if module != "__main__":
-        return f"{module}.{name}"
-    file = inspect.unwrap(function).__code__.co_filename
-    if file.startswith("<"):
-        raise TypeError(f"{name} is in no file, so other functions may be called so; give a name=")
-    return f"{os.path.realpath(file)}:{name}"
+def _require_name(name: object) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"name is a str, not {type(name).__name__}")
+    if not name:
+        raise FunctionRefused("name= is empty; give a text that no other function of the cache has")
+    exact(name, "name")
 
 
-def _canonical(value: object, where: str) -> Any:
-    """Write a value so that different ones differ, in what parameters may be made of."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return ["float", value.hex()]
-        case bytes() | bytearray() | memoryview():
-            return ["bytes", blake2b(bytes(value), digest_size=32).hexdigest()]
-        case list() | tuple():
-            return ["list", *(_canonical(it, f"{where}[{n}]") for n, it in enumerate(value))]
-        case dict():
-            return {key: _canonical(it, f"{where}[{key!r}]") for key, it in value.items()}
-    raise InvalidParams(
-        f"{where} is a {type(value).__name__}, which has no canonical form; pass what it is made "
-        "of (bytes, str, numbers, lists, dicts), or give a key= that says what counts"
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError as error:  # a builtin that does not tell its parameters
+        raise FunctionRefused(f"{error}; decorate a function of Python that calls it") from None
+
+
+def _refuse_binding(recipe: Recipe[Any] | AsyncRecipe[Any]) -> FunctionRefused:
+    return FunctionRefused(
+        f"{recipe!r} is an attribute of a class and would be a method: what that builds depends on "
+        "an object that other processes do not have; put @staticmethod above the decorator"
     )

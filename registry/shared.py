@@ -48,25 +48,34 @@ def prepared(
     name: str | None = None,
     key: Callable[..., object] | None = None,
     label: Label | None = None,
+    source: bool = True,
 ) -> Decorator:
     """Decorate a function that builds bytes (or a file), so that each machine calls it once.
 
-    What is built is named by the function (`name`, by default its module and qualified name), by
-    `version` (whatever changes the result and is no argument) and by the arguments, or what `key`
-    makes of them. It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else
-    the user's cache directory, looked up at each call. `label` is what people see. `key` and
-    `label`, where they are functions, are called with all arguments, the defaults too.
+    What is built is named by the function, by `version` (whatever changes the result and is no
+    argument: the compiler, the functions that this one calls, globals) and by the arguments,
+    exactly, or what `key` makes of them. The function goes by `name`, by default by where it lives
+    (its distribution and version, else its file), its module and its qualified name, and by its
+    code: an edited function builds anew. With `source=False` its code does not count; change the
+    version with it.
 
-    A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `InvalidParams` for
-    a version without a canonical form, TypeError for a function of `__main__` that is in no file
-    and has no `name`. A change of the function's own code is NOT seen: change the version.
+    It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else the user's
+    cache directory, looked up at each call. A relative one is in the directory where the process
+    was when it decorated. `label` is what people see. `key` and `label`, where they are functions,
+    are called with all arguments, the defaults too.
+
+    A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `FunctionRefused`
+    for a function that other processes could take for another one (a lambda, one that captures
+    values, one that is in no file) and that has no `name`, and for a method; `InvalidParams` for a
+    version without a canonical form.
     """
+    place = _place(cache)
 
     def decorate(function: Callable[..., Any], /) -> Any:
-        terms = Terms(function, version, name, key, label)
+        terms = Terms(function, version, name, key, label, source)
         if inspect.iscoroutinefunction(function):
-            return AsyncRecipe(terms, lambda: _async_handle(_directory(cache)))
-        return Recipe(terms, lambda: _handle(_directory(cache)))
+            return AsyncRecipe(terms, lambda: _async_handle(place()))
+        return Recipe(terms, lambda: _handle(place()))
 
     return decorate
 
@@ -80,8 +89,20 @@ def user_cache_dir() -> Path:
     return platformdirs.user_cache_path("registry")
 
 
-def _directory(cache: str | os.PathLike[str] | None) -> Path:
-    return named_directory(user_cache_dir() if cache is None else cache)
+def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:
+    """Say how the cache is found at each call, wherever the process has gone by then."""
+    if cache is not None:
+        directory = named_directory(cache)
+        return lambda: directory
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed; an absolute cache needs none
+        here = Path()
+    return lambda: named_directory(_within(here, user_cache_dir()))
+
+
+def _within(here: Path, named: Path) -> Path:
+    return named if str(named).startswith("~") else here / named
 
 
 def _handle(directory: Path) -> Registry:

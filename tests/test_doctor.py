@@ -17,7 +17,8 @@ from support.tables import DEAD, change, connected, die
 from registry import ArtifactId, Registry
 from registry.doctor import Finding, examine, has_wal_reset_bug
 from registry.migrate import HEAD
-from registry.world import landlock
+from registry.world import isolation
+from registry.world.isolation import Means
 
 DEATHS = 6  # the first failure and five retries
 
@@ -45,13 +46,16 @@ def test_a_sound_cache_has_no_problem(registry: Registry, id: ArtifactId) -> Non
     assert all(bool(found.advice) == (found.verdict != "ok") for found in findings)
 
 
-def test_whether_the_kernel_can_confine_jobs_is_told(registry: Registry, monkeypatch) -> None:
-    release = landlock.version()
-    expected = f"Landlock {release}" if release else "no Landlock"
-    assert expected in finding(registry, "confinement").value
-    monkeypatch.setattr(landlock, "version", lambda: 0)
+def test_what_jobs_can_be_confined_by_is_told_and_what_is_not_held(registry, monkeypatch) -> None:
     found = finding(registry, "confinement")
-    assert (found.verdict, found.value) == ("note", "the kernel offers no Landlock")
+    means = isolation.available()
+    assert found.value == isolation.describe(means)
+    assert found.advice == isolation.missing(means)
+    monkeypatch.setattr(isolation, "available", Means)
+    found = finding(registry, "confinement")
+    assert (found.verdict, found.value) == ("note", "no Landlock, no seccomp, no namespaces")
+    for promise in isolation.promises(Means()):
+        assert (promise.sentence in found.advice) != promise.holds
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from registry.artifact import Artifact
 from registry.effects import Verb
 from registry.errors import ClaimLost
 from registry.held import HeldClaim
+from registry.shortage import is_nobodys_failure
 from registry.verbs import publishing
 from registry.verbs.handle import Handle
 
@@ -52,7 +53,7 @@ class AsyncClaim(HeldClaim[AsyncHandle]):
     ) -> Literal[False]:
         if not self._lease.ended:
             try:
-                if isinstance(error, Exception):
+                if isinstance(error, Exception) and not is_nobodys_failure(error):
                     await self.fail(error)
                 else:
                     await self.release()

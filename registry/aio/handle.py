@@ -21,7 +21,14 @@ from registry.aio.calling import call, sleep
 from registry.aio.driving import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
-from registry.errors import DatabaseDamaged, DiskFull, HandleClosed, HandleForked, WrongLoop
+from registry.errors import (
+    CacheDirectoryRefused,
+    DatabaseDamaged,
+    DiskFull,
+    HandleClosed,
+    HandleForked,
+    WrongLoop,
+)
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.sql.statement import Statement
 from registry.verbs import hosting, maintaining
@@ -99,7 +106,7 @@ class AsyncHandle:
             await self._in_thread(partial(self._appear, self._cache_dir))
             await self._database.open()
             await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
-            self._world.lock.enter()
+            await self._in_thread(self._world.lock.enter)
             self._closed = None
         except BaseException:
             await to_its_end(self._to_leave.aclose())
@@ -115,7 +122,7 @@ class AsyncHandle:
             self._handle = Handle(
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
-            self._database = AsyncDatabase(database_path(cache))
+            self._database = AsyncDatabase(database_path(cache), self._world.identity)
             fork.track(self)
 
     async def _disappear(self) -> None:
@@ -141,7 +148,8 @@ class AsyncHandle:
                 return
             self._closed = HandleClosed
             try:
-                await self._drive(maintaining.close(self._handle), while_closed=True)
+                if self._world.is_there_to_be_closed():
+                    await self._drive(maintaining.close(self._handle), while_closed=True)
             finally:
                 await to_its_end(self._to_leave.aclose())
 
@@ -186,7 +194,10 @@ class AsyncHandle:
         part_with_connections()
         with ExitStack() as leaving:
             leaving.callback(self._world.close)
-            database = leaving.enter_context(closing(Database(database_path(self._handle.cache))))
+            if not self._world.is_there_to_be_closed():
+                return
+            reopened = Database(database_path(self._handle.cache), self._world.identity)
+            database = leaving.enter_context(closing(reopened))
 
             def perform(effect: Effect[Any]) -> Any:
                 if type(effect) is effects.Run:
@@ -211,7 +222,16 @@ class AsyncHandle:
             )
 
     async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
+        if not while_closed and self._closed is None:
+            self._require_same_cache(verb)
         return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
+
+    def _require_same_cache(self, verb: Verb[T]) -> None:
+        try:
+            self._world.identity.require()
+        except CacheDirectoryRefused:
+            verb.close()
+            raise
 
     def _refuse(self) -> None:
         if self._closed is not None:

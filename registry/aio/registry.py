@@ -57,7 +57,7 @@ class AsyncRegistry(AsyncHandle):
 
     async def need(self, id: ArtifactId) -> Artifact | None:
         """As `Registry.need`; the hot path is the same, and does not yield to the loop."""
-        hot = hot_artifact(self._opened, self._world.folder, id)
+        hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
         return await self._drive(needing.need(self._opened, id))
@@ -88,7 +88,7 @@ class AsyncRegistry(AsyncHandle):
         returns is thrown away.
         """
         preparing.require_arguments(prepare, timeout, label)
-        hot = hot_artifact(self._opened, self._world.folder, id)
+        hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
         verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
@@ -143,6 +143,7 @@ class AsyncRegistry(AsyncHandle):
         name: str | None = None,
         key: Callable[..., object] | None = None,
         label: Label | None = None,
+        source: bool = True,
     ) -> Callable[
         [Callable[P, bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]]],
         AsyncRecipe[P],
@@ -153,7 +154,7 @@ class AsyncRegistry(AsyncHandle):
             return self
 
         def decorate(function: Callable[P, Any]) -> AsyncRecipe[P]:
-            return AsyncRecipe(Terms(function, version, name, key, label), this)
+            return AsyncRecipe(Terms(function, version, name, key, label, source), this)
 
         return decorate
 

@@ -35,9 +35,9 @@ async def _run(
 ) -> tuple[Found, Result]:
     from registry import AsyncRegistry, wasm
     from registry.host import Confinement, Host
-    from registry.world import landlock
+    from registry.world import isolation
 
-    confinement = Confinement() if landlock.version() else None  # and no warning at each run
+    confinement = Confinement() if isolation.available() else None  # and no warning at each run
     async with (
         AsyncRegistry(cache) as registry,
         Host(registry, "registry.wasm", confinement=confinement) as host,

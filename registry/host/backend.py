@@ -9,8 +9,9 @@ A backend is a module, named by its import path, with three functions:
 `prepare(code, params)`
     runs in a worker and returns the artifact's bytes. `PrepareError(message, kind=...,
     deterministic=...)` says how it failed; any other exception is a "job_error", which is
-    remembered as deterministic, but for `MemoryError` ("out_of_memory") and `OSError` ("io_err",
-    which may be tried again).
+    remembered as deterministic, but for an `OSError` ("io_err", which may be tried again). What
+    says that the machine ran out of something (`MemoryError`, ENOSPC) is not remembered at all,
+    nor is a `PrepareError` that says so (`remembered=False`).
 `execute(path, request)`
     runs in a worker. `path` is the artifact's file, to be read and not to be changed. It returns
     whatever msgpack can say. `InvalidCandidate` says that the code refuses the request;

@@ -2,12 +2,13 @@
 
 A backend is trusted: the host loads it as its workers do. What it is given is not: code may break
 out of a compiler, an artifact out of a sandbox. So it is the job process that is confined, in its
-last step before it calls the backend, by the kernel (`registry.world.landlock`).
+last step before it calls the backend, by the kernel.
 
 It may read, and run, the interpreter, the import path and the system's programs and libraries, and
 read what the kernel tells in /proc. It may write only in its worker's folder: to prepare, all of
-it; to execute, its scratch folder, which is the working directory and TMPDIR. It has no TCP, and
-signals only what it has started, if the kernel is new enough.
+it; to execute, its scratch folder, which is the working directory and TMPDIR. What else it cannot
+do depends on the means that this machine offers; `registry.world.isolation` says which, and what
+each is good for.
 
 The cache, with the database, is out of reach even where it lies beneath what may be read, as with
 a cache in the current directory: then what lies beside it is granted, piece by piece, as it is when
@@ -16,20 +17,24 @@ the worker starts. Names can be listed there, but nothing be opened.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import InvalidSetting
 from registry.log import about
-from registry.world.landlock import Access, Grant, restrict, version
+from registry.world import isolation, namespaces, seccomp
+from registry.world.capabilities import drop_capabilities
+from registry.world.isolation import Means
+from registry.world.landlock import Access, Grant, restrict
 
-__all__ = ["Confinement", "enclose", "from_wire", "to_wire"]
+__all__ = ["Confinement", "Enclosure", "enclose", "from_wire", "to_wire"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,29 +52,41 @@ _NOWHERE = "/dev/null"
 class Confinement:
     """Confine the jobs of a host to their folders, and to what else they need.
 
-    `read` and `write` are files and folders that this backend needs besides. `hidden` is the
-    cache; the host fills it in. Where the kernel offers no Landlock, jobs are NOT confined, and
-    the host logs a warning; `registry doctor` says whether it does.
+    `read` and `write` are files and folders that this backend needs besides. The host fills in the
+    rest: `hidden` is the cache, `means` what this machine can confine jobs by. What it cannot, is
+    NOT held: the host logs which, and `registry doctor` says it.
     """
 
     read: Sequence[Path] = ()
     write: Sequence[Path] = ()
     hidden: Path | None = None
+    means: Means = field(default=Means())
 
     def around(self, cache: Path) -> Confinement:
         """Hide the cache; `InvalidSetting` for a path that is not there or would lay it open."""
-        if not version():
-            _log.warning(
-                "the kernel offers no Landlock; jobs can reach whatever this user can",
-                extra=about("unconfined"),
-            )
+        means = isolation.available()
+        _tell(means)
         hidden = cache.resolve()
         for path in map(Path, (*self.read, *self.write)):
             if not path.exists():
                 raise InvalidSetting(f"jobs cannot be given {path}: it is not there")
             if hidden.is_relative_to(path.resolve()):
                 raise InvalidSetting(f"jobs cannot be given {path}: the cache {cache} is in it")
-        return Confinement(_absolute(self.read), _absolute(self.write), hidden)
+        return Confinement(_absolute(self.read), _absolute(self.write), hidden, means)
+
+    def enclosure(self) -> Enclosure:
+        """Collect what is the same for all jobs of this very process."""
+        return Enclosure(self.grants(), self.means)
+
+    def seal(self, folder: Path) -> None:
+        """Let this very process, a worker in namespaces, write to nothing else; raises `OSError`.
+
+        Jobs need /proc to offer themselves to the kernel when memory runs out.
+        """
+        if self.means.namespaces:
+            proc = ["/proc"] if self.means.landlock else []
+            namespaces.make_read_only([str(folder), *map(str, self.write), *proc])
+            os.chdir(folder)  # where we are is beneath what is now read-only
 
     def grants(self) -> list[Grant]:
         """What every job of this very process may reach, but for its own folder."""
@@ -91,28 +108,61 @@ class Confinement:
                 yield from self._but_for_the_hidden(entry)
 
 
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """What all jobs of a worker may reach, but for their own folder, and what sees to it."""
+
+    grants: Sequence[Grant]
+    means: Means
+
+
 def to_wire(confinement: Confinement | None) -> str:
     """Say it on a worker's command line."""
     if confinement is None:
         return ""
     hidden = [] if confinement.hidden is None else [confinement.hidden]
     parts = (confinement.read, confinement.write, hidden)
-    return json.dumps([list(map(str, part)) for part in parts])
+    means = confinement.means
+    program = base64.b64encode(means.seccomp).decode()
+    return json.dumps(
+        [*(list(map(str, part)) for part in parts), means.landlock, program, means.namespaces]
+    )
 
 
 def from_wire(said: str) -> Confinement | None:
     """Read back what `to_wire` said."""
     if not said:
         return None
-    read, write, hidden = ([Path(path) for path in part] for part in json.loads(said))
-    return Confinement(read, write, *hidden)
+    *paths, release, program, own_namespaces = json.loads(said)
+    read, write, hidden = ([Path(path) for path in part] for part in paths)
+    means = Means(release, base64.b64decode(program), own_namespaces)
+    return Confinement(read, write, hidden[0] if hidden else None, means)
 
 
-def enclose(grants: Sequence[Grant], *, readable: Path, writable: Path) -> None:
+def enclose(enclosure: Enclosure, *, readable: Path, writable: Path) -> None:
     """Confine this very process; raises `OSError`."""
-    if version():
+    means = enclosure.means
+    if means.namespaces and readable != writable:
+        namespaces.keep_read_only(str(readable), but=str(writable))
+        os.chdir(writable)  # as it is mounted now
+    drop_capabilities()
+    if means.landlock:
         own = (str(readable), Access.READ), (str(writable), Access.WRITE)
-        restrict([*grants, *own])
+        restrict([*enclosure.grants, *own])
+    if means.seccomp:
+        seccomp.install(means.seccomp)
+
+
+def _tell(means: Means) -> None:
+    open_to = isolation.missing(means)
+    if not means.landlock:
+        _log.warning(
+            "the kernel offers no Landlock; jobs can open whatever this user can; %s",
+            open_to,
+            extra=about("unconfined", reason=open_to),
+        )
+    elif open_to:
+        _log.info("%s", open_to, extra=about("partly_confined", reason=open_to))
 
 
 def _entries(folder: Path, hidden: Path) -> Iterator[str]:

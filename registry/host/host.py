@@ -37,7 +37,6 @@ from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import as_amount
 from registry.errors import (
-    CodeTooLarge,
     InternalError,
     NotPrepared,
     PossiblyInvalid,
@@ -54,13 +53,12 @@ from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
 from registry.host.metrics import HostMetrics
 from registry.host.policy import Policy
-from registry.host.preparations import Preparations, Wanted
+from registry.host.preparations import Preparations, Wanted, warn_if_too_large
 from registry.host.prepare_pool import PreparePool
 from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
 from registry.host.pulse import CLEANUP_INTERVAL, Pulse
 from registry.host.unbroken import in_thread, unbroken
-from registry.log import about
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
 from registry.world.removal import remove
@@ -158,7 +156,7 @@ class Host:
                 soon = await self._wanted(code, params, self._prepare_limits)
                 if soon.id in self._preparations or await self._registry.need(soon.id):
                     continue
-                self._preparations.start(soon).add_done_callback(_warn_if_too_large)
+                self._preparations.start(soon).add_done_callback(warn_if_too_large)
 
     async def execute(
         self,
@@ -255,6 +253,8 @@ class Host:
     async def _ready(self, wanted: Wanted) -> Artifact:
         try:
             return await self._prepared(wanted)
+        except NotPrepared:
+            raise
         except PreparationFailed as error:
             if error.artifact is None or not _may_pass(error.artifact):
                 raise
@@ -288,12 +288,6 @@ def _require(name: str, value: object, type_: type) -> None:
         expected = type_.__name__
         article = "an" if expected[0] in "AEIOU" else "a"
         raise TypeError(f"{name} is {article} {expected}, not {type(value).__name__}")
-
-
-def _warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:
-    error = None if preparation.cancelled() else preparation.exception()
-    if isinstance(error, CodeTooLarge):
-        _log.warning("heads-up: %s", error, extra=about("heads_up_refused", error=str(error)))
 
 
 def _may_pass(artifact: Artifact) -> bool:

@@ -25,11 +25,18 @@ from registry.errors import (
 )
 from registry.host import wire
 from registry.host.backend import Backend
-from registry.host.confinement import enclose
+from registry.host.confinement import Enclosure, enclose
 from registry.host.kinds import Kind
-from registry.host.messages import REPLY_LIMIT, Reply, Task, legible
+from registry.host.messages import (
+    OF_THE_BACKEND,
+    OF_THE_HOST,
+    REPLY_LIMIT,
+    Reply,
+    Task,
+    legible,
+)
 from registry.host.process import die_with_parent
-from registry.world.landlock import Grant
+from registry.shortage import is_shortage
 
 __all__ = ["ARTIFACT", "PREPARED", "SCRATCH", "Room", "Trade", "run"]
 
@@ -38,6 +45,8 @@ ARTIFACT = "artifact"
 PREPARED = "prepared"
 SCRATCH = "scratch"
 
+# What confinement answers, or the rights of this host's user; another host may have other ones.
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EXDEV})
 # Made beforehand: once memory has run out there may be none left to make it.
 _OUT_OF_MEMORY = wire.frame(
     Reply.failed(Kind.OUT_OF_MEMORY, "the job asked for more memory than it may have").to_wire()
@@ -50,11 +59,11 @@ _ROOM_FOR_THE_REST = 1024
 class Trade:
     """What a worker has for all its jobs: the backend, and what they may reach of the machine.
 
-    `grants` is None where they are not confined.
+    `enclosure` is None where they are not confined.
     """
 
     backend: Backend
-    grants: list[Grant] | None = None
+    enclosure: Enclosure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ def run(task: Task, trade: Trade, room: Room, worker: int) -> None:
     """Do the task and report; the caller ends the process right after, whatever happens."""
     die_with_parent(worker, signal.SIGKILL)
     os.setpgid(0, 0)  # a signal that the job sends to its own group must not meet the worker
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for signum in (signal.SIGTERM, signal.SIGINT):  # by which others end it, and not the backend
+        signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.dup2(room.output, 1)
     os.dup2(room.output, 2)
@@ -91,9 +101,9 @@ def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
     # A preparation leaves the artifact beside its scratch folder; an execution finds it there, and
     # it is everybody's.
     work, own = (_prepare, folder) if task.verb == "prepare" else (_execute, folder / SCRATCH)
-    if trade.grants is not None:
+    if trade.enclosure is not None:
         try:
-            enclose(trade.grants, readable=folder, writable=own)
+            enclose(trade.enclosure, readable=folder, writable=own)
         except OSError as error:
             return Reply.failed(Kind.KERNEL, f"the job could not be confined: {error}")
     try:
@@ -101,6 +111,9 @@ def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit too is an answer to report
+        if is_shortage(error):
+            fault = OF_THE_HOST if task.verb == "prepare" else InternalError.__name__
+            return Reply.failed(Kind.IO_ERR, _text(error), fault)
         return Reply.failed(Kind.JOB_ERROR, _text(error))
 
 
@@ -108,14 +121,15 @@ def _prepare(task: Task, backend: Backend, folder: Path) -> Reply:
     try:
         data = backend.prepare(task.payload, json.loads(task.params))
     except PrepareError as error:
-        return Reply(
-            legible(str(error.kind)), legible(str(error)), deterministic=bool(error.deterministic)
-        )
+        fault = OF_THE_BACKEND if error.remembered else OF_THE_HOST
+        kind, said = legible(str(error.kind)), legible(str(error))
+        return Reply(kind, said, bool(error.deterministic), fault)
     except CodeTooLarge as error:
         return Reply(Kind.CODE_TOO_LARGE, legible(str(error)), fault=CodeTooLarge.__name__)
     except OSError as error:
         kind = Kind.OUT_OF_MEMORY if error.errno == errno.ENOMEM else Kind.IO_ERR
-        return Reply.failed(kind, _text(error))
+        blameless = is_shortage(error) or error.errno in _FORBIDDEN
+        return Reply.failed(kind, _text(error), OF_THE_HOST if blameless else "")
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"prepare returns bytes, not {type(data).__name__}")
     if not memoryview(data).nbytes:
@@ -131,8 +145,8 @@ def _keep(data: bytes | bytearray | memoryview, path: Path) -> Reply:
     try:
         with file:
             _write(file.fileno(), data)
-    except OSError as error:
-        return Reply.failed(Kind.IO_ERR, _text(error))
+    except OSError as error:  # the disk's, and never the code's
+        return Reply.failed(Kind.IO_ERR, _text(error), OF_THE_HOST)
     return Reply()
 
 
@@ -154,6 +168,9 @@ def _fault(error: ExecutionError) -> str:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        # The mounts of a confined job refuse before Landlock is asked: a refusal all the same.
+        error = PermissionError(*error.args[:2], error.filename)
     return "".join(traceback.format_exception_only(error)).strip()
 
 

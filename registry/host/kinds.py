@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from registry.errors import ExecutionError, InternalError, InvalidCandidate, PossiblyInvalid
 
-__all__ = ["DETERMINISTIC", "EXECUTION_ERROR", "TRANSIENT", "Kind"]
+__all__ = ["DETERMINISTIC", "EXECUTION_ERROR", "OF_THE_HOST", "TRANSIENT", "Kind"]
 
 
 class Kind(StrEnum):
@@ -63,6 +63,21 @@ TRANSIENT = frozenset(
         Kind.CREATE_TMP_FILE,
         Kind.RENAME_TMP_FILE,
         Kind.CLEAR_WORKER_DIR,
+        Kind.KERNEL,
+    }
+)
+
+# These are about the host: its limits, its worker, its folder. Another host may do better, and so
+# none of them is remembered.
+OF_THE_HOST = frozenset(
+    {
+        Kind.TIMED_OUT,
+        Kind.OUT_OF_MEMORY,
+        Kind.RUNTIME_CONSTRUCTION,
+        Kind.CREATE_TMP_FILE,
+        Kind.RENAME_TMP_FILE,
+        Kind.CLEAR_WORKER_DIR,
+        Kind.WORKER_DIED,
         Kind.KERNEL,
     }
 )

@@ -22,12 +22,29 @@ from registry.host import wire
 from registry.host.kinds import DETERMINISTIC, Kind
 from registry.host.limits import Limits
 
-__all__ = ["BROKEN", "FATAL", "READY", "REPLY_LIMIT", "TAKEN", "TASK_LIMIT", "UP", "Reply", "Task"]
+__all__ = [
+    "BROKEN",
+    "FATAL",
+    "OF_THE_BACKEND",
+    "OF_THE_HOST",
+    "READY",
+    "REPLY_LIMIT",
+    "TAKEN",
+    "TASK_LIMIT",
+    "UP",
+    "Reply",
+    "Task",
+]
 
 UP, READY, BROKEN, TAKEN = "up", "ready", "broken", "taken"
 
 # After these the worker ends, for the next job would see what is left, or fail the same way.
 FATAL = frozenset({Kind.CREATE_TMP_FILE, Kind.CLEAR_WORKER_DIR, Kind.KERNEL})
+
+# The fault of a failed preparation that says nothing about the code; and of one that the backend
+# has put into words of its own, which may be the same words as ours.
+OF_THE_HOST = "host"
+OF_THE_BACKEND = "backend"
 
 # Bytes of a frame. A host trusts its own tasks, as far as msgpack goes; what comes out of a job may
 # be anything, and is held in memory twice. The artifact is no part of it, but a file.
@@ -88,9 +105,9 @@ class Reply:
     peak_memory: int = 0
 
     @classmethod
-    def failed(cls, kind: Kind, message: str) -> Reply:
+    def failed(cls, kind: Kind, message: str, fault: str = "") -> Reply:
         """Make a failure of one of our own kinds."""
-        return cls(str(kind), legible(message), kind in DETERMINISTIC)
+        return cls(str(kind), legible(message), kind in DETERMINISTIC, fault)
 
     def measured(self, cpu_seconds: float, peak_memory: int) -> Reply:
         """Add what the worker measured."""

@@ -22,15 +22,16 @@ from pathlib import Path
 
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId
-from registry.errors import ClaimLost, RegistryError
+from registry.errors import ClaimLost, CodeTooLarge, NotPrepared, RegistryError
 from registry.host.door import stopped
 from registry.host.messages import Task
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
+from registry.host.refusals import Refusals
 from registry.log import about
 from registry.verbs.handle import Lease
 
-__all__ = ["Preparations", "Wanted"]
+__all__ = ["Preparations", "Wanted", "warn_if_too_large"]
 
 _log = logging.getLogger(__name__)
 # What starting a worker, reading its answer and publishing may add to a job's own time.
@@ -60,6 +61,7 @@ class Preparations:
         self._pool = pool
         self._check_code = check_code
         self._running: dict[ArtifactId, asyncio.Task[Artifact]] = {}
+        self._refusals = Refusals()
         self._stopped = False
         self.coalesced = 0
 
@@ -104,6 +106,7 @@ class Preparations:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _prepare(self, wanted: Wanted) -> Artifact:
+        self._refusals.refuse(wanted.id, wanted.task.limits)
         await asyncio.to_thread(self._check_code, wanted.task.payload)
         held = timedelta(seconds=wanted.task.limits.wall) + ROOM
         leases: list[Lease] = []
@@ -126,9 +129,15 @@ class Preparations:
             return prepared.path
 
         try:
-            return await self._registry.prepare_under_claim(
+            made = await self._registry.prepare_under_claim(
                 wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
             )
+        except NotPrepared as error:
+            self._refusals.note(wanted.id, wanted.task.limits, error)
+            raise
+        else:
+            self._refusals.forget(wanted.id)
+            return made
         finally:
             for file in files:  # published by then, which took it away; or refused
                 with suppress(OSError):
@@ -160,3 +169,10 @@ class Preparations:
         else:  # a mistake; and nobody need have awaited it
             told = about("preparation_failed", id, error=repr(error))
             _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)
+
+
+def warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:
+    """Log what became of code of a heads-up, if nothing of it is remembered."""
+    error = None if preparation.cancelled() else preparation.exception()
+    if isinstance(error, CodeTooLarge):
+        _log.warning("heads-up: %s", error, extra=about("heads_up_refused", error=str(error)))

@@ -13,11 +13,12 @@ from typing import Any
 from registry.artifact import ArtifactId
 from registry.config import as_amount
 from registry.errors import ArtifactBusy, CodeTooLarge, PrepareError, RegistryError
+from registry.host import kinds
 from registry.host.confinement import Confinement
 from registry.host.job import PREPARED
 from registry.host.kinds import Kind
 from registry.host.limits import LENIENT_TIMEOUT, Limits
-from registry.host.messages import Reply, Task
+from registry.host.messages import OF_THE_BACKEND, OF_THE_HOST, Reply, Task
 from registry.host.pool import Pool
 from registry.host.prepare_queue import (
     PREPARE_WORKERS,
@@ -112,7 +113,7 @@ class PreparePool(Pool[Enqueue]):
             try:
                 prepared = await self._crew.run(id, clocked, Enqueue(id, priority))
             except WorkerLost as error:
-                raise PrepareError(str(error), kind=Kind.IO_ERR, deterministic=False) from error
+                raise _unremembered(str(error), Kind.IO_ERR) from error
         assert isinstance(prepared, Prepared)
         self.metrics.peak_memory.observe(prepared.peak_memory)
         return prepared
@@ -132,11 +133,8 @@ class _Preparation:
         try:  # out of the worker's reach, before it is given something else to do
             _take(worker.folder / PREPARED, self.target)
         except OSError as error:
-            raise PrepareError(
-                f"the artifact could not be taken from its worker: {error}",
-                kind=Kind.RENAME_TMP_FILE,
-                deterministic=False,
-            ) from error
+            said = f"the artifact could not be taken from its worker: {error}"
+            raise _unremembered(said, Kind.RENAME_TMP_FILE) from error
         return Prepared(self.target, reply.cpu_seconds, reply.peak_memory)
 
 
@@ -152,8 +150,18 @@ def _take(prepared: Path, target: Path) -> None:
     prepared.rename(target)
 
 
+def _unremembered(message: str, kind: Kind) -> PrepareError:
+    return PrepareError(message, kind=kind, deterministic=False, remembered=False)
+
+
 def _failure(reply: Reply) -> RegistryError:
     if reply.fault == CodeTooLarge.__name__:
         return CodeTooLarge(reply.message)
     kind = Kind.IO_ERR if reply.kind == Kind.WORKER_DIED else str(reply.kind)
-    return PrepareError(reply.message, kind=kind, deterministic=reply.deterministic)
+    ours = reply.fault != OF_THE_BACKEND and reply.kind in kinds.OF_THE_HOST
+    return PrepareError(
+        reply.message,
+        kind=kind,
+        deterministic=reply.deterministic,
+        remembered=not (ours or reply.fault == OF_THE_HOST),
+    )

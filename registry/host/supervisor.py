@@ -29,6 +29,7 @@ from registry.host.messages import BROKEN, FATAL, READY, TAKEN, TASK_LIMIT, UP, 
 from registry.host.process import (
     adopt_orphans,
     die_with_parent,
+    enter_namespaces,
     forgo_privileges,
     reap_offspring,
 )
@@ -45,12 +46,15 @@ _NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 def main(descriptor: int, host: int, backend: str, confinement: str) -> None:
     """Work for the process `host`, over the socket `descriptor`, in the current directory."""
     die_with_parent(host, signal.SIGTERM)
+    confined = from_wire(confinement)
+    if confined is not None and confined.means.namespaces:
+        enter_namespaces()
     adopt_orphans()
     forgo_privileges()
     os.umask(0o077)
     with socket.socket(fileno=descriptor) as peer, suppress(EOFError, OSError, HostGone):
         try:
-            _work(peer, backend, from_wire(confinement))
+            _work(peer, backend, confined)
         finally:
             reap_offspring()
 
@@ -79,7 +83,11 @@ def _work(peer: socket.socket, backend: str, confinement: Confinement | None) ->
 def _learn(backend: str, confinement: Confinement | None) -> Trade:
     loaded = load(backend)
     preload(loaded)
-    return Trade(loaded, None if confinement is None else confinement.grants())
+    if confinement is None:
+        return Trade(loaded)
+    enclosure = confinement.enclosure()  # it looks at the folders as they are now
+    confinement.seal(Path.cwd())
+    return Trade(loaded, enclosure)
 
 
 def _do(task: Task, trade: Trade, folder: Path, peer: socket.socket) -> Reply:

@@ -8,8 +8,9 @@ In this order, the first that applies:
 3.  It had a memory limit and died as native code dies that was refused memory: out_of_memory. A
     compiler written in C++ or Rust does not raise MemoryError, it aborts; what gives it away is
     its last words, or that it held nearly all it was allowed.
-4.  It just died: job_died. A process killed by the kernel for want of memory cannot be told from
-    one killed by anybody else.
+4.  It just died: job_died. A process killed by the kernel because memory ran out cannot be told
+    from one killed by anybody else. A signal that no program sends to itself, and last words that
+    complain of the machine, are not held against the code.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from registry.host import wire
 from registry.host.kinds import Kind
 from registry.host.limits import Limits
-from registry.host.messages import Reply
+from registry.host.messages import OF_THE_HOST, Reply
 
 __all__ = ["Ended", "verdict"]
 
@@ -29,6 +30,26 @@ __all__ = ["Ended", "verdict"]
 _ABORTS = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP})
 _REFUSED = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory")
 _NEARLY_ALL = 7 / 8
+# What ends a process by order of somebody else, or of a limit that it runs under.
+_FROM_OUTSIDE = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGXFSZ,
+        signal.SIGSYS,
+    }
+)
+# What programs say that were refused a thread, a process, a descriptor or room on a disk.
+_RAN_OUT = (
+    b"resource temporarily unavailable",
+    b"can't start new thread",
+    b"too many open files",
+    b"no space left on device",
+    b"disk quota exceeded",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +80,9 @@ def _judge(ended: Ended, limits: Limits) -> Reply:
         return _reported(ended.report)
     if killed_by in _ABORTS and _was_refused_memory(ended, limits):
         return Reply.failed(Kind.OUT_OF_MEMORY, f"the job {_end(ended)}, out of memory")
-    return Reply.failed(Kind.JOB_DIED, f"the job {_end(ended)} and gave no answer")
+    blameless = killed_by in _FROM_OUTSIDE or _ran_out(ended)
+    fault = OF_THE_HOST if blameless else ""
+    return Reply.failed(Kind.JOB_DIED, f"the job {_end(ended)} and gave no answer", fault)
 
 
 def _reported(report: bytes) -> Reply:
@@ -74,6 +97,10 @@ def _was_refused_memory(ended: Ended, limits: Limits) -> bool:
         return False
     said_so = any(word in ended.last_words.lower() for word in _REFUSED)
     return said_so or ended.peak_memory >= _NEARLY_ALL * limits.memory
+
+
+def _ran_out(ended: Ended) -> bool:
+    return any(word in ended.last_words.lower() for word in (*_REFUSED, *_RAN_OUT))
 
 
 def _too_long(ended: Ended, limits: Limits) -> str:

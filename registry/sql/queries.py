@@ -32,6 +32,7 @@ __all__ = [
     "LEAVE_HOST",
     "LONGEST_PREPARATION",
     "MAINTAIN",
+    "NOTE_USE",
     "OLDEST_NEED",
     "PATHS_PAGE",
     "PREPARED_PAGE",
@@ -103,6 +104,7 @@ MAINTAIN = SQLITE["maintain"]
 IDENTITY = SQLITE["identity"]
 LONGEST_PREPARATION = SQLITE["longest preparation"]
 FAILURES = SQLITE["failures"]
+NOTE_USE = SQLITE["note use"]
 OLDEST_NEED = SQLITE["oldest need"]
 JOURNAL_MODE = SQLITE["journal mode"]
 REVISION = SQLITE["revision"]

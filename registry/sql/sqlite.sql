@@ -386,6 +386,16 @@ SELECT usage.prepared_count, usage.prepared_bytes, (SELECT count(*) AS count_1 F
     FROM artifact WHERE artifact.state = 'prepared') AS anon_2
 FROM usage;
 
+-- name: note use (writes)
+-- Note a last use that could not be written when it was, unless a later one is known.
+UPDATE artifact
+SET last_time_needed=:at
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash = :prep
+  AND artifact.path = :seen_path
+  AND artifact.state = 'prepared'
+  AND artifact.last_time_needed < :at;
+
 -- name: correct usage (writes)
 -- Write what the prepared really sum up to.
 UPDATE usage SET (prepared_count, prepared_bytes) =

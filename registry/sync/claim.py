@@ -11,6 +11,7 @@ from registry.artifact import Artifact
 from registry.effects import Verb
 from registry.errors import ClaimLost
 from registry.held import HeldClaim
+from registry.shortage import is_nobodys_failure
 from registry.sync.handle import SyncHandle
 from registry.verbs import publishing
 from registry.verbs.handle import Handle
@@ -66,7 +67,7 @@ class Claim(HeldClaim[SyncHandle]):
     ) -> Literal[False]:
         if not self._lease.ended:
             try:
-                if isinstance(error, Exception):
+                if isinstance(error, Exception) and not is_nobodys_failure(error):
                     self.fail(error)
                 else:
                     self.release()

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Run, Verb
-from registry.errors import DatabaseDamaged, HandleClosed, HandleForked
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, HandleClosed, HandleForked
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
@@ -54,7 +54,6 @@ class SyncHandle:
             self._enter(open_cache(cache, upgrade=upgrade), cleanup, retry)
 
     def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
-        self._database = Database(database_path(cache))
         on_the_reserve(cache, lambda: self._appear(cache, cleanup, retry))
         try:
             self._drive(hosting.enter(self._handle, this_process()))
@@ -68,6 +67,7 @@ class SyncHandle:
     ) -> None:
         with undisturbed(cache), fork.opening():
             self._world = World(cache)
+            self._database = Database(database_path(cache), self._world.identity)
             self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
             self._closed = None
             fork.track(self)
@@ -90,7 +90,8 @@ class SyncHandle:
                 self._closed = HandleClosed
                 # No claim of another thread comes after all claims were given back.
                 self._database = self._database.handed_over()
-                drive(maintaining.close(self._handle), self._perform)
+                if self._world.is_there_to_be_closed():
+                    drive(maintaining.close(self._handle), self._perform)
             finally:
                 self._let_go()
 
@@ -139,6 +140,11 @@ class SyncHandle:
         if self._closed is not None:
             verb.close()  # not begun
             raise closed_error(self._closed)
+        try:
+            self._world.identity.require()
+        except CacheDirectoryRefused:
+            verb.close()
+            raise
         return drive(verb, self._perform)
 
     def _perform(self, effect: Effect[Any]) -> Any:

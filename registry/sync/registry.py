@@ -72,7 +72,7 @@ class Registry(SyncHandle):
         of `min_stale_time`; on a full disk it is not written. The file is NOT pinned: see
         `open_file`.
         """
-        hot = hot_artifact(self._handle, self._world.folder, id)
+        hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
         return self._drive(needing.need(self._handle, id))
@@ -116,7 +116,7 @@ class Registry(SyncHandle):
         """
         _refuse_coroutines(prepare)
         preparing.require_arguments(prepare, timeout, label)
-        hot = hot_artifact(self._handle, self._world.folder, id)
+        hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
         return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))
@@ -184,6 +184,7 @@ class Registry(SyncHandle):
         name: str | None = None,
         key: Callable[..., object] | None = None,
         label: Label | None = None,
+        source: bool = True,
     ) -> Callable[[Callable[P, bytes | os.PathLike[str]]], Recipe[P]]:
         """Decorate a function that builds bytes: as `registry.prepared`, through this handle.
 
@@ -192,7 +193,7 @@ class Registry(SyncHandle):
 
         def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
             _refuse_coroutines(function)
-            return Recipe(Terms(function, version, name, key, label), lambda: self)
+            return Recipe(Terms(function, version, name, key, label, source), lambda: self)
 
         return decorate
 

@@ -40,11 +40,24 @@ from registry.errors import (
 from registry.sql.queries import READ, Row
 from registry.sql.statement import Statement
 from registry.sql.transitions import TRANSITIONS, Event
+from registry.verbs.handle import Handle
 
-__all__ = ["attempt", "end", "move", "one", "read", "run", "run_on_the_reserve"]
+__all__ = [
+    "at_once",
+    "attempt",
+    "end",
+    "move",
+    "one",
+    "only_row",
+    "read",
+    "run",
+    "run_on_the_reserve",
+]
 
 # Longer than any batch of ours holds the lock by far; shorter than a user's patience.
 PATIENCE_SECONDS = 30.0
+# Longer than the writers of a busy cache keep each other waiting; a hit waits no longer.
+HIT_PATIENCE_SECONDS = 0.05
 TRIES_WHEN_UNSURE = 3
 
 
@@ -64,12 +77,44 @@ def run(statement: Statement, params: Params) -> Verb[list[Any]]:
 
 def one(statement: Statement, params: Params) -> Verb[Any]:
     """Run a statement that answers one row, always; raises `DatabaseDamaged` where it does not."""
-    rows = yield from run(statement, params)
+    return only_row(statement, (yield from run(statement, params)))
+
+
+def only_row(statement: Statement, rows: list[Any]) -> Any:
+    """Take the one row that a statement always answers; raises `DatabaseDamaged`."""
     if len(rows) != 1:
         raise DatabaseDamaged(
             f"the database has {len(rows)} rows to {statement.name}, and not one; see `registry db`"
         )
     return rows[0]
+
+
+def at_once(
+    handle: Handle, statement: Statement, params: Params, patience: float = HIT_PATIENCE_SECONDS
+) -> Verb[list[Any] | None]:
+    """Run a statement that something else does not depend on, if it can be run now; else None.
+
+    Neither a lock, nor a full or read-only disk, nor an I/O error is told to the caller.
+    """
+    since, unsure = None, 0
+    while True:
+        try:
+            rows = yield from Run(statement, params)
+        except (DiskFull, CacheDirectoryRefused):
+            return None
+        except (Locked, Unsure) as error:
+            unsure += isinstance(error, Unsure)
+            now = yield from Elapsed()
+            since = now if since is None else since
+            if now - since > patience:
+                handle.locked_at = now
+                return None
+            if unsure >= TRIES_WHEN_UNSURE:
+                return None
+            yield from BackOff()
+        else:
+            handle.locked_at = None
+            return rows
 
 
 def _ask(statement: Statement, params: Params) -> Verb[Answer]:

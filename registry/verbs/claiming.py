@@ -17,6 +17,7 @@ from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
+from registry.verbs.hosting import list_host
 from registry.verbs.leases import abandoned, drop_files, or_give_back, reap, require_id, settle
 from registry.verbs.words import as_label
 
@@ -39,6 +40,7 @@ def claim(
     row = yield from read(id)
     if row is not None and not (yield from _open_to_claims(handle, row)):
         return handle.artifact(row, id)
+    yield from list_host(handle)
     drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
     lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)

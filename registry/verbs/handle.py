@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from registry.artifact import (
     Artifact,
@@ -40,11 +40,12 @@ from registry.sql.queries import Row
 from registry.verbs.counters import Counters, Evicted
 from registry.verbs.room import WaitingRoom
 
-__all__ = ["Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
+__all__ = ["LATE_LIMIT", "Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
 
 # About 1.7 KB each, most of it the `Artifact` that is answered: some 110 MB at most for all that
 # one process keeps hot, and only where it needs so many different ones.
 HOT_LIMIT = 65536
+LATE_LIMIT = 10_000  # last uses that wait to be written
 SETTINGS_HOLD_MICROS = 1_000_000
 _STATES = {state.value: state for state in State}
 _PREPARED = State.PREPARED
@@ -138,6 +139,7 @@ class HotArtifact:
     """An artifact known to be prepared, and its file as it was when its checksum was compared."""
 
     artifact: Artifact
+    place: str  # its whole path, as it is answered
     name: str
     size: int
     identity: tuple[int, int]  # inode and mtime in ns
@@ -202,6 +204,11 @@ class Handle:
     evicted: Evicted = field(default_factory=Evicted)
     told: Counter[str] = field(default_factory=Counter)  # of that, what the cache knows
     told_at: int = 0
+    # Last uses that could not be written yet, by file name and time; see `registry.verbs.last_use`.
+    late_uses: dict[ArtifactId, tuple[str, int]] = field(default_factory=dict)
+    locked_at: float | None = None  # when a hit last met the lock of another program
+    # The row of this host, where it could not be written yet; the first claim needs it.
+    unlisted: dict[str, Any] | None = None
     warned_over_limit: float | None = None
     process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(default_factory=WaitingRoom)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from registry.artifact import Artifact, from_micros
 from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
@@ -24,13 +25,17 @@ from registry.sql.queries import (
     Row,
 )
 from registry.sql.transitions import TRANSITIONS, Event
-from registry.verbs.asking import run, run_on_the_reserve
+from registry.verbs.asking import at_once, run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.identity import warn_of_stranger
 from registry.verbs.leases import drop_files, give_back_all
 from registry.verbs.words import HOST_DIED
 
-__all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "reap_dead"]
+__all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "list_host", "reap_dead"]
+
+
+# How long opening waits for a lock that another program holds, before it goes on without a row.
+OPENING_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +69,41 @@ class Process:
 def enter(handle: Handle, process: Process) -> Verb[None]:
     """Write the row of a host whose lock is held, reap the dead, and warn of a replaced database.
 
-    Who opens a cache on a full disk may have come to prune it.
+    Where the row cannot be written for a full disk, or a lock that another program holds, the
+    handle opens all the same, to read: the first claim writes it.
     """
     handle.process = process.pid, process.hostname
     now = yield from Now()
     handle.told_at = now  # there is nothing to tell yet
-    yield from run_on_the_reserve(
-        ENTER_HOST,
-        {
-            "my_host": handle.host_id,
-            "my_pid": process.pid,
-            "my_hostname": process.hostname,
-            "my_command": process.command,
-            "my_version": process.version,
-            "now": now,
-        },
-    )
-    yield from reap_dead(handle)
+    handle.unlisted = {
+        "my_host": handle.host_id,
+        "my_pid": process.pid,
+        "my_hostname": process.hostname,
+        "my_command": process.command,
+        "my_version": process.version,
+        "now": now,
+    }
+    if (yield from _try_to_list(handle, handle.unlisted)):
+        with suppress(DiskFull):  # whoever opens next, or maintenance, does it
+            yield from reap_dead(handle)
     yield from warn_of_stranger()
+
+
+def _try_to_list(handle: Handle, row: dict[str, Any]) -> Verb[bool]:
+    written = yield from at_once(handle, ENTER_HOST, row, OPENING_PATIENCE_SECONDS)
+    if written is None and handle.locked_at is None:
+        with suppress(DiskFull):
+            yield from list_host(handle)
+    elif written is not None:
+        handle.unlisted = None
+    return handle.unlisted is None
+
+
+def list_host(handle: Handle) -> Verb[None]:
+    """Write the row of this host, if that could not be done when it opened."""
+    if handle.unlisted is not None:
+        yield from run_on_the_reserve(ENTER_HOST, handle.unlisted)
+        handle.unlisted = None
 
 
 def leave(handle: Handle) -> Verb[None]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
-from registry.errors import DatabaseDamaged
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull
 from registry.log import about, logger
 from registry.sql.queries import MAINTAIN
 from registry.verbs import pruning
@@ -20,6 +20,7 @@ from registry.verbs.asking import run
 from registry.verbs.failures import forget_failures
 from registry.verbs.handle import Handle
 from registry.verbs.hosting import leave, orphan_locks, reap_dead
+from registry.verbs.last_use import write_late_uses
 from registry.verbs.leases import insist, settle
 from registry.verbs.pruning import keep_within_limits, read_usage
 from registry.verbs.reconciling import CheckReport, drop_fileless, inspect_all, sweep
@@ -46,6 +47,7 @@ def prune(
 ) -> Verb[list[Artifact]]:
     """Prune now; and maintain the cache if that is due, but without pruning by other limits."""
     yield from settle(handle)
+    yield from write_late_uses(handle)
     usage = yield from read_usage(handle)
     gone = yield from pruning.prune(handle, usage, cache_limit, min_stale_time, dry_run)
     if dry_run:
@@ -73,10 +75,17 @@ def close(handle: Handle) -> Verb[None]:
 
     Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
     """
-    yield from insist(lambda: leave(handle))
-    yield from tell_the_rest(handle)
-    usage = yield from read_usage(handle)
-    yield from maintain_if_due(handle, usage.maintained_at)
+    yield from write_late_uses(handle)
+    if handle.unlisted is not None:  # it could not write, and so claimed nothing
+        return
+    try:
+        yield from insist(lambda: leave(handle))
+        yield from tell_the_rest(handle)
+        usage = yield from read_usage(handle)
+        yield from maintain_if_due(handle, usage.maintained_at)
+    except (CacheDirectoryRefused, DiskFull) as refusal:  # whoever opens it next reaps what is left
+        told = about("closed_unwritten", error=str(refusal))
+        logger.warning("the cache was closed, but its row is left: %s", refusal, extra=told)
 
 
 def pulse(handle: Handle) -> Verb[bool]:

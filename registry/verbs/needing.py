@@ -17,15 +17,16 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name
-from registry.errors import DiskFull, UnknownArtifact
+from registry.errors import UnknownArtifact
 from registry.log import about, logger
-from registry.sql.queries import Row
+from registry.sql.queries import USAGE, Row
 from registry.sql.transitions import TRANSITIONS, Event
-from registry.verbs.asking import end, read, run
+from registry.verbs.asking import at_once, end, only_row, read
 from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record
+from registry.verbs.last_use import is_locked_out, remember_use, write_late_uses
 from registry.verbs.leases import require_id, settle
-from registry.verbs.pruning import read_usage, unlink_all
+from registry.verbs.pruning import unlink_all, usage_in
 from registry.verbs.totals import tell
 
 __all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
@@ -37,6 +38,8 @@ USUAL_MICROS = 1_000_000
 # SQLite can write: a handle that keeps so many hot would write at each need, and keep all others
 # from writing (measured: 4,600 needs a second instead of 160,000; see docs/performance.md).
 MICROS_EACH = 1_000
+# So many late uses are written beside one that can be written.
+LATE_AT_ONCE = 100
 
 
 def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
@@ -52,10 +55,16 @@ def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
 
 def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     """Need an artifact once more, for one whose hit or miss is counted already."""
-    yield from settle(handle)
     known = yield from _need_known(handle, id)
-    if known is not None:
-        return known
+    if known is None:
+        known = yield from _meet(handle, id)
+    if known is None or not handle.late_uses:  # else the database cannot be written now
+        yield from settle(handle)
+    return known
+
+
+def _meet(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Need an artifact that this handle does not know."""
     for _ in range(TRIES):
         row = yield from read(id)
         if row is None or row.state != State.PREPARED:
@@ -65,7 +74,8 @@ def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
             yield from discard(handle, row, finding.fault or "missing")
             continue
         found = handle.artifact(row, id)
-        hot = HotArtifact(found, str(row.path), finding.seen.st_size, identity(finding.seen))
+        place = os.fspath(handle.folder / str(row.path))
+        hot = HotArtifact(found, place, str(row.path), finding.seen.st_size, identity(finding.seen))
         bumped = yield from _bump(handle, hot, (yield from Now()))
         if bumped is not None:
             return bumped
@@ -182,14 +192,17 @@ def _known(handle: Handle, row: Row, seen: os.stat_result) -> bool:
 def _bump(handle: Handle, hot: HotArtifact, now: int) -> Verb[Artifact | None]:
     """Write the last use, guarded by the path; and remember that the artifact is hot."""
     named = hot.artifact.id
-    this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name}
-    try:
-        answer = yield from run(TRANSITIONS[Event.NEED], {**this, "now": now})
-    except DiskFull:  # needed all the same, for its file was seen; the next need tries again
-        handle.hot.remember(hot)
+    this = {"code": named.code_hash, "prep": named.prep_hash, "seen_path": hot.name, "now": now}
+    answer = None
+    if not (yield from is_locked_out(handle)):
+        answer = yield from at_once(handle, TRANSITIONS[Event.NEED], this)
+    if answer is None:  # needed all the same, for its file was seen; the next need tries again
+        remember_use(handle, hot, now)
         return hot.artifact
+    handle.late_uses.pop(named, None)
     if not answer:
         return None
+    yield from write_late_uses(handle, LATE_AT_ONCE)
     yield from tell(handle, now)
     _trust(handle, handle.min_stale_time(answer[0][0]), now)
     if handle.hot.resolution:  # else each need writes, and nobody looks for a mark
@@ -203,8 +216,13 @@ def _written_lately(handle: Handle, hot: HotArtifact, seen: os.stat_result, now:
     """Whether the last use that is written, by us or as it is marked on the file, is young enough,
     by the settings as they are now."""
     if handle.hot.is_to_ask(now):
+        if (yield from is_locked_out(handle)):
+            return False
+        rows = yield from at_once(handle, USAGE, {})
+        if rows is None:
+            return False
+        _trust(handle, usage_in(handle, only_row(USAGE, rows)).min_stale_time, now)
         yield from tell(handle, now)
-        _trust(handle, (yield from read_usage(handle)).min_stale_time, now)
     young = handle.hot.resolution
     return 0 <= now - hot.written < young or hot.marked_lately(seen, now, young)
 

@@ -14,17 +14,26 @@ from typing import Any
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import as_span
 from registry.effects import Call, Now, Outcome, Verb
-from registry.errors import ClaimLost, CodeTooLarge, InvalidData, PreparationFailed
+from registry.errors import (
+    ClaimLost,
+    CodeTooLarge,
+    DiskFull,
+    InvalidData,
+    NotPrepared,
+    PreparationFailed,
+    RegistryBusy,
+)
+from registry.shortage import is_nobodys_failure
 from registry.sql.queries import Row
 from registry.verbs.asking import read
 from registry.verbs.claiming import claim, may_be_tried
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import or_give_back, require_id
 from registry.verbs.needing import look_up, need
-from registry.verbs.publishing import fail, publish
+from registry.verbs.publishing import claimed_row, fail, publish
 from registry.verbs.recursion import refuse_recursion
 from registry.verbs.waiting import time_limit, until_settled
-from registry.verbs.words import ABANDONED, as_label
+from registry.verbs.words import ABANDONED, as_label, describe
 
 __all__ = ["failure", "get_or_prepare", "prepare_or_join", "require_arguments"]
 
@@ -107,8 +116,8 @@ def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[A
     """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
     outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
     error = outcome.error
-    if isinstance(error, CodeTooLarge):  # no failure of the code: the claim is given back
-        raise error
+    if is_nobodys_failure(error):  # no failure of the code: the claim is given back
+        raise (yield from _nobodys_failure(handle, lease, error))
     try:
         if error is None:
             try:
@@ -119,6 +128,32 @@ def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[A
     except ClaimLost:
         return None
     raise failure(failed) from error
+
+
+def _nobodys_failure(handle: Handle, lease: Lease, error: Exception | None) -> Verb[Exception]:
+    """Word a failure that says nothing about the code, unless it is worded already."""
+    assert error is not None
+    if isinstance(error, CodeTooLarge | DiskFull | RegistryBusy):
+        return error
+    said, now = describe(error), (yield from Now())
+    never = claimed_row(lease)._replace(
+        state=State.FAILED,
+        num_failures=claimed_row(lease).num_failures + 1,
+        last_time_failed=now,
+        retry_at=now,
+        error=said.message,
+        error_kind=said.kind,
+        host_id=None,
+    )
+    artifact = handle.artifact(never, lease.id)
+    failed = PreparationFailed(
+        f"{artifact} could not be prepared here ({said.kind}): {said.message} -- that is this "
+        "machine's doing, or a limit of this host, and not remembered: ask again once it has more",
+        artifact,
+    )
+    unprepared = NotPrepared(failed)
+    unprepared.__cause__ = error
+    return unprepared
 
 
 def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, names, to_micros
 from registry.clock_slack import is_ahead
@@ -27,7 +28,7 @@ from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import insist
 
-__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all"]
+__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all", "usage_in"]
 
 _NOBODY = -1  # no row has this id
 _ALWAYS = 2**63 - 1  # a horizon that spares nothing
@@ -49,7 +50,12 @@ class Usage:
 
 def read_usage(handle: Handle) -> Verb[Usage]:
     """Read what is held and the limits: the handle's own, else the cache's, else the defaults."""
-    count, held, limit, stale, hard, done = yield from one(USAGE, {})
+    return usage_in(handle, (yield from one(USAGE, {})))
+
+
+def usage_in(handle: Handle, row: Any) -> Usage:
+    """Take what was read of the usage and the limits."""
+    count, held, limit, stale, hard, done = row
     return Usage(
         count, held, handle.cache_limit(limit), handle.min_stale_time(stale), hard, done or 0
     )

@@ -19,6 +19,7 @@ from registry.effects import Params
 from registry.errors import HandleClosed
 from registry.sql.statement import Statement
 from registry.world import fork
+from registry.world.cache_identity import CacheIdentity
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
 
@@ -30,9 +31,10 @@ T = TypeVar("T")
 class AsyncDatabase:
     """The connections of an async handle, each with aiosqlite's thread."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, identity: CacheIdentity) -> None:
         self._path = path
-        self._checkpointer = Checkpointer(path)
+        self._identity = identity
+        self._checkpointer = Checkpointer(path, identity)
         self._main: aiosqlite.Connection | None = None
         self._durable: aiosqlite.Connection | None = None
         self._opening = asyncio.Lock()
@@ -44,6 +46,8 @@ class AsyncDatabase:
 
     async def run(self, statement: Statement, params: Params) -> list[Any]:
         """Run a statement and fetch all that it returns; once begun, it is awaited to its end."""
+        if statement.writes:
+            self._identity.require()
         connection = await self._for(statement)
         try:
             return list(await connection.execute_fetchall(statement.sql, dict(params)))
@@ -106,7 +110,8 @@ class AsyncDatabase:
 
     async def _connected(self, synchronous: str) -> aiosqlite.Connection:
         # aiosqlite uses no more of a connection than executing, fetching and closing.
-        opened = cast("sqlite3.Connection", Connection(self._path, synchronous=synchronous))
+        made = Connection(self._path, synchronous=synchronous, identity=self._identity)
+        opened = cast("sqlite3.Connection", made)
         connection = aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
         # A handle that nobody closed must not keep the process from ending.
         connection._thread.daemon = True  # noqa: SLF001

@@ -16,6 +16,7 @@ from contextlib import closing
 
 from registry.effects import Locked
 from registry.world import clock, fork
+from registry.world.cache_identity import CacheIdentity
 from registry.world.connection import WAL_TRIGGER_BYTES, bare, translated
 
 __all__ = ["Checkpointer"]
@@ -38,8 +39,9 @@ _WAL_POLL_SECONDS = 0.0005
 class Checkpointer:
     """Keep the -wal file small, safely; one for each handle."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, identity: CacheIdentity | None = None) -> None:
         self._path = path
+        self._identity = identity
         self._wal = f"{path}-wal"
         self._next_size = WAL_TRIGGER_BYTES
         self._next_time = 0.0
@@ -73,6 +75,8 @@ class Checkpointer:
         """Nothing is open: the mutex is held only while `run` is at it."""
 
     def _run(self) -> None:
+        if self._identity is not None and self._identity.problem() is not None:
+            return  # the path leads to another cache
         try:
             size = os.stat(self._wal).st_size
             self._next_size = size + WAL_GROWTH_BYTES

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from registry.effects import Locked, NotOpened, Params, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
 from registry.world import fork
+from registry.world.cache_identity import CacheIdentity, require_own
 from registry.world.full_disk import explained, is_read_only, note_errno, read_only_error
 
 __all__ = [
@@ -49,7 +50,8 @@ MISFITS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQ
 
 
 def connect(path: str, *, synchronous: str = "NORMAL", timeout: float = 0.0) -> sqlite3.Connection:
-    """Open a connection in autocommit; never creates the file."""
+    """Open a connection in autocommit; never creates the file, nor shares it with another cache."""
+    require_own(path)
     connection = bare(path, OPENING_TIMEOUT_SECONDS)
     try:
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
@@ -133,11 +135,14 @@ class Connection:
     It is opened when it is first used, and closed before a fork, to be opened again after.
     """
 
-    def __init__(self, path: str, *, synchronous: str = "NORMAL") -> None:
+    def __init__(
+        self, path: str, *, synchronous: str = "NORMAL", identity: CacheIdentity | None = None
+    ) -> None:
         self._connection: sqlite3.Connection | None = None
         self.mutex = threading.Lock()
         self._path = path
         self._synchronous = synchronous
+        self._identity = identity
         self._closed = False
         fork.hold_off(self)
 
@@ -169,7 +174,7 @@ class Connection:
 
     def handed_over(self) -> Connection:
         """Close this one for good, and answer one that goes on with what it has open."""
-        heir = Connection(self._path, synchronous=self._synchronous)
+        heir = Connection(self._path, synchronous=self._synchronous, identity=self._identity)
         with self.mutex:
             self._closed = True
             heir._connection, self._connection = self._connection, None
@@ -183,8 +188,21 @@ class Connection:
         if self._closed:
             raise sqlite3.ProgrammingError("the connection is closed")
         if self._connection is None:
-            self._connection = connect(self._path, synchronous=self._synchronous)
+            self._connection = self._connected()
         return self._connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """Connect to the cache that was opened, and to no other that has taken its place."""
+        if self._identity is None:
+            return connect(self._path, synchronous=self._synchronous)
+        self._identity.require()
+        connection = connect(self._path, synchronous=self._synchronous)
+        try:
+            self._identity.require_connected(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None

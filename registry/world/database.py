@@ -14,6 +14,7 @@ from typing import Any
 from registry.effects import Params
 from registry.errors import DiskFull
 from registry.sql.statement import Statement
+from registry.world.cache_identity import CacheIdentity
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
 
@@ -23,14 +24,17 @@ __all__ = ["Database"]
 class Database:
     """The connections of a sync handle; many threads may share it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, identity: CacheIdentity | None = None) -> None:
         self._path = path
-        self._checkpointer = Checkpointer(path)
-        self._main = Connection(path)
-        self._durable = Connection(path, synchronous="FULL")
+        self._identity = identity
+        self._checkpointer = Checkpointer(path, identity)
+        self._main = Connection(path, identity=identity)
+        self._durable = Connection(path, synchronous="FULL", identity=identity)
 
     def run(self, statement: Statement, params: Params) -> list[Any]:
         """Run a statement in its own transaction."""
+        if statement.writes and self._identity is not None:
+            self._identity.require()
         connection = self._durable if statement.durable else self._main
         try:
             rows = connection.run(statement.sql, params)
@@ -48,7 +52,7 @@ class Database:
 
         Statements that others are in the middle of are over when it is answered.
         """
-        heir = Database(self._path)
+        heir = Database(self._path, self._identity)
         heir._main, heir._durable = self._main.handed_over(), self._durable.handed_over()
         return heir
 

@@ -37,6 +37,7 @@ _WRITING = frozenset(
     }
 )
 _PARTS = ("", "-wal", "-shm", "-journal")
+_UNNAMED = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 _TRY = "make room (or raise the quota or the limit on file sizes), or prune the cache"
 
 _libc = ctypes.CDLL(None)
@@ -79,8 +80,13 @@ def read_only_error(subject: str) -> CacheDirectoryRefused:
 
 def is_read_only(folder: str) -> bool:
     """Whether the file system of a folder can only be read."""
-    with suppress(OSError):
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    try:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return True
+        # After an error ext4 refuses to write without saying so there.
+        os.close(os.open(folder, _UNNAMED, 0o600))
+    except OSError as error:
+        return error.errno == errno.EROFS
     return False
 
 
@@ -98,7 +104,7 @@ def _has_no_room(path: str) -> bool:
 
 def _probe(folder: str) -> bool:
     """Write a file that has no name; whether it does not fit. Raises OSError."""
-    fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder, _UNNAMED, 0o600)
     try:
         return os.write(fd, bytes(PROBE_BYTES)) < PROBE_BYTES
     finally:

@@ -19,10 +19,10 @@ from registry.verbs.handle import Handle
 __all__ = ["hot_artifact"]
 
 
-def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None:
+def hot_artifact(handle: Handle, id: ArtifactId) -> Artifact | None:
     """Answer an artifact that needs no look at the database, or None.
 
-    `folder` is the descriptor of the artifacts' folder: the kernel has no path to walk.
+    The file is looked for by the path that is answered: so a cache that was moved is no hit.
     """
     known = handle.hot
     hot = known.get(id)
@@ -30,7 +30,7 @@ def hot_artifact(handle: Handle, folder: int, id: ArtifactId) -> Artifact | None
     if hot is None or known.is_to_ask(now) or not known.resolution:  # 0: each need writes
         return None
     try:
-        seen = os.stat(hot.name, dir_fd=folder, follow_symlinks=False)
+        seen = os.lstat(hot.place)
     except OSError:
         return None
     if seen.st_size != hot.size or (seen.st_ino, seen.st_mtime_ns) != hot.identity:

@@ -16,20 +16,23 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry import effects
 from registry.effects import Effect, Outcome
+from registry.log import about, logger
 from registry.verbs.hosting import Process
 from registry.verbs.recursion import preparing
 from registry.version import __version__
 from registry.world import clock
+from registry.world.cache_identity import CacheIdentity
 from registry.world.directory import stored_identity
 from registry.world.files import Files, Reserve
 from registry.world.hosts import HostLock, Hosts
 
 __all__ = ["World", "back_off_seconds", "outcome_of", "this_process"]
 
+T = TypeVar("T")
 _COMMAND_CHARACTERS = 500
 
 
@@ -53,12 +56,12 @@ class World:
         with ExitStack() as undo:
             self.files = Files(directory / "artifacts")
             undo.callback(self.files.close)
+            self.identity = CacheIdentity(directory, self.files.descriptor)
             self.hosts = Hosts(directory / "hosts")
             undo.callback(self.hosts.close)
             self.lock: HostLock = self.hosts.register()
             undo.pop_all()
         self.reserve = Reserve(directory / "reserve")
-        self.folder = self.files.descriptor
         files, hosts = self.files, self.hosts
         self._wal = os.fspath(directory / "registry.db-wal")
         self._performers: dict[type, Callable[[Any], Any]] = {
@@ -75,16 +78,16 @@ class World:
             effects.Write: lambda e: files.write(e.name, e.data),
             effects.TakeIn: lambda e: files.take_in(e.name, e.source),
             effects.Sync: lambda e: files.sync(e.name),
-            effects.Rename: lambda e: files.rename(e.name, e.to),
+            effects.Rename: lambda e: self._own(files.rename, e.name, e.to),
             effects.SyncFolder: lambda _: files.sync_folder(),
-            effects.Unlink: lambda e: files.unlink(e.name),
+            effects.Unlink: lambda e: self._own(files.unlink, e.name),
             effects.ListNames: lambda _: files.list_names(),
             effects.Checksum: lambda e: files.checksum(e.name),
             effects.OpenFile: lambda e: files.open_file(e.name),
-            effects.GiveUpReserve: lambda _: self.reserve.give_up(),
-            effects.RebuildReserve: lambda _: self.reserve.rebuild(),
+            effects.GiveUpReserve: lambda _: self._own(self.reserve.give_up),
+            effects.RebuildReserve: lambda _: self._own(self.reserve.rebuild),
             effects.IsAlive: lambda e: hosts.is_alive(e.host_id),
-            effects.ForgetHost: lambda e: hosts.forget(e.host_id),
+            effects.ForgetHost: lambda e: self._own(hosts.forget, e.host_id),
             effects.ListLocks: lambda _: hosts.listed(),
             effects.StoredIdentity: lambda _: stored_identity(directory),
         }
@@ -93,6 +96,11 @@ class World:
         """Do what is wanted, and answer."""
         return self._performers[type(effect)](effect)
 
+    def _own(self, function: Callable[..., T], *args: str) -> T:
+        """Do to the cache that was opened what must not be done to one in its place."""
+        self.identity.require()
+        return function(*args)
+
     def write_mark(self) -> tuple[int, int] | None:
         """What a write to the database changes; see `registry.effects.WriteMark`."""
         try:
@@ -100,6 +108,14 @@ class World:
         except OSError:
             return None
         return seen.st_size, seen.st_mtime_ns
+
+    def is_there_to_be_closed(self) -> bool:
+        """Whether claims can be given back where they were taken; logs it if they cannot."""
+        problem = self.identity.problem()
+        if problem is not None:
+            told = about("replaced", error=problem)
+            logger.warning("closed without giving anything back: %s", problem, extra=told)
+        return problem is None
 
     def _doze(self, effect: effects.Doze) -> None:
         for _ in range(effect.naps):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from datetime import timedelta
 
 import pytest
@@ -45,10 +47,8 @@ FAILURES = {
     "fails in its own words": (wish("raise", error="Transient"), "tired", True),
     "meets a sick disk": (wish("raise", error="OSError"), "io_err", True),
     "says what nobody can": (wish("raise", error="Surrogate"), "job_error", False),
-    "allocates for ever": (wish("allocate"), "out_of_memory", False),
-    "loops for ever": (wish("loop"), "timed_out", True),
     "ends its process": (wish("leave", status=7), "job_died", True),
-    "kills its worker": (wish("signal worker", signal=9), "io_err", True),
+    "crashes": (wish("crash"), "job_died", True),
     "is no code at all": (b"\0", "job_error", False),
 }
 
@@ -74,6 +74,97 @@ async def test_each_failure_of_a_preparation_is_recorded_with_its_kind(hosted, v
             assert isinstance(end, NotPrepared) is (verb == "execute" and passes), what
             assert recorded["error"] in str(end)
         assert (await host.precheck(FINE)).error is None
+
+
+# What says nothing about the code, but about this host: its limits, its machine, its workers.
+OF_THE_HOST = {
+    "allocates for ever": (wish("allocate"), "out_of_memory"),
+    "raises MemoryError": (wish("raise", error="MemoryError"), "out_of_memory"),
+    "is refused memory": (wish("abort for want of memory"), "out_of_memory"),
+    "loops for ever": (wish("loop"), "timed_out"),
+    "sleeps": (wish("sleep"), "timed_out"),
+    "kills its worker": (wish("signal worker", signal=9), "io_err"),
+    "is killed": (wish("signal self", signal=9), "job_died"),
+    "is terminated": (wish("signal self", signal=15), "job_died"),
+    "is interrupted": (wish("signal self", signal=2), "job_died"),
+    "is hung up": (wish("signal self", signal=1), "job_died"),
+    "cannot be cleared up after": (wish("remove the folder"), "clear_worker_dir"),
+    "has no thread": (wish("raise", error="NoThread"), "io_err"),
+    "has no process": (wish("raise", error="EAGAIN"), "io_err"),
+    "has no descriptor": (wish("raise", error="EMFILE"), "io_err"),
+    "has no room": (wish("raise", error="ENOSPC"), "io_err"),
+    "has no quota": (wish("raise", error="EDQUOT"), "io_err"),
+    "has no right": (wish("raise", error="EACCES"), "io_err"),
+    "dies of having no thread": (wish("abort saying", words="can't start new thread"), "job_died"),
+    "dies of having no process": (
+        wish("abort saying", words="Os { code: 11, message: Resource temporarily unavailable }"),
+        "job_died",
+    ),
+    "says so itself": (wish("raise", error="Unremembered"), "unlicensed"),
+}
+
+
+@pytest.mark.parametrize("verb", ["precheck", "execute"])
+@story
+async def test_what_is_the_hosts_own_failure_is_not_remembered(hosted, verb):
+    limits = {"precheck_timeout": SHORT, "prepare_timeout": SHORT, "memory_limit": MEMORY}
+    async with hosting(hosted, prepare_workers=2, **limits) as host:
+
+        async def ask(code: bytes) -> BaseException | None:
+            asked = host.precheck(code) if verb == "precheck" else host.execute(code, {}, READ)
+            (end,) = await asyncio.gather(asked, return_exceptions=True)
+            return end
+
+        ends = await asyncio.gather(*(ask(code) for code, _ in OF_THE_HOST.values()))
+        for (what, (_, kind)), end in zip(OF_THE_HOST.items(), ends, strict=True):
+            assert isinstance(end, NotPrepared), (what, end)
+            assert (end.kind, end.artifact.error_kind) == (kind, kind), what
+            assert "not remembered" in str(end)
+        assert rows(hosted) == []
+        assert (await host.precheck(FINE)).error is None
+    with Registry(hosted) as registry:
+        assert registry.check().ok
+
+
+@story
+async def test_a_hosts_limits_decide_for_no_other_host(hosted):
+    code = wish("burn", seconds=1.0)
+    tight = {"prepare_timeout": timedelta(seconds=0.3)}
+    async with hosting(hosted, **tight) as strict, hosting(hosted) as patient:
+        for _ in range(8):  # more often than a failure may be tried again
+            with pytest.raises(NotPrepared, match="CPU time"):
+                await strict.execute(code, {}, READ)
+        assert strict.metrics.prepare.enqueued == 1, "it would only be the same again"
+        assert await patient.execute(code, {}, READ) == b"prepared"
+        assert await strict.execute(code, {}, READ) == b"prepared"
+
+
+@story
+async def test_longer_limits_of_the_same_host_try_again(hosted):
+    code = wish("burn", seconds=1.0)
+    async with hosting(hosted, precheck_timeout=timedelta(seconds=0.3)) as host:
+        with pytest.raises(NotPrepared, match="CPU time"):
+            await host.precheck(code)
+        assert await host.execute(code, {}, READ) == b"prepared"
+
+
+@story
+async def test_a_job_killed_from_outside_is_tried_again_at_the_next_request(hosted):
+    async with meeting() as held, hosting(hosted) as host:
+        code = wish("meet", at=held.at)
+        for signum in (signal.SIGKILL, signal.SIGTERM):
+            asking = asyncio.create_task(host.precheck(code))
+            os.kill((await held.guest()).pid, signum)
+            with pytest.raises(NotPrepared, match=signum.name):
+                await asking
+            assert rows(hosted) == []
+        asking = asyncio.create_task(host.precheck(code))
+        os.kill((await held.guest()).worker, signal.SIGKILL)
+        with pytest.raises(NotPrepared, match="died"):
+            await asking
+        asking = asyncio.create_task(host.precheck(code))
+        (await held.guest()).dismiss()
+        assert (await asking).error is None
 
 
 @pytest.mark.parametrize("backend", ["host.backends.rogue", ECHO])

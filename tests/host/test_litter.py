@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from host.hosting import hosting, process
+from host.hosting import hosting, id_of, process
 from host.stories import AMPLE, story, wish
+from support.tables import row
 
 from registry import (
     ArtifactId,
@@ -81,6 +82,7 @@ async def test_what_cannot_be_removed_retires_the_worker_and_is_no_failure_of_th
         async with hosting(cache) as host:
             with pytest.raises(InternalError, match="would not empty"):
                 await host.execute(code, {}, READ)
+            assert row(cache, id_of(code)) is None, "the code did nothing wrong"
             assert await host.execute(FINE, {}, READ) == b"prepared"
         with Registry(cache) as registry:
             assert registry.check().ok

@@ -110,7 +110,7 @@ class Users:
 
     def need(self, host: Host, id: ArtifactId, n: int) -> None:
         with _frozen(self.machine.clock):
-            ready = hot.hot_artifact(host.handle, host.world.folder, id)
+            ready = hot.hot_artifact(host.handle, id)
         if ready is not None:
             self.machine.note(f"{host.name} has it hot")
             self._got(id)(Ended(ready))

@@ -149,6 +149,20 @@ SUMS = compiled(
         select(func.coalesce(func.sum(_ROW.size), constant(0))).where(_PREPARED).scalar_subquery(),
     ),
 )
+NOTE_USE = compiled(
+    "note use",
+    "Note a last use that could not be written when it was, unless a later one is known.",
+    update(artifact)
+    .where(
+        _ROW.code_hash == given("code"),
+        _ROW.prep_hash == given("prep"),
+        _ROW.path == given("seen_path"),
+        _PREPARED,
+        _ROW.last_time_needed < given("at"),
+    )
+    .values(last_time_needed=given("at")),
+    writes=True,
+)
 CORRECT_USAGE = Statement(
     "correct usage",
     "Write what the prepared really sum up to.",

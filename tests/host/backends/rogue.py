@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import mmap
@@ -71,6 +72,8 @@ def raise_named(wish: dict[str, Any]) -> None:
         "SystemExit": SystemExit(3),
         "KeyboardInterrupt": KeyboardInterrupt(),
         "MemoryError": MemoryError(),
+        "NoThread": RuntimeError("can't start new thread"),
+        "Unremembered": PrepareError("no licence today", kind="unlicensed", remembered=False),
         "Surrogate": ValueError("\ud800 and \0"),
         "Long": ValueError("x" * 10**6),
         "Prevalidation": PrepareError("not wasm", kind="prevalidation"),
@@ -80,7 +83,14 @@ def raise_named(wish: dict[str, Any]) -> None:
         "PossiblyInvalid": PossiblyInvalid("not what I wrote", kind="corrupted_artifact"),
         "InternalError": InternalError("my fault", kind="mine"),
     }
+    if wish["error"] in dir(errno):
+        raise OSError(getattr(errno, wish["error"]), "not today")
     raise errors[wish["error"]]
+
+
+def abort_saying(wish: dict[str, Any]) -> None:
+    os.write(2, wish["words"].encode())
+    os.abort()
 
 
 def loop_for_ever(wish: dict[str, Any]) -> None:
@@ -351,6 +361,7 @@ DEEDS = {
     "occupy the output": occupy_the_output,
     "remove the folder": remove_the_folder,
     "nest": nest,
+    "abort saying": abort_saying,
     "plant": plant,
     "make immutable": make_immutable,
     "forge a report": forge_a_report,

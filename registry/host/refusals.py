@@ -1,0 +1,76 @@
+"""What this host could not prepare within its own limits, for a while.
+
+Such a failure is this host's alone: another one, with other limits, may prepare the same code. So
+nothing of it is in the database. But compiling again what took minutes, or all memory, at each
+request would be no better: this host answers as before, for as long as any failure is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from registry.artifact import ArtifactId
+from registry.config import RETRY_COOLDOWN
+from registry.errors import NotPrepared, PreparationFailed, PrepareError
+from registry.host.kinds import Kind
+from registry.host.limits import Limits
+
+__all__ = ["Refusals"]
+
+# One death may be anybody's doing, the kernel's too, which ran out of memory for another's sake.
+DEATHS = 3
+# Most that are remembered.
+_MOST = 1000
+
+
+@dataclass(slots=True)
+class _Refusal:
+    error: NotPrepared
+    kind: str
+    limits: Limits
+    until: float
+    times: int = 1
+
+
+class Refusals:
+    """The failures of this host's own, by artifact."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[ArtifactId, _Refusal] = {}
+
+    def note(self, id: ArtifactId, limits: Limits, error: NotPrepared) -> None:
+        """Remember a failure, if it depends on the limits, or comes again and again."""
+        cause = error.__cause__
+        kind = cause.kind if isinstance(cause, PrepareError) else None
+        if kind not in (Kind.OUT_OF_MEMORY, Kind.TIMED_OUT, Kind.JOB_DIED):
+            return
+        before = self._known.pop(id, None)
+        times = 1 if before is None or before.kind != kind else before.times + 1
+        until = self._clock() + RETRY_COOLDOWN.total_seconds()
+        self._known[id] = _Refusal(error, str(kind), limits, until, times)
+        if len(self._known) > _MOST:
+            del self._known[next(iter(self._known))]
+
+    def refuse(self, id: ArtifactId, limits: Limits) -> None:
+        """Raise what was noted, while it would only be the same again."""
+        known = self._known.get(id)
+        if known is None or known.until <= self._clock() or not _holds(known, limits):
+            return
+        failure = PreparationFailed(str(known.error), known.error.artifact)
+        raise NotPrepared(failure) from known.error.__cause__
+
+    def forget(self, id: ArtifactId) -> None:
+        """Forget what is prepared now."""
+        self._known.pop(id, None)
+
+
+def _holds(known: _Refusal, limits: Limits) -> bool:
+    if known.kind == Kind.TIMED_OUT:
+        return limits.cpu <= known.limits.cpu
+    if known.kind == Kind.OUT_OF_MEMORY:
+        most = known.limits.memory
+        return most is None or (limits.memory is not None and limits.memory <= most)
+    return known.times >= DEATHS

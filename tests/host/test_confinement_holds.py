@@ -1,0 +1,164 @@
+"""Each sentence about confined jobs, tried: it holds by the means that are said to, and only so.
+
+The attempts are made in a real job of a real worker, by a backend that wants them to succeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from host.backends.intruder import DONE
+from host.stories import AMPLE, story
+
+from registry import AsyncRegistry
+from registry.host import Confinement, Host
+from registry.world import isolation
+from registry.world.isolation import Means, promises
+
+INTRUDER = "host.backends.intruder"
+SLEEPER = "import sys; print('up', flush=True); sys.stdin.read()"
+KEY = 0x52454701
+HERE = isolation.available()
+MODES = {
+    "all": HERE,
+    "Landlock": Means(landlock=HERE.landlock),
+    "seccomp": Means(seccomp=HERE.seccomp),
+    "namespaces": Means(namespaces=HERE.namespaces),
+    "Landlock and seccomp": Means(HERE.landlock, HERE.seccomp),
+    "Landlock and namespaces": Means(HERE.landlock, namespaces=HERE.namespaces),
+}
+# The others are tried by stories of their own.
+TRIED = [p.name for p in promises(HERE) if p.name != "children"]
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Answers = dict[str, str]
+
+
+def shared_memory() -> int:
+    """The number of the segment that a job made, where it can be seen outside; else -1."""
+    return _libc.shmget(KEY, 0, 0)
+
+
+def remove_shared_memory() -> None:
+    if (number := shared_memory()) >= 0:
+        _libc.shmctl(number, 0, None)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a job may be after: a file, a process, servers, the cache."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "file").write_text("private")
+    (folder / "doomed").touch()
+    line = [sys.executable, "-I", "-S", "-c", SLEEPER]
+    with ExitStack() as stack:
+        stack.callback(Path("/dev/shm", tmp_path.name).unlink, missing_ok=True)
+        stack.callback(remove_shared_memory)
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server.setsockopt(socket.IPPROTO_TCP, 23, 5)  # TCP_FASTOPEN
+        stream = stack.enter_context(socket.socket(socket.AF_UNIX))
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.chdir(folder)  # a socket's name must be short
+            stream.bind("stream")
+            stream.listen()
+            datagrams.bind("datagrams")
+        victim = stack.enter_context(
+            subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        assert victim.stdout is not None
+        victim.stdout.readline()
+        yield {
+            "do": "try",
+            "outside": str(folder / "file"),
+            "victim": victim.pid,
+            "port": server.getsockname()[1],
+            "socket": str(folder / "stream"),
+            "datagrams": str(folder / "datagrams"),
+            "cache": str(tmp_path / "cache"),
+            "name": tmp_path.name,
+            "key": KEY,
+        }
+
+
+def tried(given: dict[str, Any], confinement: Confinement | None) -> Answers:
+    async def trial() -> Answers:
+        async with (
+            AsyncRegistry(given["cache"]) as registry,
+            Host(registry, INTRUDER, confinement=confinement, execute_workers=1) as host,
+        ):
+            return await host.execute(b"x", {}, given, timeout=AMPLE)
+
+    answers = asyncio.run(trial())
+    if shared_memory() < 0:
+        answers["memory: shared memory"] = "gone"
+    return answers
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_said_to_hold_holds_and_what_is_not_does_not(given, mode):
+    means = MODES[mode]
+    if not means:
+        pytest.skip(f"this machine has no {mode}")
+    with patch.object(isolation, "available", lambda: means):
+        answers = tried(given, Confinement())
+    for promise in promises(means):
+        if promise.name in TRIED:
+            done = [
+                attempt
+                for attempt, answer in answers.items()
+                if attempt.startswith(f"{promise.name}: ") and answer == DONE
+            ]
+            assert bool(done) != promise.holds, (promise.sentence, done)
+
+
+def test_the_attempts_are_real_for_without_a_confinement_they_succeed(given):
+    answers = tried(given, None)
+    for name in TRIED:
+        done = [answer for attempt, answer in answers.items() if attempt.startswith(f"{name}: ")]
+        assert DONE in done or (name == "privileges" and os.getuid() != 0), answers
+
+
+@pytest.mark.skipif(not HERE.namespaces, reason="no namespaces can be made here")
+@story
+async def test_processes_that_only_fork_and_exit_end_with_their_job(cache):
+    mark = os.urandom(8).hex()
+    leave = {"do": "leave", "chains": 20, "seconds": 30, "mark": mark}
+    async with (
+        AsyncRegistry(cache) as registry,
+        Host(registry, INTRUDER, confinement=Confinement(), execute_workers=1) as host,
+    ):
+        assert await host.execute(b"x", {}, leave, timeout=AMPLE) == 20
+        for _ in range(20):  # looks; one that forks on would be seen in one of them
+            assert _marked(mark) == []
+
+
+def _marked(mark: str) -> list[str]:
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if mark.encode() in Path("/proc", name, "environ").read_bytes():
+                found.append(name)
+        except OSError:
+            continue
+    return found
+
+
+def test_each_mean_that_is_missing_is_named_with_what_is_not_held():
+    assert isolation.missing(Means(7, b"filter", namespaces=True)) == ""
+    for means in MODES.values():
+        said = isolation.missing(means)
+        for promise in promises(means):
+            assert (promise.sentence in said) != promise.holds
