@@ -19,6 +19,7 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
+from registry.verbs.boundary import outward
 from registry.world.connection import MISFITS, primary_code, translated
 from registry.world.full_disk import explained_os_error
 
@@ -81,6 +82,8 @@ def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except RegistryError:  # some of them are an OSError too
         raise
+    except RecursionError as error:
+        raise outward(error) from error
     except (sqlite3.Error, Locked, Unsure) as error:
         raise _meant(error, os.path.join(directory, "registry.db")) from error
     except OSError as error:

@@ -32,6 +32,7 @@ from registry.errors import (
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.sql.statement import Statement
 from registry.verbs import hosting, maintaining
+from registry.verbs.boundary import INTERNAL, outward
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
 from registry.world import fork
@@ -224,7 +225,10 @@ class AsyncHandle:
     async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
         if not while_closed and self._closed is None:
             self._require_same_cache(verb)
-        return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
+        try:
+            return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
+        except INTERNAL as error:
+            raise outward(error) from error
 
     def _require_same_cache(self, verb: Verb[T]) -> None:
         try:

@@ -14,6 +14,7 @@ from registry.cli.completion import complete
 from registry.cli.log import told
 from registry.cli.options import Options
 from registry.errors import RegistryError
+from registry.verbs.boundary import INTERNAL, outward
 
 __all__ = ["run"]
 
@@ -39,8 +40,14 @@ def _answer(arguments: list[str], options: Options) -> int:
     except BrokenPipeError:
         raise
     except (RegistryError, OSError) as error:
-        exits.complain(error, as_json=options.json)
-        return exits.exit_code(error)
+        return _complain(error, options)
+    except INTERNAL as error:  # of what has no verb around it
+        return _complain(outward(error), options)
+
+
+def _complain(error: Exception, options: Options) -> int:
+    exits.complain(error, as_json=options.json)
+    return exits.exit_code(error)
 
 
 def _invoke(arguments: list[str], options: Options) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from registry.effects import Effect, Interrupted, Verb
+from registry.verbs.boundary import INTERNAL, outward
 
 __all__ = ["drive"]
 
@@ -31,6 +32,9 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             value: T = done.value
             return value
+    except INTERNAL as error:
+        if stopped is None:
+            raise outward(error) from error
     except BaseException:
         if stopped is None:
             raise
