@@ -39,13 +39,13 @@ def hosts(session: Session) -> None:
 @click.command()
 @in_session
 def doctor(session: Session) -> None:
-    """Look at all that the cache depends on, and say what to do.
+    """Look at all that the cache depends on, and say what to do; also where it cannot be opened.
 
     The exit code is 1 if something is a problem.
     """
-    from registry.doctor import examine
+    from registry.doctor import examine_path
 
-    findings = examine(session.registry)
+    findings = examine_path(session.cache_name)
     session.write(findings, _lines(findings))
     if any(finding.verdict == "problem" for finding in findings):
         raise click.exceptions.Exit(exits.FAILED)

@@ -50,7 +50,17 @@ def directory_problems(cache: Path) -> list[Problem]:
                 problems.append(Problem(path, f"cannot be examined ({error.strerror})", _OTHER))
             continue
         problems += _of_file(path, found, top) if path.name in _FILES else _of_part(path, found)
-    return problems
+    return _told_once(problems)
+
+
+def _told_once(problems: list[Problem]) -> list[Problem]:
+    """What is repaired elsewhere, where a file system is mounted, is told of one path only."""
+    targets = [problem.target for problem in problems]
+    return [
+        problem
+        for number, problem in enumerate(problems)
+        if problem.target is None or problem.target not in targets[:number]
+    ]
 
 
 def _of_folder(cache: Path, found: os.stat_result) -> Iterator[Problem]:

@@ -1,0 +1,106 @@
+"""What is well and what is not with a cache and the machine it is on, and what to do about it.
+
+`examine_path` looks before it opens: a cache that cannot be opened is what needs a doctor most, and
+opening would set a damaged database aside. Whatever fails while something is looked at is a finding
+of its own; the rest is looked at all the same.
+
+Asks SQLite about the database, and the file system about everything else; the database's own files
+are never opened here, for closing them would drop the locks that SQLite holds in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from functools import partial
+from pathlib import Path
+
+from registry import migrate
+from registry.doctor.contents import contents, names_of_database
+from registry.doctor.finding import Finding, command, examined, sentence
+from registry.doctor.machine import disk, has_wal_reset_bug, machine
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, RegistryError
+from registry.opening import database_path
+from registry.sync import Registry
+from registry.trouble import worded
+from registry.world.directory import named_directory, stored_identity
+from registry.world.mounts import file_system
+from registry.world.open_lock import undisturbed
+
+__all__ = ["Finding", "examine", "examine_path", "has_wal_reset_bug"]
+
+
+def examine(registry: Registry) -> list[Finding]:
+    """Look at everything that an open cache depends on; grows with the number of its files."""
+    cache = registry.cache_dir
+    database = examined("database", partial(names_of_database, cache))
+    return [*machine(cache, file_system(cache)), *database, *_opened(registry)]
+
+
+def examine_path(path: str | os.PathLike[str]) -> list[Finding]:
+    """Look at a cache that may be one that cannot be opened; raises nothing about it.
+
+    As long as `examine`, and reads the whole database besides.
+    """
+    try:
+        cache = named_directory(path)
+    except CacheDirectoryRefused as refused:
+        return [Finding("directory", os.fspath(path), "problem", str(refused))]
+    found = [*machine(cache, file_system(cache))]
+    if any(it.name in ("directory", "file system") and it.verdict == "problem" for it in found):
+        return [*found, *examined("disk", partial(disk, cache))]
+    return [*found, *_looked_into(cache)]
+
+
+def _looked_into(cache: Path) -> list[Finding]:
+    found = [*examined("database", partial(names_of_database, cache))]
+    if all(it.verdict == "ok" for it in found):
+        damage = _damage(cache)
+        if damage is None:
+            return [*found, *_tried(cache)]
+        found = [damage]
+    return [*found, *examined("disk", partial(disk, cache))]
+
+
+def _tried(cache: Path) -> list[Finding]:
+    """Open it, and look; an error of opening or of closing is a finding too."""
+    found: list[Finding] = []
+    try:
+        with Registry(cache) as registry:
+            found += _opened(registry)
+    except (RegistryError, OSError, sqlite3.Error) as error:
+        found += () if found else examined("disk", partial(disk, cache))
+        found.append(Finding("opening", "the cache cannot be used", "problem", sentence(error)))
+    return found
+
+
+def _opened(registry: Registry) -> list[Finding]:
+    cache = registry.cache_dir
+    try:
+        return [*contents(cache, registry.diagnose())]
+    except (RegistryError, OSError, sqlite3.Error) as error:
+        unread = Finding("contents", "cannot be read", "problem", sentence(error))
+        return [unread, *examined("disk", partial(disk, cache))]
+
+
+def _damage(cache: Path) -> Finding | None:
+    """Find what opening would set a database aside for; what else is wrong, opening tells."""
+    path = database_path(cache)
+    try:
+        if not os.path.exists(cache):
+            return None
+        with undisturbed(cache), worded(path):
+            filled = os.path.exists(path) and os.path.getsize(path) > 0
+            if (not filled or migrate.revision_of(path) is None) and stored_identity(cache):
+                raise DatabaseDamaged(f"{path} is empty or gone")
+            if filled:
+                migrate.require_whole(path)
+    except DatabaseDamaged as damage:
+        advice = (
+            f"{sentence(damage)}; stop all hosts, then {command(cache, 'check', '--repair')} sets "
+            f"it aside, and {command(cache, 'db', 'recover')} brings back what can be read of it"
+        )
+        return Finding("database", "damaged", "problem", advice)
+    except (RegistryError, OSError):
+        return None
+    return None

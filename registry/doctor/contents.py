@@ -1,0 +1,108 @@
+"""What the database of an open cache says, and what lies in its folders."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from registry.artifact import Artifact
+from registry.doctor.finding import Finding, command, examined, quoted
+from registry.doctor.machine import disk
+from registry.migrate import HEAD
+from registry.opening import database_path
+from registry.sizes import near_size
+from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.journal import Rebuilt
+from registry.world.mounts import mount_of
+
+__all__ = ["contents", "names_of_database"]
+
+
+def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
+    """Judge what was found in an open cache."""
+    yield from _database(cache, diagnosis)
+    leftovers = f"{diagnosis.orphan_files} files, {diagnosis.dead_hosts} dead hosts"
+    if diagnosis.orphan_files or diagnosis.dead_hosts:
+        advice = f"{command(cache, 'check', '--repair')}, or leave it to the hourly maintenance"
+        yield Finding("orphans", leftovers, "note", advice)
+    else:
+        yield Finding("orphans", "none")
+    wanted = max(0, diagnosis.usage.cache_limit - diagnosis.usage.bytes)
+    yield from examined("disk", partial(disk, cache, wanted))
+    yield _limit(cache, diagnosis)
+    yield _evictions(cache, diagnosis.rebuilt_lately)
+    yield _killers(cache, diagnosis.killed_their_host)
+
+
+def names_of_database(cache: Path) -> Finding:
+    """Look whether the database has one name; under two, each has a journal of its own."""
+    path = Path(database_path(cache))
+    if not os.path.lexists(path):
+        return Finding("database", "there is none yet")
+    found = os.lstat(path)
+    value = near_size(found.st_size)
+    if found.st_nlink == 1:
+        return Finding("database", value)
+    point = mount_of(cache)[0] or "/"
+    others = shlex.join(["find", point, "-xdev", "-samefile", str(path)])
+    advice = (
+        f"used under two of them it is destroyed: `{others}` finds them; stop all hosts, and give "
+        "each cache a copy of its own (`cp -a`, not `cp -al`)"
+    )
+    return Finding("database", f"{value}, has {found.st_nlink} names", "problem", advice)
+
+
+def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
+    mode = diagnosis.journal_mode
+    if mode == "wal":
+        yield Finding("journal", "WAL")
+    else:
+        database = quoted(cache / "registry.db")
+        advice = f"stop all hosts, then `sqlite3 {database} 'PRAGMA journal_mode = WAL'`"
+        yield Finding("journal", mode, "problem", advice)
+    revision = diagnosis.revision
+    if revision == HEAD:
+        yield Finding("schema", f"revision {revision}")
+    else:
+        yield Finding("schema", f"revision {revision}, we know {HEAD}", "note", "upgrade registry")
+    if diagnosis.identity_problem is None:
+        yield Finding("identity", "the database and cache.id agree")
+    else:
+        yield Finding("identity", "mismatch", "problem", diagnosis.identity_problem)
+
+
+def _limit(cache: Path, diagnosis: Diagnosis) -> Finding:
+    held, limit = diagnosis.usage.bytes, diagnosis.usage.cache_limit
+    needed = diagnosis.working_set_bytes
+    lately = f"{near_size(needed)} of it needed lately"
+    value = f"{near_size(held)} held, {lately}, limit {near_size(limit)}"
+    figures = {"held": held, "needed_lately": needed, "limit": limit}
+    if needed > limit:
+        higher = command(cache, "config", "set", "cache_limit", "SIZE")
+        advice = f"the limit is below the working set; raise it: {higher}"
+        return Finding("limit", value, "problem", advice, figures)
+    return Finding("limit", value, figures=figures)
+
+
+def _evictions(cache: Path, again: Rebuilt) -> Finding:
+    value = f"{again.count} prepared again within a day of it, since yesterday"
+    if again.count:
+        higher = command(cache, "config", "set", "cache_limit", "SIZE")
+        cost = f"that took {again.seconds:.3g} s; raise the limit: {higher}"
+        return Finding("evictions", value, "problem", cost)
+    return Finding("evictions", value)
+
+
+def _killers(cache: Path, killers: Sequence[Artifact]) -> Finding:
+    names = ", ".join(map(str, killers)) or "none"
+    given_up = [artifact.id.short for artifact in killers if artifact.retry_at is None]
+    if given_up:
+        advice = f"once you know why: {command(cache, 'retry', *given_up)}"
+        return Finding("killed their host", names, "problem", advice)
+    if killers:
+        advice = "nothing: whoever needs one next prepares it again, a few times at most"
+        return Finding("killed their host", names, "note", advice)
+    return Finding("killed their host", names)

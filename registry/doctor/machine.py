@@ -1,0 +1,172 @@
+"""What the machine gives a cache: its directory, the disk under it, the kernel, SQLite.
+
+Nothing here needs an open cache, and nothing is changed, but for a lock file that is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import stat
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from registry.doctor.finding import Finding, command, examined, quoted
+from registry.errors import CacheDirectoryRefused
+from registry.sizes import near_size
+from registry.world import isolation
+from registry.world.directory_check import directory_problems
+from registry.world.hosts import Hosts
+from registry.world.mounts import (
+    NETWORK_FILE_SYSTEMS,
+    existing_part,
+    is_mounted_noexec,
+    mount_of,
+)
+from registry.world.problems import refusal
+
+__all__ = ["disk", "has_wal_reset_bug", "machine"]
+
+_FEW_FILES = 256  # a handle and its Host take some dozens
+_ROOM = 1024**2  # below it not even the journal of a deletion fits
+_FEW_INODES = 16  # a handle, its Host and one artifact in the making
+
+
+def machine(cache: Path, kind: str) -> Iterator[Finding]:
+    """Look at all that a cache there depends on; `kind` is the type of its file system."""
+    yield _file_system(kind)
+    directory = [*examined("directory", partial(_directory, cache))]
+    yield from directory
+    yield from examined("execution", partial(_execution, cache))
+    yield from examined("inodes", partial(_inodes, cache))
+    if all(found.verdict == "ok" for found in directory):
+        yield from examined("file locks", partial(_locks, cache))
+    else:
+        yield Finding("file locks", "not tried", "note", "repair the directory first")
+    yield from examined("confinement", _confinement)
+    yield _open_files()
+    yield _sqlite()
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether a version of SQLite can corrupt a WAL database when a checkpoint meets a writer.
+
+    3.7.0 to 3.51.2, but for the releases that got the fix: 3.50.7 and 3.44.6.
+    """
+    if version < (3, 7, 0) or version >= (3, 51, 3):
+        return False
+    return not ((3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0))
+
+
+def _file_system(kind: str) -> Finding:
+    if kind in NETWORK_FILE_SYSTEMS:
+        return Finding("file system", kind, "problem", "move the cache to a local disk")
+    return Finding("file system", kind)
+
+
+def _directory(cache: Path) -> Finding:
+    value = str(cache)
+    if problems := directory_problems(cache):
+        if os.path.isdir(cache):
+            value = _described(cache)
+        return Finding("directory", value, "problem", str(refusal(cache, problems)))
+    value = _described(cache) if os.path.lexists(cache) else f"{cache}: not made yet"
+    return Finding("directory", value)
+
+
+def _described(cache: Path) -> str:
+    found = os.lstat(cache)
+    return f"{cache}: user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _execution(cache: Path) -> Finding:
+    if not is_mounted_noexec(cache):
+        return Finding("execution", "artifacts can be mapped as code")
+    point = Path(mount_of(cache)[0] or cache)
+    advice = (
+        "compiled artifacts cannot be run from there: move the cache, or "
+        f"`sudo mount -o remount,exec {quoted(point)}` (containers: the option `exec` of --tmpfs)"
+    )
+    # Without a backend that runs artifacts, they are plain bytes, and all is well with them.
+    verdict = "problem" if find_spec("wasmtime") else "note"
+    return Finding("execution", f"mounted noexec ({point})", verdict, advice)  # type: ignore[arg-type]
+
+
+def _inodes(cache: Path) -> Finding:
+    found = os.statvfs(existing_part(cache))
+    if found.f_files == 0:  # btrfs, among others
+        return Finding("inodes", "not limited")
+    free = found.f_favail
+    value, figures = f"{free} of {found.f_files} free", {"free_inodes": free}
+    if free >= max(_FEW_INODES, found.f_files // 100):
+        return Finding("inodes", value, figures=figures)
+    point = Path(mount_of(cache)[0] or cache)
+    fewer = command(cache, "prune", "--limit", "SIZE", "--min-stale", "0")
+    advice = (
+        f"no more files can be made soon: see `df -i {quoted(point)}`, delete files there, or hold "
+        f"fewer artifacts: {fewer}"
+    )
+    verdict = "problem" if free < _FEW_INODES else "note"
+    return Finding("inodes", value, verdict, advice, figures)  # type: ignore[arg-type]
+
+
+def disk(cache: Path, wanted: int | None = None) -> Finding:
+    """Compare the free bytes with what the cache may still grow by, where that is known."""
+    found = os.statvfs(existing_part(cache))
+    free = found.f_bavail * found.f_frsize
+    value, figures = f"{near_size(free)} free", {"free": free}
+    if wanted is not None:
+        value, figures = (
+            f"{value}, {near_size(wanted)} more may be held",
+            {**figures, "wanted": wanted},
+        )
+    if free < _ROOM:
+        smaller = command(cache, "prune", "--limit", "SIZE", "--min-stale", "0")
+        return Finding("disk", value, "problem", f"make room, or prune: {smaller}", figures)
+    if wanted is not None and free < wanted:
+        lower = command(cache, "config", "set", "cache_limit", "SIZE")
+        advice = f"make room, or lower the limit: {lower}"
+        return Finding("disk", value, "note", advice, figures)
+    return Finding("disk", value, figures=figures)
+
+
+def _locks(cache: Path) -> Finding:
+    if not os.path.lexists(cache / "hosts"):
+        return Finding("file locks", "not tried: there is no cache yet")
+    hosts = Hosts(cache / "hosts")
+    try:
+        hosts.register_and_leave()
+    except CacheDirectoryRefused as refused:
+        return Finding("file locks", "a held lock refuses nobody", "problem", str(refused))
+    finally:
+        hosts.close()
+    return Finding("file locks", "a held lock refuses others")
+
+
+def _confinement() -> Finding:
+    means = isolation.available()
+    missing = isolation.missing(means)
+    return Finding("confinement", isolation.describe(means), "note" if missing else "ok", missing)
+
+
+def _open_files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _FEW_FILES:
+        return Finding("open files", f"{soft if soft >= 0 else 'any number'} a process")
+    more = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
+    advice = f"a process that holds many artifacts open runs out of them: `ulimit -n {more}`"
+    return Finding("open files", f"{soft} a process", "note", advice)
+
+
+def _sqlite() -> Finding:
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        return Finding(
+            "SQLite",
+            f"{sqlite3.sqlite_version}, WAL-reset bug: vulnerable, guarded",
+            "note",
+            "registry checkpoints under the write lock; let no other program checkpoint",
+        )
+    return Finding("SQLite", f"{sqlite3.sqlite_version}, WAL-reset bug: fixed")
