@@ -7,6 +7,7 @@ happens as a whole or not at all, and no host writes while it runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.errors import DatabaseDamaged, NotARegistry, SchemaTooNew
 from registry.schema import APPLICATION_ID
 from registry.version import __version__
+from registry.world.cache_path import LONGEST_DATABASE_PATH
 from registry.world.connection import connect
 
 if TYPE_CHECKING:
@@ -124,8 +126,12 @@ def rebuilds(revision: str) -> bool:
 def backup(path: str, target: str) -> None:
     """Copy a database, as it stands at one moment, into a new file that only we may read.
 
-    Hosts may go on working. Raises FileExistsError, and sqlite3's own errors; no file is left then.
+    Hosts may go on working. Raises FileExistsError and other OSErrors, and sqlite3's own errors; no
+    file is left then.
     """
+    if len(os.fsencode(os.path.realpath(target))) > LONGEST_DATABASE_PATH:
+        why = f"SQLite allows {LONGEST_DATABASE_PATH} bytes for the path of a database"
+        raise OSError(errno.ENAMETOOLONG, why, target)
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
         with closing(connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:

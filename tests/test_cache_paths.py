@@ -17,7 +17,7 @@ from support.command import Command
 from support.mounts import mounted, remount
 from support.users import NOBODY, as_nobody, open_to_all
 
-from registry import AsyncRegistry, CacheDirectoryRefused, Registry
+from registry import AsyncRegistry, CacheDirectoryRefused, DiskFull, Registry
 from registry.world.cache_path import path_problem
 from registry.world.directory import named_directory
 
@@ -283,6 +283,16 @@ def test_the_command_refuses_a_long_path_in_one_line(command: Command) -> None:
     assert os.listdir(command.home) == []
 
 
+def test_a_backup_into_a_path_that_is_too_long_is_refused_in_one_line(command: Command) -> None:
+    assert command("stats").code == 0
+    folder = of_length(command.home, 500)
+    folder.mkdir(parents=True)
+    answer = command("db", "backup", folder / "x.db")
+    assert (answer.code, answer.out) == (1, "")
+    assert "SQLite allows 504 bytes" in answer.err
+    assert os.listdir(folder) == []
+
+
 # --- what may not be entered or written ---------------------------------------------------------
 
 
@@ -325,6 +335,6 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
 @needs_root
 def test_where_no_folder_can_be_made_none_is_left(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=4m,nr_inodes=4,mode=700") as disk:
-        with pytest.raises(OSError, match="no room left to make"):
+        with pytest.raises(DiskFull, match="no room left for"):
             Registry(disk / "a" / "b" / "cache")
         assert os.listdir(disk) == []

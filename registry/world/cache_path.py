@@ -14,11 +14,11 @@ from registry.errors import CacheDirectoryRefused
 from registry.world.mounts import existing_part, is_mounted_read_only, mount_of
 from registry.world.problems import Problem
 
-__all__ = ["named_directory", "path_problem", "read_only"]
+__all__ = ["LONGEST_DATABASE_PATH", "named_directory", "path_problem", "read_only"]
 
-# SQLite refuses a database whose path, with room for the 8 bytes of "-journal", is longer.
-SQLITE_PATH_BYTES = 512
-_LONGEST_BYTES = SQLITE_PATH_BYTES - len("/registry.db") - len("-journal")
+# In bytes: SQLite allows 512 for a path, and keeps room for "-journal" after that of a database.
+LONGEST_DATABASE_PATH = 512 - len("-journal")
+_LONGEST_BYTES = LONGEST_DATABASE_PATH - len("/registry.db")
 _NAME_BYTES = 255  # what nearly all file systems allow
 
 
