@@ -257,6 +257,7 @@ def test_a_disk_without_a_byte_left_is_told(command: Command) -> None:
         answer = command("--cache", disk / "cache", "doctor")
         assert answer.code == 1
         assert re.search("^problem  disk +[0-9.]+ K?i?B free", answer.out, re.MULTILINE)
+        assert "prune --limit 4 --min-stale 0`" in answer.out  # half of what is held
         assert "ok       file system        tmpfs" in answer.out
         (disk / "filler").unlink()
         assert finding(disk / "cache", "disk").verdict in ("ok", "note")

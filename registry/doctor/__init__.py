@@ -17,8 +17,9 @@ from pathlib import Path
 
 from registry import migrate
 from registry.doctor.contents import contents, names_of_database
+from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, examined, sentence
-from registry.doctor.machine import disk, has_wal_reset_bug, machine
+from registry.doctor.machine import has_wal_reset_bug, machine
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, RegistryError
 from registry.opening import database_path
 from registry.sync import Registry
@@ -48,7 +49,7 @@ def examine_path(path: str | os.PathLike[str]) -> list[Finding]:
         return [Finding("directory", os.fspath(path), "problem", str(refused))]
     found = [*machine(cache, file_system(cache))]
     if any(it.name in ("directory", "file system") and it.verdict == "problem" for it in found):
-        return [*found, *examined("disk", partial(disk, cache))]
+        return [*found, *room(cache)]
     return [*found, *_looked_into(cache)]
 
 
@@ -59,7 +60,7 @@ def _looked_into(cache: Path) -> list[Finding]:
         if damage is None:
             return [*found, *_tried(cache)]
         found = [damage]
-    return [*found, *examined("disk", partial(disk, cache))]
+    return [*found, *room(cache)]
 
 
 def _tried(cache: Path) -> list[Finding]:
@@ -69,7 +70,7 @@ def _tried(cache: Path) -> list[Finding]:
         with Registry(cache) as registry:
             found += _opened(registry)
     except (RegistryError, OSError, sqlite3.Error) as error:
-        found += () if found else examined("disk", partial(disk, cache))
+        found += () if found else room(cache)
         found.append(Finding("opening", "the cache cannot be used", "problem", sentence(error)))
     return found
 
@@ -80,7 +81,7 @@ def _opened(registry: Registry) -> list[Finding]:
         return [*contents(cache, registry.diagnose())]
     except (RegistryError, OSError, sqlite3.Error) as error:
         unread = Finding("contents", "cannot be read", "problem", sentence(error))
-        return [unread, *examined("disk", partial(disk, cache))]
+        return [unread, *room(cache)]
 
 
 def _damage(cache: Path) -> Finding | None:

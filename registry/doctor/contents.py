@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from registry.artifact import Artifact
-from registry.doctor.finding import Finding, command, examined, quoted
-from registry.doctor.machine import disk
+from registry.doctor.disk import room
+from registry.doctor.finding import Finding, command, quoted
 from registry.migrate import HEAD
 from registry.opening import database_path
 from registry.sizes import near_size
@@ -30,8 +29,7 @@ def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
         yield Finding("orphans", leftovers, "note", advice)
     else:
         yield Finding("orphans", "none")
-    wanted = max(0, diagnosis.usage.cache_limit - diagnosis.usage.bytes)
-    yield from examined("disk", partial(disk, cache, wanted))
+    yield from room(cache, diagnosis.usage)
     yield _limit(cache, diagnosis)
     yield _evictions(cache, diagnosis.rebuilt_lately)
     yield _killers(cache, diagnosis.killed_their_host)

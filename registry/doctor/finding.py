@@ -11,7 +11,7 @@ from typing import Literal
 
 from registry.errors import RegistryError
 
-__all__ = ["Finding", "command", "examined", "quoted", "sentence"]
+__all__ = ["Finding", "Verdict", "command", "examined", "quoted", "sentence"]
 
 Verdict = Literal["ok", "note", "problem"]
 

@@ -14,25 +14,21 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from registry.doctor.finding import Finding, command, examined, quoted
+from registry.doctor.finding import Finding, Verdict, examined, quoted
 from registry.errors import CacheDirectoryRefused
-from registry.sizes import near_size
 from registry.world import isolation
 from registry.world.directory_check import directory_problems
 from registry.world.hosts import Hosts
 from registry.world.mounts import (
     NETWORK_FILE_SYSTEMS,
-    existing_part,
     is_mounted_noexec,
     mount_of,
 )
 from registry.world.problems import refusal
 
-__all__ = ["disk", "has_wal_reset_bug", "machine"]
+__all__ = ["has_wal_reset_bug", "machine"]
 
 _FEW_FILES = 256  # a handle and its Host take some dozens
-_ROOM = 1024**2  # below it not even the journal of a deletion fits
-_FEW_INODES = 16  # a handle, its Host and one artifact in the making
 
 
 def machine(cache: Path, kind: str) -> Iterator[Finding]:
@@ -41,7 +37,6 @@ def machine(cache: Path, kind: str) -> Iterator[Finding]:
     directory = [*examined("directory", partial(_directory, cache))]
     yield from directory
     yield from examined("execution", partial(_execution, cache))
-    yield from examined("inodes", partial(_inodes, cache))
     if all(found.verdict == "ok" for found in directory):
         yield from examined("file locks", partial(_locks, cache))
     else:
@@ -91,46 +86,8 @@ def _execution(cache: Path) -> Finding:
         f"`sudo mount -o remount,exec {quoted(point)}` (containers: the option `exec` of --tmpfs)"
     )
     # Without a backend that runs artifacts, they are plain bytes, and all is well with them.
-    verdict = "problem" if find_spec("wasmtime") else "note"
-    return Finding("execution", f"mounted noexec ({point})", verdict, advice)  # type: ignore[arg-type]
-
-
-def _inodes(cache: Path) -> Finding:
-    found = os.statvfs(existing_part(cache))
-    if found.f_files == 0:  # btrfs, among others
-        return Finding("inodes", "not limited")
-    free = found.f_favail
-    value, figures = f"{free} of {found.f_files} free", {"free_inodes": free}
-    if free >= max(_FEW_INODES, found.f_files // 100):
-        return Finding("inodes", value, figures=figures)
-    point = Path(mount_of(cache)[0] or cache)
-    fewer = command(cache, "prune", "--limit", "SIZE", "--min-stale", "0")
-    advice = (
-        f"no more files can be made soon: see `df -i {quoted(point)}`, delete files there, or hold "
-        f"fewer artifacts: {fewer}"
-    )
-    verdict = "problem" if free < _FEW_INODES else "note"
-    return Finding("inodes", value, verdict, advice, figures)  # type: ignore[arg-type]
-
-
-def disk(cache: Path, wanted: int | None = None) -> Finding:
-    """Compare the free bytes with what the cache may still grow by, where that is known."""
-    found = os.statvfs(existing_part(cache))
-    free = found.f_bavail * found.f_frsize
-    value, figures = f"{near_size(free)} free", {"free": free}
-    if wanted is not None:
-        value, figures = (
-            f"{value}, {near_size(wanted)} more may be held",
-            {**figures, "wanted": wanted},
-        )
-    if free < _ROOM:
-        smaller = command(cache, "prune", "--limit", "SIZE", "--min-stale", "0")
-        return Finding("disk", value, "problem", f"make room, or prune: {smaller}", figures)
-    if wanted is not None and free < wanted:
-        lower = command(cache, "config", "set", "cache_limit", "SIZE")
-        advice = f"make room, or lower the limit: {lower}"
-        return Finding("disk", value, "note", advice, figures)
-    return Finding("disk", value, figures=figures)
+    verdict: Verdict = "problem" if find_spec("wasmtime") else "note"
+    return Finding("execution", f"mounted noexec ({point})", verdict, advice)
 
 
 def _locks(cache: Path) -> Finding:
