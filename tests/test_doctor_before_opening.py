@@ -286,11 +286,20 @@ def test_what_may_not_be_read_is_told() -> None:
             assert said == "directory"
 
 
-def test_a_database_that_is_locked_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_lock_of_another_program_is_told(cache: Path) -> None:
     prepared_cache(cache)
-    monkeypatch.setattr("registry.verbs.asking.PATIENCE_SECONDS", 0.1)
     with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         found = problems(cache)
-    assert "locked" in found["opening"].advice
+    assert "held by another" in found["write lock"].value
+    assert "write lock" not in problems(cache)
+
+
+def test_a_database_that_another_program_has_to_itself_is_told(cache: Path) -> None:
+    prepared_cache(cache)
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        found = problems(cache)
+    assert "held by another program" in found["opening"].advice
     assert "opening" not in problems(cache)

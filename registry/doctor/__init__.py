@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from registry import migrate
-from registry.doctor.contents import contents, names_of_database
+from registry.doctor.contents import contents, names_of_database, write_lock
 from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, examined, sentence
 from registry.doctor.machine import has_wal_reset_bug, machine
@@ -77,11 +77,12 @@ def _tried(cache: Path) -> list[Finding]:
 
 def _opened(registry: Registry) -> list[Finding]:
     cache = registry.cache_dir
+    lock = [*examined("write lock", partial(write_lock, cache))]
     try:
-        return [*contents(cache, registry.diagnose())]
+        return [*lock, *contents(cache, registry.diagnose())]
     except (RegistryError, OSError, sqlite3.Error) as error:
         unread = Finding("contents", "cannot be read", "problem", sentence(error))
-        return [unread, *room(cache)]
+        return [*lock, unread, *room(cache)]
 
 
 def _damage(cache: Path) -> Finding | None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from registry.artifact import Artifact
 from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, quoted
+from registry.effects import Locked
 from registry.migrate import HEAD
 from registry.opening import database_path
 from registry.sizes import near_size
+from registry.trouble import worded
 from registry.verbs.diagnosing import Diagnosis
 from registry.verbs.journal import Rebuilt
+from registry.world.connection import connect, translated
 from registry.world.mounts import mount_of
 
-__all__ = ["contents", "names_of_database"]
+__all__ = ["contents", "names_of_database", "write_lock"]
+
+PATIENCE_SECONDS = 2.0
 
 
 def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
@@ -51,6 +58,25 @@ def names_of_database(cache: Path) -> Finding:
         "each cache a copy of its own (`cp -a`, not `cp -al`)"
     )
     return Finding("database", f"{value}, has {found.st_nlink} names", "problem", advice)
+
+
+def write_lock(cache: Path) -> Finding:
+    """Try whether a write would get through, as one of another program may keep it from."""
+    path = database_path(cache)
+    with worded(path), closing(connect(path, timeout=PATIENCE_SECONDS)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not isinstance(translated(error, path), Locked):
+                raise
+            advice = (
+                f"nothing can be prepared meanwhile: `fuser -v {quoted(Path(path))}` names the "
+                "processes; close a shell in a transaction, or a backup"
+            )
+            held = f"held by another for more than {PATIENCE_SECONDS:.0f} s"
+            return Finding("write lock", held, "problem", advice)
+        connection.execute("ROLLBACK")
+    return Finding("write lock", "to be had")
 
 
 def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
