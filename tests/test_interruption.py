@@ -73,10 +73,10 @@ def claims_of(registry: Registry, cache: Path) -> list[str]:
     return [r["path"] for r in rows(cache) if r["host_id"] == registry._handle.host_id]
 
 
-def works_on(registry: Registry, id: ArtifactId) -> None:
+def works_on(registry: Registry, id: ArtifactId, *, orphans: bool = False) -> None:
     """Nothing is lost but work: what is there is whole, and what is garbage is swept."""
     assert {problem.kind for problem in registry.check(checksums=True).problems} <= {
-        "orphan_file",
+        *(("orphan_file",) if orphans else ()),
         "damaged_file",  # the story's own
         "dead_host",  # as are these
         "abandoned_claim",
@@ -90,6 +90,11 @@ def works_on(registry: Registry, id: ArtifactId) -> None:
     with registry.open_file(id) as file:
         assert file.read() in (b"artifact", b"x" * 1024)
     registry.prune(cache_limit=0, min_stale_time=NOW)  # the next telling starts anew
+
+
+def may_leave_files(story: Story, mode: str) -> bool:
+    """Where Ctrl-C came into what a verb does about Ctrl-C, or the story begins with garbage."""
+    return mode == "twice" or story.__name__ in {"mending", "maintaining"}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -110,7 +115,7 @@ def test_the_next_verb_settles_what_an_interruption_left(
         for handle in (registry, other):
             handle.retry(UNHEARD_OF)
             assert claims_of(handle, cache) == [], number
-        works_on(registry, scene.id)
+        works_on(registry, scene.id, orphans=may_leave_files(story, mode))
         if not was_cut_short:
             break
     assert number > 1
@@ -134,7 +139,7 @@ def test_closing_settles_what_an_interruption_left(
         assert claims_of(registry, cache) == [], number
         if not was_cut_short:
             break
-    works_on(other, scene.id)
+    works_on(other, scene.id, orphans=may_leave_files(story, mode))
 
 
 @pytest.mark.parametrize("mode", ["before", "after"])
@@ -222,7 +227,7 @@ def test_the_next_verb_settles_what_was_cut_off_at_any_line(
         registry.retry(UNHEARD_OF)
         assert claims_of(registry, cache) == [], number
         if number % 10 == 0 or not ctrl_c.came:
-            works_on(registry, scene.id)
+            works_on(registry, scene.id, orphans=True)
         if not ctrl_c.came:
             break
     assert number > 100

@@ -18,7 +18,16 @@ from registry.sql.transitions import Event
 from registry.verbs.asking import move, read
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import list_host
-from registry.verbs.leases import abandoned, drop_files, or_give_back, reap, require_id, settle
+from registry.verbs.leases import (
+    abandoned,
+    drop_files,
+    insist,
+    or_give_back,
+    reap,
+    require_id,
+    settle,
+    unlinking_if_cut_short,
+)
 from registry.verbs.words import as_label
 
 __all__ = ["claim", "may_be_tried"]
@@ -105,10 +114,11 @@ def _try_to_claim(
         return None
     seen = {"seen_token": row.token, "seen_deadline": row.deadline}
     failure = {"why": why.message, "kind": why.kind, "max_retries": handle.max_retries}
-    won = yield from move(Event.TAKE_OVER, lease.id, **claimant, **seen, **failure)
+    statement = move(Event.TAKE_OVER, lease.id, **claimant, **seen, **failure)
+    won = yield from unlinking_if_cut_short([row], statement)
     if won is not None:
         handle.counters.failures.note(why.kind)
-        yield from drop_files(row.path)
+        yield from insist(lambda: drop_files(row.path))
         return won
     yield from reap(handle, row, why)  # it failed too often to be claimed again
     return None

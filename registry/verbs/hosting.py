@@ -28,7 +28,7 @@ from registry.sql.transitions import TRANSITIONS, Event
 from registry.verbs.asking import at_once, run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.identity import warn_of_stranger
-from registry.verbs.leases import drop_files, give_back_all
+from registry.verbs.leases import drop_files, give_back_all, unlinking_if_cut_short
 from registry.verbs.words import HOST_DIED
 
 __all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "list_host", "reap_dead"]
@@ -168,7 +168,8 @@ def _reap(handle: Handle, host_id: str) -> Verb[None]:
     if claims:
         failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
         limit = {"max_retries": handle.max_retries}
-        reaped = yield from run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        statement = run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
+        reaped = yield from unlinking_if_cut_short(claims, statement)
         ended = {row[0] for row in reaped}
         for _ in ended:
             handle.counters.failures.note(HOST_DIED.kind)

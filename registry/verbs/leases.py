@@ -5,11 +5,11 @@ A file that a claim wrote is unlinked only once a statement has shown that no ro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from registry.artifact import ArtifactId
+from registry.artifact import ArtifactId, names
 from registry.clock_slack import is_ahead
 from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
 from registry.errors import ClaimLost, DiskFull, RegistryBusy
@@ -32,6 +32,7 @@ __all__ = [
     "reap",
     "require_id",
     "settle",
+    "unlinking_if_cut_short",
 ]
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ def _redate(row: Row, now: int) -> Verb[None]:
 def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
     """End the claim of a claimant that is gone or late, with a failure."""
     artifact = ArtifactId(row.code_hash, row.prep_hash)
-    reaped = yield from move(
+    statement = move(
         Event.REAP,
         artifact,
         now=(yield from Now()),
@@ -149,11 +150,12 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         kind=why.kind,
         max_retries=handle.max_retries,
     )
+    reaped = yield from unlinking_if_cut_short([row], statement)
     if reaped is not None:
         handle.counters.failures.note(why.kind)
         told = about("reaped", artifact, label=row.label, error_kind=why.kind)
         logger.debug("ended the claim of %s: %s", artifact.short, why.message, extra=told)
-        yield from drop_files(row.path)
+        yield from insist(lambda: drop_files(row.path))
 
 
 def drop_files(path: str | None) -> Verb[None]:
@@ -161,6 +163,26 @@ def drop_files(path: str | None) -> Verb[None]:
     if is_file_name(path):
         yield from Unlink(f"{path}.tmp")
         yield from Unlink(str(path))
+
+
+def unlinking_if_cut_short(rows: Sequence[Row], work: Verb[T]) -> Verb[T]:
+    """Do work that may end these rows; if it is cut short, unlink the files of those it ended.
+
+    An interruption leaves the outcome of a statement unknown, and what it returned is lost.
+    """
+    try:
+        return (yield from work)
+    except Interrupted:
+        yield from insist(lambda: _unlink_unreferenced(rows))
+        raise
+
+
+def _unlink_unreferenced(rows: Sequence[Row]) -> Verb[None]:
+    for row in rows:
+        if is_file_name(row.path) and names(row.code_hash, row.prep_hash):
+            found = yield from read(ArtifactId(row.code_hash, row.prep_hash))
+            if found is None or found.path != row.path:
+                yield from drop_files(row.path)
 
 
 def lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:

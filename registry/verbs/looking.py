@@ -28,7 +28,7 @@ from registry.sql.transitions import Event
 from registry.verbs.asking import end, move, one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import Rebuilt, ended, rebuilt_lately, record
-from registry.verbs.leases import require_id, settle
+from registry.verbs.leases import require_id, settle, unlinking_if_cut_short
 from registry.verbs.pruning import Usage, read_usage, unlink_all
 from registry.verbs.totals import totals
 
@@ -173,7 +173,9 @@ def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
     require_id(id)
     yield from settle(handle)
     now = yield from Now()
-    removed = yield from end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
+    row = yield from read(id)
+    work = end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
+    removed = yield from unlinking_if_cut_short([] if row is None else [row], work)
     yield from unlink_all(removed.rows)
     handle.hot.pop(id, None)
     if removed.rows:

@@ -25,7 +25,7 @@ from registry.verbs.asking import at_once, end, only_row, read
 from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.journal import ended, record
 from registry.verbs.last_use import is_locked_out, remember_use, write_late_uses
-from registry.verbs.leases import require_id, settle
+from registry.verbs.leases import require_id, settle, unlinking_if_cut_short
 from registry.verbs.pruning import unlink_all, usage_in
 from registry.verbs.totals import tell
 
@@ -149,7 +149,7 @@ def discard(handle: Handle, row: Row, fault: str) -> Verb[None]:
     handle.hot.pop(artifact, None)
     named = {"code": row.code_hash, "prep": row.prep_hash, "seen_path": row.path}
     now = yield from Now()
-    discarded = (yield from end(Event.DISCARD, named)).rows
+    discarded = (yield from unlinking_if_cut_short([row], end(Event.DISCARD, named))).rows
     if not discarded:  # pruned or replaced meanwhile, and so no fault at all
         return
     logger.warning(

@@ -26,7 +26,7 @@ from registry.sql.transitions import PRUNE_BATCH, Event
 from registry.verbs.asking import end, one, run
 from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
-from registry.verbs.leases import insist
+from registry.verbs.leases import insist, unlinking_if_cut_short
 
 __all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all", "usage_in"]
 
@@ -125,7 +125,9 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
         now = yield from Now()
-        batch = (yield from end(Event.PRUNE, {**bound, "now": now})).rows
+        params = {**bound, "now": now}
+        doomed = [Row(*row) for row in (yield from run(DOOMED, params))]
+        batch = (yield from unlinking_if_cut_short(doomed, end(Event.PRUNE, params))).rows
         batch.sort(key=lambda row: _turn(row, now))  # RETURNING promises no order
         _count(handle, batch, reason)
         yield from unlink_all(batch)
