@@ -140,6 +140,18 @@ def test_a_volume_of_kubernetes_is_refused_once_and_repaired_as_told(
             assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
 
 
+def test_a_folder_of_such_a_volume_serves(tmp_path: Path) -> None:
+    """As the how-to has it: the volume is changed once, what is made in it later is not."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o2775)
+    for _ in range(2):
+        with Registry(volume / "cache") as registry:
+            registry.get_or_prepare(CODE, lambda: b"artifact")
+    for path in (volume / "cache").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_all_that_is_wrong_is_told_at_once_and_repaired_by_one_line(tmp_path: Path) -> None:
     cache = tmp_path / "cache"

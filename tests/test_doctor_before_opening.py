@@ -221,6 +221,14 @@ def test_a_cache_mounted_noexec_is_named_and_well_after_what_is_advised(tmp_path
         assert finding(disk / "cache", "execution").verdict == "ok"
 
 
+@needs_root
+def test_artifacts_on_a_noexec_mount_of_their_own_are_named(cache: Path) -> None:
+    cache.mkdir(mode=0o700)
+    with mounted(cache / "artifacts", "size=8m,mode=700,noexec") as artifacts:
+        prepared_cache(cache)
+        assert finding(cache, "execution").value == f"mounted noexec ({artifacts})"
+
+
 def fill_inodes(disk: Path) -> None:
     for number in range(200):
         (disk / str(number)).touch()

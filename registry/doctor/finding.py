@@ -20,7 +20,7 @@ Verdict = Literal["ok", "note", "problem"]
 class Finding:
     """One thing looked at: what it is, what was found, whether that is well, and what to do.
 
-    `value` is for people; the sizes in it are exact, in bytes, in `figures`.
+    `value` is for people; the numbers in it are exact in `figures`, sizes in bytes.
     """
 
     name: str

@@ -78,9 +78,10 @@ def _described(cache: Path) -> str:
 
 
 def _execution(cache: Path) -> Finding:
-    if not is_mounted_noexec(cache):
+    artifacts = cache / "artifacts"  # it may be a mount of its own
+    if not is_mounted_noexec(artifacts):
         return Finding("execution", "artifacts can be mapped as code")
-    point = Path(mount_of(cache)[0] or cache)
+    point = Path(mount_of(artifacts)[0] or artifacts)
     advice = (
         "compiled artifacts cannot be run from there: move the cache, or "
         f"`sudo mount -o remount,exec {quoted(point)}` (containers: the option `exec` of --tmpfs)"
