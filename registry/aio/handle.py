@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing
 from functools import partial
 from io import IOBase
 from pathlib import Path
@@ -35,7 +35,7 @@ from registry.verbs import hosting, maintaining
 from registry.verbs.boundary import INTERNAL, outward
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
-from registry.world import fork
+from registry.world import dropped, fork
 from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
@@ -85,6 +85,7 @@ class AsyncHandle:
 
     async def open(self) -> Self:
         """Open the handle, as entering it does; raises what opening a `Registry` raises."""
+        fork.notice()
         if self._closed is None:
             self._require_loop()
         async with self._changing:
@@ -124,7 +125,7 @@ class AsyncHandle:
                 self._world.lock.host_id, cache, *self._overrides, new_signal=asyncio.Event
             )
             self._database = AsyncDatabase(database_path(cache), self._world.identity)
-            fork.track(self)
+            fork.track(self, self._world)
 
     async def _disappear(self) -> None:
         self._handle.hot.clear()  # so that the hot path ends too
@@ -137,11 +138,12 @@ class AsyncHandle:
 
     def _leave_world(self) -> None:
         with fork.opening():
-            fork.untrack(self)
             self._world.close()
+            fork.untrack(self)
 
     async def close(self) -> None:
         """As `Registry.close`; verbs that other tasks are in the middle of raise `HandleClosed`."""
+        fork.notice()
         if self._closed is None:
             self._require_loop()
         async with self._changing:
@@ -162,9 +164,12 @@ class AsyncHandle:
 
     def __del__(self) -> None:
         # Dropped, it must not look alive, nor leave its threads until the process ends.
-        with suppress(Exception):
-            if self._closed is None:
-                self._leave_without_loop(self._database.drop)
+        if getattr(self, "_closed", HandleClosed) is None and not fork.is_child():
+            dropped.clean_up(self._leave_dropped)
+
+    def _leave_dropped(self) -> None:
+        fork.track(self, self._world)  # who only sees it weakly does not see it any more
+        self._leave_without_loop(self._database.drop)
 
     def __reduce__(self) -> NoReturn:
         raise copied_error(self)
@@ -194,6 +199,7 @@ class AsyncHandle:
         self._closed = HandleClosed
         part_with_connections()
         with ExitStack() as leaving:
+            leaving.callback(fork.untrack, self)
             leaving.callback(self._world.close)
             if not self._world.is_there_to_be_closed():
                 return
@@ -211,9 +217,8 @@ class AsyncHandle:
 
     @property
     def _opened(self) -> Handle:
-        if self._closed is not None or asyncio.get_running_loop() is not self._loop:
-            self._refuse()
-            self._require_loop()
+        self._refuse()
+        self._require_loop()
         return self._handle
 
     def _require_loop(self) -> None:
@@ -225,8 +230,9 @@ class AsyncHandle:
     async def _drive(self, verb: Verb[T], *, while_closed: bool = False) -> T:
         if not while_closed and self._closed is None:
             self._require_same_cache(verb)
+        refuse = fork.notice if while_closed else self._refuse
         try:
-            return await drive_async(verb, self._perform, _never if while_closed else self._refuse)
+            return await drive_async(verb, self._perform, refuse)
         except INTERNAL as error:
             raise outward(error) from error
 
@@ -238,6 +244,7 @@ class AsyncHandle:
             raise
 
     def _refuse(self) -> None:
+        fork.notice()
         if self._closed is not None:
             raise closed_error(self._closed)
 
@@ -289,7 +296,3 @@ def _close_unseen(done: asyncio.Future[Any]) -> None:
     """Close a file that was opened for a task that never gets to see it."""
     if not done.cancelled() and done.exception() is None and isinstance(done.result(), IOBase):
         done.result().close()
-
-
-def _never() -> None:
-    """Refuse nothing: the handle is in the middle of opening, or of closing."""

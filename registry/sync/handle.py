@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -20,7 +19,7 @@ from registry.opening import database_path, on_the_reserve, open_cache, replace_
 from registry.verbs import hosting, maintaining
 from registry.verbs.driving import drive
 from registry.verbs.handle import Handle
-from registry.world import fork
+from registry.world import dropped, fork
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
 from registry.world.open_lock import undisturbed
@@ -43,6 +42,7 @@ class SyncHandle:
         upgrade: bool = True,
     ) -> None:
         self._closed: type[HandleClosed] | None = HandleClosed  # until it is open
+        self._gone = True  # closed to the end, or not opened
         self._closing = threading.RLock()
         self._closer: int | None = None  # the thread that closes it
         require_overrides(cleanup, retry)
@@ -69,8 +69,8 @@ class SyncHandle:
             self._world = World(cache)
             self._database = Database(database_path(cache), self._world.identity)
             self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
-            self._closed = None
-            fork.track(self)
+            self._closed, self._gone = None, False
+            fork.track(self, self._world)
 
     @property
     def cache_dir(self) -> Path:
@@ -82,18 +82,36 @@ class SyncHandle:
 
         Verbs that other threads are in the middle of raise `HandleClosed`.
         """
-        with self._closing:
-            if self._closed is not None:
-                return
-            try:
-                self._closer = threading.get_ident()
-                self._closed = HandleClosed
-                # No claim of another thread comes after all claims were given back.
-                self._database = self._database.handed_over()
-                if self._world.is_there_to_be_closed():
-                    drive(maintaining.close(self._handle), self._perform)
-            finally:
-                self._let_go()
+        fork.notice()
+        had: list[bool] = []
+        try:
+            # In one call of a C function, for a signal handler may raise between any two. Nor may
+            # one wait for another thread that closes this, and waits for what it interrupted.
+            had.extend(map(self._closing.acquire, (not self._database.is_interrupted(),)))
+            if had[0] and not self._gone:
+                self._close()
+        finally:
+            if had and had[0]:
+                self._closing.release()
+
+    def _close(self) -> None:
+        """Close, or go on with a closing that was cut short, or that a signal handler interrupts.
+
+        That one then finds what is left of it done.
+        """
+        try:
+            self._closed = HandleClosed
+            self._closer = threading.get_ident()
+            # No claim of another thread comes after all claims were given back.
+            self._database = self._database.handed_over()
+            if self._world.is_there_to_be_closed():
+                drive(maintaining.close(self._handle), self._perform)
+        except HandleClosed:
+            if not self._gone:
+                raise
+        finally:
+            self._closer = None
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +121,12 @@ class SyncHandle:
 
     def __del__(self) -> None:
         # A handle that was dropped must not look alive, nor its claims as if their host had died.
-        with suppress(Exception):
-            self.close()
+        if not getattr(self, "_gone", True) and not fork.is_child():
+            dropped.clean_up(self._close_dropped)
+
+    def _close_dropped(self) -> None:
+        fork.track(self, self._world)  # who only sees it weakly does not see it any more
+        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise copied_error(self)
@@ -118,6 +140,7 @@ class SyncHandle:
     def after_fork(self) -> None:
         """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
+        self._gone = True
         self._closing = threading.RLock()  # whoever held the old one does not exist here
         self._handle.hot.clear()
         self._world.abandon()
@@ -133,13 +156,14 @@ class SyncHandle:
         self._handle.hot.clear()  # so that the hot path ends too
         self._database.close()
         with fork.opening():
-            fork.untrack(self)
             self._world.close()
+            fork.untrack(self)
+        self._gone = True
 
     def _drive(self, verb: Verb[T]) -> T:
-        if self._closed is not None:
+        if self._closed is not None or fork.is_child():
             verb.close()  # not begun
-            raise closed_error(self._closed)
+            raise self._refusal()
         try:
             self._world.identity.require()
         except CacheDirectoryRefused:
@@ -147,11 +171,15 @@ class SyncHandle:
             raise
         return drive(verb, self._perform)
 
+    def _refusal(self) -> HandleClosed:
+        fork.notice()
+        return closed_error(self._closed or HandleClosed)
+
     def _perform(self, effect: Effect[Any]) -> Any:
         # Looked up before it is asked who may use it: he who closes marks the handle first.
         database = self._database
-        if self._closed is not None and self._closer != threading.get_ident():
-            raise closed_error(self._closed)  # meanwhile, by another thread
+        if fork.is_child() or (self._closed is not None and self._closer != threading.get_ident()):
+            raise self._refusal()  # meanwhile, by another thread or a signal handler
         if type(effect) is Run:
             return database.run(effect.statement, effect.params)
         return self._world.perform(effect)

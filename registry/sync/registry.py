@@ -33,7 +33,7 @@ from registry.verbs.journal import HistoryEvent
 from registry.verbs.looking import Stats
 from registry.verbs.measuring import Measurement
 from registry.verbs.reconciling import CheckReport
-from registry.world.closed import closed_error
+from registry.world import fork
 from registry.world.hot import hot_artifact
 
 __all__ = ["Registry"]
@@ -241,8 +241,8 @@ class Registry(SyncHandle):
     @property
     def counters(self) -> Counters:
         """What this handle has done since it was opened: a copy, which costs no statement."""
-        if self._closed is not None:
-            raise closed_error(self._closed)
+        if self._closed is not None or fork.is_child():
+            raise self._refusal()
         return self._handle.counters.copy()
 
     def settings(self) -> Settings:

@@ -33,10 +33,14 @@ class Ticket:
 
 
 class WaitingRoom:
-    """All who wait through one handle. Threads share it, so each change is made under its lock."""
+    """All who wait through one handle. Threads share it, so each change is made under its lock.
+
+    A signal handler may come in while its own thread does: so the lock lets it, and nothing here
+    walks through the set itself.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._tickets: set[Ticket] = set()
         self.entered = 0  # how many have ever come in
         self._leader: Ticket | None = None
@@ -57,7 +61,7 @@ class WaitingRoom:
             self._tickets.discard(ticket)
             if self._leader is not ticket:
                 return
-            heir = next((other for other in self._tickets if not other.settled), None)
+            heir = next((other for other in list(self._tickets) if not other.settled), None)
             self._leader = heir
         if heir is not None:
             heir.signal.set()
@@ -77,4 +81,4 @@ class WaitingRoom:
     def waiting(self) -> list[Ticket]:
         """Those whose row has not settled yet."""
         with self._lock:
-            return [ticket for ticket in self._tickets if not ticket.settled]
+            return [ticket for ticket in list(self._tickets) if not ticket.settled]

@@ -9,15 +9,18 @@ processes write little each.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 
 from registry.effects import Locked
 from registry.world import clock, fork
 from registry.world.cache_identity import CacheIdentity
 from registry.world.connection import WAL_TRIGGER_BYTES, bare, translated
+from registry.world.mutex import is_free
 
 __all__ = ["Checkpointer"]
 
@@ -65,14 +68,27 @@ class Checkpointer:
         return size >= self._next_size or now >= self._next_time
 
     def run(self) -> None:
-        """Checkpoint under the write lock; where that is not to be had, at another time."""
-        if not self.mutex.locked():  # else another thread is at it
-            # Not acquire and try: Ctrl-C between the two would hold the mutex for ever.
-            with self.mutex:
-                self._run()
+        """Checkpoint under the write lock; where that is not to be had, at another time.
+
+        Never in the main thread, which a signal handler interrupts: it would find the database
+        locked by us, and if it raises, the transaction would stay open.
+        """
+        if threading.get_ident() == threading.main_thread().ident:
+            _in_another_thread(self._run_alone)
+        else:
+            self._run_alone()
 
     def before_fork(self) -> None:
         """Nothing is open: the mutex is held only while `run` is at it."""
+
+    def after_fork(self) -> None:
+        """Nothing is open, and this one is not used any more."""
+
+    def _run_alone(self) -> None:
+        if is_free(self.mutex):  # else another thread is at it
+            with self.mutex:
+                if not fork.is_under_way():
+                    self._run()
 
     def _run(self) -> None:
         if self._identity is not None and self._identity.problem() is not None:
@@ -90,6 +106,25 @@ class Checkpointer:
             return  # trouble that the verbs will meet and report themselves
         finally:
             self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
+
+
+def _in_another_thread(work: Callable[[], None]) -> None:
+    """Do it in a thread of its own; one that is interrupted while it waits leaves it to its end."""
+    done = threading.Lock()
+
+    def act() -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    done.acquire()
+    try:
+        _thread.start_new_thread(act, ())
+    except RuntimeError:  # none can be started: better here than never
+        work()
+    else:
+        done.acquire()
 
 
 def _locked(guard: sqlite3.Connection) -> bool:

@@ -9,15 +9,24 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from registry.effects import Locked, NotOpened, Params, Unsure
-from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, HandleClosed
+from registry.errors import (
+    CacheDirectoryRefused,
+    DatabaseDamaged,
+    DiskFull,
+    HandleClosed,
+    HandleForked,
+)
 from registry.world import fork
 from registry.world.cache_identity import CacheIdentity, require_own
+from registry.world.descriptor import holds_deleted
 from registry.world.full_disk import explained, is_read_only, note_errno, read_only_error
+from registry.world.mutex import is_free
 
 __all__ = [
     "MISFITS",
@@ -79,6 +88,11 @@ def _undecodable(error: UnicodeDecodeError) -> sqlite3.Error:
 
 def bare(path: str, timeout: float) -> sqlite3.Connection:
     """Open a connection without the pragmas that make SQLite read the whole schema."""
+    if path in _not_to_be_opened:
+        raise HandleForked(
+            f"this process was forked by C code while its parent used {path}, whose locks it "
+            "cannot tell from its own; open it after the fork only, or start this process anew"
+        )
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
@@ -129,17 +143,24 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
             return error
 
 
+_FETCH = sqlite3.Cursor.fetchall
+# Databases with a connection that the child of a fork inherited and could not close.
+_not_to_be_opened: set[str] = set()
+
+
 class Connection:
     """A connection that threads may share and that no fork copies; see `registry.world.fork`.
 
-    It is opened when it is first used, and closed before a fork, to be opened again after.
+    It is opened when it is first used, and closed before a fork, to be opened again after. A signal
+    handler may use it, or close it, whatever it interrupts: see `_fetched`.
     """
 
     def __init__(
         self, path: str, *, synchronous: str = "NORMAL", identity: CacheIdentity | None = None
     ) -> None:
         self._connection: sqlite3.Connection | None = None
-        self.mutex = threading.Lock()
+        self._pid = os.getpid()
+        self.mutex = threading.RLock()  # which knows whose it is
         self._path = path
         self._synchronous = synchronous
         self._identity = identity
@@ -148,15 +169,20 @@ class Connection:
 
     def run(self, sql: str, params: Params) -> list[Any]:
         """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
-        with self.mutex:
-            connection = self._connection or self._opened()
-            try:
-                return connection.execute(sql, params).fetchall()
-            except sqlite3.Error as error:
-                note_errno(error)
+        while True:
+            with self.mutex:
+                if not fork.is_under_way():
+                    return self._run(sql, params)
+            fork.wait()
+
+    def _run(self, sql: str, params: Params) -> list[Any]:
+        connection = self._connection or self._opened()
+        try:
+            return _fetched(connection, sql, params)
+        except sqlite3.ProgrammingError:
+            if self._closed or self._connection is connection:
                 raise
-            except UnicodeDecodeError as error:
-                raise _undecodable(error) from None
+        return self._run(sql, params)  # not run: it was closed for a signal handler's fork
 
     def execute(self, sql: str, params: Params) -> Rows:
         """Run a statement, for aiosqlite."""
@@ -168,9 +194,19 @@ class Connection:
             self._closed = True
             self._let_go()
 
-    def __del__(self) -> None:
-        """Let go with a handle that was dropped; Python 3.13 and later warn where nobody does."""
-        self._let_go()
+    def __del__(
+        self,
+        getpid: Callable[[], int] = os.getpid,
+        keep_for_ever: Callable[[object], None] = fork.keep_for_ever,
+    ) -> None:
+        """Let go with a handle that was dropped; Python 3.13 and later warn where nobody does.
+
+        At the end of the interpreter, when modules have lost their names, this has its own.
+        """
+        if getpid() != self._pid and self._connection is not None:
+            keep_for_ever(self._connection)
+        else:
+            self._let_go()
 
     def handed_over(self) -> Connection:
         """Close this one for good, and answer one that goes on with what it has open."""
@@ -181,15 +217,36 @@ class Connection:
         return heir
 
     def before_fork(self) -> None:
-        """Close it for now; the mutex is held."""
+        """Close it for now; nobody else holds the mutex, nor will before the fork is over."""
         self._let_go()
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._closed:
-            raise sqlite3.ProgrammingError("the connection is closed")
+    def after_fork(self) -> None:
+        """Close the copy that the child of a fork by C code has inherited, if that can be done.
+
+        All locks in it are the parent's. SQLite asks the kernel for each that closing needs, and is
+        refused as long as any process has the database open. But what was copied in the middle of
+        a statement is in no state to be closed, and after the -wal file was deleted SQLite would
+        go on with what is no longer there.
+        """
+        self._closed = True
         if self._connection is None:
-            self._connection = self._connected()
-        return self._connection
+            return
+        files = {f"{self._path}{part}" for part in ("", "-wal", "-shm")}
+        if is_free(self.mutex) and not holds_deleted(files):
+            self._let_go()
+        else:
+            fork.keep_for_ever(self._connection)
+            _not_to_be_opened.add(self._path)
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = self._connection
+        if connection is None and not self._closed:
+            connection = self._connection = self._connected()
+        if self._closed:  # before, or in the middle of opening it, by a signal handler
+            self._let_go()
+        if connection is None or self._closed:
+            raise _closed_error()
+        return connection
 
     def _connected(self) -> sqlite3.Connection:
         """Connect to the cache that was opened, and to no other that has taken its place."""
@@ -208,6 +265,25 @@ class Connection:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _fetched(connection: sqlite3.Connection, sql: str, params: Params) -> list[Any]:
+    """Run a statement and fetch its rows, in one call of a C function.
+
+    A signal handler runs between two calls, never in the middle of one. So none finds a statement
+    unfinished, with the database locked by the very thread that it interrupts.
+    """
+    try:
+        return next(map(_FETCH, map(connection.execute, (sql,), (params,))))
+    except sqlite3.Error as error:
+        note_errno(error)
+        raise
+    except UnicodeDecodeError as error:
+        raise _undecodable(error) from None
+
+
+def _closed_error() -> sqlite3.ProgrammingError:
+    return sqlite3.ProgrammingError("the connection is closed")
 
 
 class Rows(list[Any]):

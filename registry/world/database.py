@@ -17,6 +17,7 @@ from registry.sql.statement import Statement
 from registry.world.cache_identity import CacheIdentity
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
+from registry.world.mutex import is_mine
 
 __all__ = ["Database"]
 
@@ -55,6 +56,10 @@ class Database:
         heir = Database(self._path, self._identity)
         heir._main, heir._durable = self._main.handed_over(), self._durable.handed_over()
         return heir
+
+    def is_interrupted(self) -> bool:
+        """Whether a signal handler runs in the middle of a statement of this very thread."""
+        return is_mine(self._main.mutex) or is_mine(self._durable.mutex)
 
     def close(self) -> None:
         """Close both connections."""

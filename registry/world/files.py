@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ import xxhash
 from registry.effects import Written, is_file_name
 from registry.errors import CacheDirectoryRefused, InvalidData
 from registry.mark import as_access_time
+from registry.world.descriptor import Folder, open_raw
 from registry.world.full_disk import explained_os_error
 
 __all__ = ["Files", "Reserve"]
@@ -47,12 +47,11 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self._cache = os.stat(folder.parent)
-        self.descriptor = os.open(
-            folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )
+        self._folder = Folder(folder)
+        self.descriptor = self._folder.fd
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        self._folder.close()
 
     def stat(self, name: str) -> os.stat_result | None:
         try:
@@ -67,7 +66,7 @@ class Files:
 
     def write(self, name: str, data: bytes) -> Written:
         with _room_for(name), self._created(name) as file:
-            file.write(data)
+            _write(file, data)
         return Written(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def take_in(self, name: str, source: Path) -> Written:
@@ -80,20 +79,17 @@ class Files:
         shared = found.st_nlink > 1 or found.st_uid != os.geteuid() or another
         if shared or not self._moved(source, name):
             with _room_for(name), open(source, "rb") as original, self._created(name) as file:
-                shutil.copyfileobj(original, file, CHUNK_BYTES)
+                while chunk := original.read(CHUNK_BYTES):
+                    _write(file, chunk)
         written = self.checksum(name)
         if written is None:
             raise FileNotFoundError(errno.ENOENT, "vanished after it was written", name)
         return written
 
     def sync(self, name: str) -> None:
-        fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
-        try:
-            with _room_for(name):
-                os.fchmod(fd, 0o400)
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+        with open_raw(_ours(name), _READ, dir_fd=self.descriptor) as file, _room_for(name):
+            os.fchmod(file.fileno(), 0o400)
+            os.fsync(file.fileno())
 
     def rename(self, name: str, to: str) -> None:
         with _room_for(to):
@@ -141,30 +137,27 @@ class Files:
 
     def _opened(self, name: str) -> FileIO | None:
         try:
-            fd = os.open(_ours(name), _READ, dir_fd=self.descriptor)
-        except FileNotFoundError:
+            file = open_raw(_ours(name), _READ, dir_fd=self.descriptor)
+        except (FileNotFoundError, IsADirectoryError):
             return None
         except OSError as error:
             if error.errno in _UNREADABLE:
                 return None
             raise
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
             return None
-        return FileIO(fd)
+        return file
 
-    @contextmanager
-    def _created(self, name: str) -> Iterator[BinaryIO]:
+    def _created(self, name: str) -> FileIO:
         self.unlink(name)
         try:
-            fd = os.open(_ours(name), _CREATE, 0o600, dir_fd=self.descriptor)
+            return open_raw(_ours(name), _CREATE, dir_fd=self.descriptor)
         except FileNotFoundError as error:  # what is created need not exist: its folder is gone
             raise CacheDirectoryRefused(
                 "the folder artifacts/ was removed while the cache was open; open a new handle, "
                 "which makes it anew"
             ) from error
-        with open(fd, "wb") as file:
-            yield file
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
@@ -200,12 +193,12 @@ class Reserve:
 
 def _keep(path: Path, size: int) -> None:
     try:
-        fd = os.open(path, _CREATE, 0o600)
+        file = open_raw(path, _CREATE)
     except OSError:  # it is there, or there is no room
         return
     try:
-        with open(fd, "wb") as file:
-            file.write(bytes(size))
+        with file:
+            _write(file, bytes(size))
     except OSError:
         _remove(path)
 
@@ -240,6 +233,12 @@ def _plain(source: Path) -> os.stat_result:
     if not os.access(source, os.R_OK, effective_ids=True):
         raise InvalidData(f"{source} cannot be read; give yourself the right to, then publish it")
     return found
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:  # a call writes 2 GB at most
+        left = left[file.write(left) :]
 
 
 def _summed(file: FileIO) -> Written:

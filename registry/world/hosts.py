@@ -21,11 +21,13 @@ import re
 import secrets
 import stat
 from contextlib import closing, suppress
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
+from registry.world.descriptor import Folder, open_raw
 from registry.world.removal import remove
 
 __all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
@@ -35,48 +37,46 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The modes of a lock file. One whose mode somebody changed counts as entered, and so does one that
 # an older version made.
 _OPENING, _ENTERED = 0o400, 0o600
+_UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class HostLock:
     """The lock that one living handle holds."""
 
-    def __init__(self, host_id: str, fd: int) -> None:
+    def __init__(self, host_id: str, file: FileIO) -> None:
         self.host_id = host_id
-        self.fd = fd
+        self.file = file
 
     def enter(self) -> None:
         """Say that this host has entered; where that cannot be said it counts as entered anyway."""
         with suppress(OSError):
-            os.fchmod(self.fd, _ENTERED)
+            os.fchmod(self.file.fileno(), _ENTERED)
 
     def close(self) -> None:
         """Let go: by closing, never by unlocking, for a forked copy shares the lock."""
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
+        self.file.close()
 
 
 class Hosts:
     """The folder `hosts/` of one cache."""
 
     def __init__(self, folder: Path) -> None:
-        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._opened = Folder(folder)
+        self._fd = self._opened.fd
         self._folder = folder
         self._workers = folder.parent / "workers"
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._opened.close()
 
     def register(self) -> HostLock:
         """Create and lock a file of our own, and prove that the lock refuses others."""
         while True:
             host_id = secrets.token_hex(16)
-            fd = self._locked_then_named(host_id)
-            if fd is None:
-                fd = self._named_then_locked(host_id)
-            if fd is not None:
-                lock = HostLock(host_id, fd)
+            file = self._locked_then_named(host_id) or self._named_then_locked(host_id)
+            if file is not None:
+                lock = HostLock(host_id, file)
                 self._prove(lock)
                 return lock
 
@@ -97,15 +97,15 @@ class Hosts:
         if not _ID.fullmatch(host_id):
             return False
         try:
-            fd = os.open(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
+            file = open_raw(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError as error:
-            return error.errno not in (errno.ENOENT, errno.ELOOP)  # a link is no lock of ours
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
+            # A link, or a folder, is no lock of ours.
+            return error.errno not in (errno.ENOENT, errno.ELOOP, errno.EISDIR)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
         return False
 
     def has_entered(self, host_id: str) -> bool:
@@ -121,17 +121,12 @@ class Hosts:
         if not _ID.fullmatch(host_id):
             return
         try:
-            fd = os.open(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
+            file = open_raw(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError:
             return
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return  # alive after all, or somebody else is at it
-        else:
+        with file, suppress(OSError):  # alive after all, or somebody else is at it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._unlink(host_id)
-        finally:
-            os.close(fd)
 
     def listed(self) -> list[str]:
         """The ids that have a lock file."""
@@ -140,29 +135,29 @@ class Hosts:
         ids = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
         return [host_id for host_id in ids if _ID.fullmatch(host_id)]
 
-    def _locked_then_named(self, host_id: str) -> int | None:
+    def _locked_then_named(self, host_id: str) -> FileIO | None:
         """Nobody ever sees such a file unlocked; None where the file system cannot do this."""
         try:
-            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _OPENING, dir_fd=self._fd)
+            file = open_raw(".", _UNNAMED, _OPENING, dir_fd=self._fd)
         except OSError:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.link(f"/proc/self/fd/{fd}", f"{host_id}.lock", dst_dir_fd=self._fd)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.link(f"/proc/self/fd/{file.fileno()}", f"{host_id}.lock", dst_dir_fd=self._fd)
         except OSError:
-            os.close(fd)
+            file.close()
             return None
-        return fd
+        return file
 
-    def _named_then_locked(self, host_id: str) -> int | None:
+    def _named_then_locked(self, host_id: str) -> FileIO | None:
         """None if somebody looked at it between the two, and took it for a dead one's."""
-        fd = os.open(f"{host_id}.lock", _CREATE, _OPENING, dir_fd=self._fd)
+        file = open_raw(f"{host_id}.lock", _CREATE, _OPENING, dir_fd=self._fd)
         with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink:
-                return fd
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
         self._unlink(host_id)
-        os.close(fd)
+        file.close()
         return None
 
     def _unlink(self, host_id: str) -> None:

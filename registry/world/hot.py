@@ -15,6 +15,7 @@ import time
 
 from registry.artifact import Artifact, ArtifactId
 from registry.verbs.handle import Handle
+from registry.world import fork
 
 __all__ = ["hot_artifact"]
 
@@ -28,6 +29,8 @@ def hot_artifact(handle: Handle, id: ArtifactId) -> Artifact | None:
     hot = known.get(id)
     now = (time.time_ns() + 500) // 1000  # as `clock.now` tells it, without the call
     if hot is None or known.is_to_ask(now) or not known.resolution:  # 0: each need writes
+        return None
+    if fork.is_child():  # the row may be, and the handle is, another process's
         return None
     try:
         seen = os.lstat(hot.place)

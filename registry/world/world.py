@@ -14,18 +14,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from registry import effects
 from registry.effects import Effect, Outcome
+from registry.errors import HandleClosed
 from registry.log import about, logger
 from registry.verbs.hosting import Process
 from registry.verbs.recursion import preparing
 from registry.version import __version__
 from registry.world import clock
 from registry.world.cache_identity import CacheIdentity
+from registry.world.closed import closed_error
 from registry.world.directory import stored_identity
 from registry.world.files import Files, Reserve
 from registry.world.hosts import HostLock, Hosts
@@ -53,14 +54,10 @@ class World:
     """The files, the hosts, the clocks and chance, as one handle sees them."""
 
     def __init__(self, directory: Path) -> None:
-        with ExitStack() as undo:
-            self.files = Files(directory / "artifacts")
-            undo.callback(self.files.close)
-            self.identity = CacheIdentity(directory, self.files.descriptor)
-            self.hosts = Hosts(directory / "hosts")
-            undo.callback(self.hosts.close)
-            self.lock: HostLock = self.hosts.register()
-            undo.pop_all()
+        self.files: Files | None = Files(directory / "artifacts")
+        self.identity = CacheIdentity(directory, self.files.descriptor)
+        self.hosts: Hosts | None = Hosts(directory / "hosts")
+        self.lock: HostLock = self.hosts.register()
         self.reserve = Reserve(directory / "reserve")
         files, hosts = self.files, self.hosts
         self._wal = os.fspath(directory / "registry.db-wal")
@@ -93,8 +90,11 @@ class World:
         }
 
     def perform(self, effect: Effect[Any]) -> Any:
-        """Do what is wanted, and answer."""
-        return self._performers[type(effect)](effect)
+        """Do what is wanted, and answer; once it is closed, raise `HandleClosed`."""
+        performer = self._performers.get(type(effect))
+        if performer is None:
+            raise closed_error(HandleClosed)
+        return performer(effect)
 
     def _own(self, function: Callable[..., T], *args: str) -> T:
         """Do to the cache that was opened what must not be done to one in its place."""
@@ -126,15 +126,22 @@ class World:
     def abandon(self) -> None:
         """Close the descriptors that a fork copied; never unlock: that would be the parent's."""
         self.lock.close()
-        self.hosts.close()
-        self.files.close()
+        self._let_go_of_the_folders()
 
     def close(self) -> None:
         """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
-        self.hosts.leave(self.lock)
-        self.reserve.rebuild()  # it may have been spent on opening
-        self.hosts.close()
-        self.files.close()
+        hosts = self.hosts
+        if hosts is not None:
+            hosts.leave(self.lock)
+            self.reserve.rebuild()  # it may have been spent on opening
+        self._let_go_of_the_folders()
+
+    def _let_go_of_the_folders(self) -> None:
+        """Who is in the middle of an effect, in another thread or beneath a signal handler, goes on
+        with the folder that it has: its number may not become another's meanwhile.
+        """
+        self._performers.clear()
+        self.hosts = self.files = None
 
 
 def this_process() -> Process:
