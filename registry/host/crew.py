@@ -2,7 +2,8 @@
 
 Each worker has one task of the event loop, its life, that owns it from spawning to burial:
 
-    spawn it, again and again until it works    and tell the queue: WorkerDelayed, WorkerSpawned
+    spawn it, a few times until it works        and tell the queue: WorkerDelayed, WorkerSpawned
+                                                or, at the end of its patience, WorkerGivenUp
     wait at its desk for a job, have it done    and tell the queue: JobConcluded
     bury it                                     and tell the queue: WorkerDied
 
@@ -37,16 +38,19 @@ from registry.host.events import (
     Withdraw,
     WorkerDelayed,
     WorkerDied,
+    WorkerGivenUp,
     WorkerSpawned,
 )
 from registry.host.metrics import PoolMetrics
-from registry.host.worker import SpawnFailed, Worker, WorkerLost
+from registry.host.worker import NoWorker, Worker, WorkerLost
 from registry.log import about
 
-__all__ = ["RETRY_DELAY", "Crew", "Job"]
+__all__ = ["RETRY_DELAY", "START_TRIES", "Crew", "Job"]
 
 # Seconds. What keeps a process from starting (no memory, no process numbers) may pass.
 RETRY_DELAY = 3.0
+# But who waits for a worker must not wait for ever, nor keep others waiting.
+START_TRIES = 3
 
 Id: TypeAlias = Hashable
 Enqueue = TypeVar("Enqueue")
@@ -74,18 +78,26 @@ class Crew(Generic[Enqueue]):
         folder: Path,
         metrics: PoolMetrics,
         confinement: Confinement | None = None,
+        start_timeout: float | None = None,
     ) -> None:
         self._decide = decide
         self._backend = backend
         self._folder = folder
         self._metrics = metrics
         self._confinement = confinement
+        self._start_timeout = start_timeout
+        self._up: set[int] = set()
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._desks: dict[int, asyncio.Queue[Id | None]] = {}
         self._jobs: dict[Id, Job] = {}
         self._answers: dict[Id, asyncio.Future[object]] = {}
         self._names = count(1)
         self._stopped = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a worker, at work or ready for it."""
+        return bool(self._up)
 
     def refuse_if_stopped(self) -> None:
         """Raise `HandleClosed` once stopped."""
@@ -146,7 +158,12 @@ class Crew(Generic[Enqueue]):
 
     async def _live(self, number: int) -> None:
         desk = self._desks[number]
-        worker = await self._hire(number)
+        try:
+            worker = await self._hire(number)
+        except NoWorker as error:
+            self._tell(WorkerGivenUp(number, error))
+            return
+        self._up.add(number)
         try:
             worker.gone.add_done_callback(lambda _: desk.put_nowait(None))
             self._tell(WorkerSpawned(number))
@@ -156,27 +173,37 @@ class Crew(Generic[Enqueue]):
                     self._tell(JobConcluded(number, outcome, worker.alive))
             self._tell(WorkerDied(number, WorkerLost("workers died before they had the job")))
         finally:
+            self._up.discard(number)
             self._metrics.retired += 1
             await _bury(worker)
 
     async def _hire(self, number: int) -> Worker:
-        while True:
+        for tries in count(1):
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._metrics.spawning += 1
                 folder = self._folder / str(next(self._names))
-                worker = await Worker.spawn(self._backend, folder, self._confinement)
+                worker = await Worker.spawn(
+                    self._backend, folder, self._confinement, self._start_timeout
+                )
                 self._metrics.spawned += 1
                 return worker
-            except (OSError, SpawnFailed) as error:
+            except Exception as error:
+                told = about("worker_not_started", error=str(error))
+                if tries >= START_TRIES:
+                    _log.warning("cannot start a worker, giving up: %s", error, extra=told)
+                    raise NoWorker(
+                        f"no worker could be started, in {tries} tries; the last one: {error}"
+                    ) from error
                 _log.warning(
                     "cannot start a worker, trying again in %s s: %s",
                     RETRY_DELAY,
                     error,
-                    extra=about("worker_not_started", error=str(error)),
+                    extra=told,
                 )
                 self._tell(WorkerDelayed(number))
                 await asyncio.sleep(RETRY_DELAY)
+        raise AssertionError
 
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:
         del self._lives[number], self._desks[number]

@@ -7,13 +7,14 @@ process, no clock and no disk; whoever carries the instructions out tells it wha
 A worker is a number that the queue gives out when it asks for the worker, and never again.
 A job is named by any hashable id of the caller's.
 
-    SpawnWorker  is followed by  WorkerSpawned, however long it takes, unless KillWorker came first
+    SpawnWorker  is followed by  WorkerSpawned or WorkerGivenUp, unless KillWorker came first
     StartJob     is followed by  JobConcluded or WorkerDied
     KillWorker   is followed by  nothing: the worker is forgotten already
     Answer       is the end of the job
 
 A worker that died before it received its job gives it back to the front of its line. A job that
-has met `MAX_DELIVERIES` such deaths is answered instead.
+has met `MAX_DELIVERIES` such deaths is answered instead. Where no worker can be started, and none
+is left, all that waits is answered.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "Withdraw",
     "WorkerDelayed",
     "WorkerDied",
+    "WorkerGivenUp",
     "WorkerSpawned",
 ]
 
@@ -54,6 +56,17 @@ class WorkerDelayed:
     """The worker did not come up and is started once more; nobody knows how often yet."""
 
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGivenUp:
+    """The worker did not come up, several times, and is not started any more.
+
+    `outcome` is what the waiting jobs are answered if there is no other worker.
+    """
+
+    worker: int
+    outcome: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +127,7 @@ class Answer:
     outcome: object
 
 
-Event: TypeAlias = WorkerSpawned | WorkerDelayed | JobConcluded | WorkerDied | Withdraw
+Event: TypeAlias = (
+    WorkerSpawned | WorkerDelayed | WorkerGivenUp | JobConcluded | WorkerDied | Withdraw
+)
 Instruction: TypeAlias = SpawnWorker | StartJob | KillWorker | Answer

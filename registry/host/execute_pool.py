@@ -28,7 +28,7 @@ from registry.host.messages import Reply, Task
 from registry.host.policy import Policy
 from registry.host.pool import Pool
 from registry.host.priority import ExecutionKind
-from registry.host.worker import Worker, WorkerLost
+from registry.host.worker import NoWorker, Worker, WorkerLost
 
 __all__ = ["EXECUTION_TIMEOUT", "ExecutePool", "Executed"]
 
@@ -64,6 +64,7 @@ class ExecutePool(Pool[Enqueue]):
         workers: int = EXECUTE_WORKERS,
         policy: Policy | None = None,
         confinement: Confinement | None = None,
+        start_timeout: timedelta | None = None,
     ) -> None:
         queue = ExecuteQueue(workers=workers, policy=policy)
         super().__init__(
@@ -72,6 +73,7 @@ class ExecutePool(Pool[Enqueue]):
             backend,
             folder,
             confinement,
+            start_timeout,
         )
 
     async def execute(
@@ -123,7 +125,8 @@ class ExecutePool(Pool[Enqueue]):
             try:
                 executed = await self._crew.run(enqueue.id, clocked, enqueue)
             except WorkerLost as error:
-                raise InternalError(str(error), kind=Kind.WORKER_DIED) from error
+                kind = error.kind if isinstance(error, NoWorker) else Kind.WORKER_DIED
+                raise InternalError(str(error), kind=kind) from error
         assert isinstance(executed, Executed)
         self.metrics.peak_memory.observe(executed.peak_memory)
         return executed

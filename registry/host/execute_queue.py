@@ -41,6 +41,7 @@ from registry.host.events import (
     Withdraw,
     WorkerDelayed,
     WorkerDied,
+    WorkerGivenUp,
     WorkerSpawned,
 )
 from registry.host.policy import Fifo, Policy, as_policy
@@ -116,6 +117,8 @@ class ExecuteQueue:
                 return self._spawned(event.worker, now)
             case WorkerDelayed():
                 return self._delay(event.worker, now)
+            case WorkerGivenUp():
+                return self._give_up(event)
             case JobConcluded():
                 return self._conclude(event, now)
             case WorkerDied():
@@ -161,6 +164,18 @@ class ExecuteQueue:
             return [Answer(job.id, event.outcome), *self._schedule(now)]
         self._line(job).appendleft(job)
         return self._schedule(now)
+
+    def _give_up(self, event: WorkerGivenUp) -> list[Instruction]:
+        job = self._workers.pop(event.worker).job
+        if job is not None:
+            self._line(job).appendleft(job)
+        if self._workers:  # another one will take what waits
+            return []
+        waiting = [job for line in self._lanes.values() for job in line]
+        self._lanes.clear()
+        for job in waiting:
+            del self._jobs[job.id]
+        return [Answer(job.id, event.outcome) for job in waiting]
 
     def _withdraw(self, id: Hashable, now: float) -> list[Instruction]:
         job = self._jobs.pop(id, None)

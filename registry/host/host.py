@@ -24,7 +24,6 @@ limits of nothing) is raised before anything is claimed; it is the asker's failu
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -35,9 +34,10 @@ from typing import Any, Self
 
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import as_amount
+from registry.config import as_amount, as_span
 from registry.errors import (
     InternalError,
+    InvalidSetting,
     NotPrepared,
     PossiblyInvalid,
     PreparationFailed,
@@ -59,19 +59,20 @@ from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
 from registry.host.priority import ExecutionKind, Priority
 from registry.host.pulse import CLEANUP_INTERVAL, Pulse
 from registry.host.unbroken import in_thread, unbroken
+from registry.host.worker import SPAWN_TIMEOUT
 from registry.verbs.preparing import failure
 from registry.verbs.words import ABANDONED, as_label
 from registry.world.removal import remove
 
 __all__ = ["Host"]
 
-_log = logging.getLogger(__name__)
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 # Bytes, decompressed: the original's limit for validation code.
 CODE_LIMIT = 12 * 1024**2
 # An artifact pruned between its need and its execution is prepared again; more often than this in
 # one execution, the cache is far too small.
 TRIES = 3
+START_TIMEOUT = timedelta(seconds=SPAWN_TIMEOUT)
 
 
 class Host:
@@ -80,9 +81,9 @@ class Host:
     `backend` is a module or its import path. `precheck_timeout` and `prepare_timeout` are CPU
     time; `memory_limit` (bytes) bounds each job, `code_limit` (bytes) code that is to be prepared,
     once decompressed. With a `confinement`, jobs reach their own folders, what runs them, and
-    nothing else; by default they may do what this user may. Use it as an async context manager; it
-    belongs to the loop of its registry, and must be stopped before that is closed. Several hosts
-    may share one registry.
+    nothing else; by default they may do what this user may. `start_timeout` is for a worker to come
+    up. Use it as an async context manager; it belongs to the loop of its registry, and must be
+    stopped before that is closed. Several hosts may share one registry.
     """
 
     def __init__(
@@ -100,8 +101,11 @@ class Host:
         memory_limit: int | None = None,
         code_limit: int = CODE_LIMIT,
         confinement: Confinement | None = None,
+        start_timeout: timedelta = START_TIMEOUT,
     ) -> None:
         _require("registry", registry, AsyncRegistry)
+        if as_span("start_timeout", start_timeout) == timedelta(0):
+            raise InvalidSetting("start_timeout is 0:00:00; a worker needs some time to start")
         name = backends.import_path(backend)
         self._backend = backends.load(name)
         self._registry = registry
@@ -120,6 +124,7 @@ class Host:
             workers=prepare_workers,
             workers_hard=prepare_workers_hard,
             confinement=confinement,
+            start_timeout=start_timeout,
         )
         self._executions = ExecutePool(
             name,
@@ -127,6 +132,7 @@ class Host:
             workers=execute_workers,
             policy=policy,
             confinement=confinement,
+            start_timeout=start_timeout,
         )
         self._preparations = Preparations(registry, self._pool, self._check_code)
         self._door = Door()

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     RENAME_TMP_FILE = "rename_tmp_file"
     CLEAR_WORKER_DIR = "clear_worker_dir"
     WORKER_DIED = "worker_died"
+    WORKER_NOT_STARTED = "worker_not_started"
     KERNEL = "kernel"
 
 
@@ -78,6 +79,7 @@ OF_THE_HOST = frozenset(
         Kind.RENAME_TMP_FILE,
         Kind.CLEAR_WORKER_DIR,
         Kind.WORKER_DIED,
+        Kind.WORKER_NOT_STARTED,
         Kind.KERNEL,
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -30,11 +31,20 @@ class Pool(Generic[Enqueue]):
         backend: str,
         folder: Path,
         confinement: Confinement | None,
+        start_timeout: timedelta | None,
     ) -> None:
         self.metrics = PoolMetrics(flavour)
-        self._crew: Crew[Enqueue] = Crew(decide, backend, folder, self.metrics, confinement)
+        patience = None if start_timeout is None else start_timeout.total_seconds()
+        self._crew: Crew[Enqueue] = Crew(
+            decide, backend, folder, self.metrics, confinement, patience
+        )
         self._folder = folder
         self._names = count(1)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a worker, at work or ready for it."""
+        return self._crew.is_up
 
     async def drain(self) -> None:
         """Wait until everything asked for is answered."""

@@ -6,8 +6,9 @@ awaits the same task; one who goes away takes nothing from the others.
 
 A claim is made as soon as the preparation is asked for, so that everybody sees that it will come,
 and whoever asks elsewhere waits for it. It is held for as long as the workers may take, and
-extended for as long as this host's loop runs, since a job may wait in the queue for longer than it
-may run; how long it took is counted from when a worker had it.
+extended for as long as there is a worker, since a job may wait in the queue for longer than it may
+run. Where there is none yet, one is started first: a host that cannot start any keeps nobody from
+preparing what it was asked for. How long it took is counted from when a worker had it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,24 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from registry.aio import AsyncRegistry
-from registry.artifact import Artifact, ArtifactId
-from registry.errors import ClaimLost, CodeTooLarge, NotPrepared, RegistryError
+from registry.artifact import Artifact, ArtifactId, State
+from registry.errors import (
+    ClaimLost,
+    CodeTooLarge,
+    NotPrepared,
+    PreparationFailed,
+    RegistryError,
+)
 from registry.host.door import stopped
 from registry.host.messages import Task
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
 from registry.host.refusals import Refusals
+from registry.host.worker import WorkerLost
 from registry.log import about
 from registry.verbs.handle import Lease
 
@@ -108,6 +116,7 @@ class Preparations:
     async def _prepare(self, wanted: Wanted) -> Artifact:
         self._refusals.refuse(wanted.id, wanted.task.limits)
         await asyncio.to_thread(self._check_code, wanted.task.payload)
+        await self._have_a_worker(wanted)
         held = timedelta(seconds=wanted.task.limits.wall) + ROOM
         leases: list[Lease] = []
         files: list[Path] = []
@@ -143,9 +152,30 @@ class Preparations:
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
 
+    async def _have_a_worker(self, wanted: Wanted) -> None:
+        """See to it before anything is claimed, which would keep all others from it meanwhile."""
+        if self._pool.is_up:
+            return
+        known = await self._registry.get(wanted.id)
+        if known is not None and not _may_be_claimed(known):
+            return
+        try:
+            await self._pool.start_up(wanted.priority)
+        except WorkerLost as error:
+            failure = NotPrepared(
+                PreparationFailed(
+                    f"{wanted.label or wanted.id.short} could not be prepared here: {error}; "
+                    "nothing is remembered, ask again once workers can be started"
+                )
+            )
+            failure.kind = str(error.kind)
+            raise failure from error
+
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:
             await asyncio.sleep(held.total_seconds() / 3)
+            if not self._pool.is_up:  # nobody is at it, nor at what it waits for
+                continue
             try:
                 await self._registry.extend_lease(lease, held)
             except ClaimLost:
@@ -169,6 +199,12 @@ class Preparations:
         else:  # a mistake; and nobody need have awaited it
             told = about("preparation_failed", id, error=repr(error))
             _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)
+
+
+def _may_be_claimed(known: Artifact) -> bool:
+    if known.state is not State.FAILED or known.retry_at is None:
+        return False
+    return known.retry_at <= datetime.now(UTC)
 
 
 def warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

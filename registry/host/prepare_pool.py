@@ -55,11 +55,12 @@ class PreparePool(Pool[Enqueue]):
         workers: int = PREPARE_WORKERS,
         workers_hard: int = PREPARE_WORKERS_HARD,
         confinement: Confinement | None = None,
+        start_timeout: timedelta | None = None,
     ) -> None:
         soft = as_amount("prepare_workers", workers)
         hard = as_amount("prepare_workers_hard", workers_hard)
         queue = PrepareQueue(soft_limit=soft, hard_limit=max(soft, hard))
-        super().__init__("prepare", queue.handle, backend, folder, confinement)
+        super().__init__("prepare", queue.handle, backend, folder, confinement, start_timeout)
         self._wanted: set[ArtifactId] = set()
 
     async def prepare(
@@ -79,6 +80,12 @@ class PreparePool(Pool[Enqueue]):
         """
         task = Task.prepare(code, params, Limits.of(cpu_limit, memory_limit))
         return await self.run(id, task, priority=priority)
+
+    async def start_up(self, priority: Priority = Priority.NORMAL) -> None:
+        """Have a worker; raises `NoWorker` if none can be started."""
+        if not self.is_up:
+            nobody = object()
+            await self._crew.run(nobody, _Nothing(), Enqueue(nobody, priority))
 
     async def run(
         self,
@@ -113,10 +120,17 @@ class PreparePool(Pool[Enqueue]):
             try:
                 prepared = await self._crew.run(id, clocked, Enqueue(id, priority))
             except WorkerLost as error:
-                raise _unremembered(str(error), Kind.IO_ERR) from error
+                raise _unremembered(str(error), error.kind) from error
         assert isinstance(prepared, Prepared)
         self.metrics.peak_memory.observe(prepared.peak_memory)
         return prepared
+
+
+class _Nothing:
+    """What is done to see that there is somebody to do it."""
+
+    async def perform(self, worker: Worker) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)

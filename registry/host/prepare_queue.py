@@ -10,6 +10,8 @@ a time.
     while there are more than the soft limit is let go first.
 -   A worker that died with its job: the outcome counts, and a replacement comes only if jobs wait.
 -   A worker that died before it received its job: the job goes back to the front of its line.
+-   A worker that cannot be started, several times: if it was the last one, all that waits is
+    answered so; else it waits for the others.
 -   A replacement is never reason enough to go beyond the soft limit.
 
 A normal job can starve while critical ones keep coming; there are few of those, by intention.
@@ -37,6 +39,7 @@ from registry.host.events import (
     StartJob,
     Withdraw,
     WorkerDied,
+    WorkerGivenUp,
     WorkerSpawned,
 )
 from registry.host.priority import Priority
@@ -102,6 +105,8 @@ class PrepareQueue:
                 return self._conclude(event)
             case WorkerDied(worker=worker) if worker in self._workers or worker in self._starting:
                 return self._bury(event)
+            case WorkerGivenUp(worker=worker) if worker in self._starting:
+                return self._give_up(event)
             case Withdraw(id=id):
                 return self._withdraw(id)
             case _:  # of a worker that was killed meanwhile; or is delayed, and has no job yet
@@ -137,6 +142,16 @@ class PrepareQueue:
             return [Answer(job.id, event.outcome), *self._replace()]
         self._lines[job.priority].appendleft(job)
         return self._replace()
+
+    def _give_up(self, event: WorkerGivenUp) -> list[Instruction]:
+        self._starting.remove(event.worker)
+        if self._size():  # another one will take what waits
+            return []
+        waiting = [job for line in self._lines.values() for job in line]
+        for job in waiting:
+            self._lines[job.priority].remove(job)
+            del self._jobs[job.id]
+        return [Answer(job.id, event.outcome) for job in waiting]
 
     def _withdraw(self, id: Hashable) -> list[Instruction]:
         job = self._jobs.pop(id, None)

@@ -26,11 +26,11 @@ from registry.host.process import kill_offspring
 from registry.host.unbroken import in_thread, unbroken
 from registry.world.removal import remove
 
-__all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "SpawnFailed", "Worker", "WorkerLost"]
+__all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "NoWorker", "SpawnFailed", "Worker", "WorkerLost"]
 
-# Seconds. An interpreter starts in a tenth of one; a machine on which it takes three is better
-# left alone for a while.
-SPAWN_TIMEOUT = 3.0
+# Seconds. An interpreter starts in a tenth of one; but on a cold disk, or with hooks in its
+# site-packages, in many more, and would take as many the next time.
+SPAWN_TIMEOUT = 60.0
 # Seconds. Importing a compiler can take its time on a cold disk, and would take it again.
 LOAD_TIMEOUT = 60.0
 
@@ -54,6 +54,14 @@ class SpawnFailed(Exception):
 class WorkerLost(Exception):
     """The worker died before it received its task, which is as it was."""
 
+    kind = Kind.IO_ERR
+
+
+class NoWorker(WorkerLost):
+    """No worker could be started, in several tries."""
+
+    kind = Kind.WORKER_NOT_STARTED
+
 
 class Worker:
     """A worker process; `alive` until it dies, cannot be trusted any more, or is buried.
@@ -76,7 +84,11 @@ class Worker:
 
     @classmethod
     async def spawn(
-        cls, backend: str, folder: Path, confinement: Confinement | None = None
+        cls,
+        backend: str,
+        folder: Path,
+        confinement: Confinement | None = None,
+        start_timeout: float | None = None,
     ) -> Worker:
         """Start a process that works in `folder`, which is made, and have it load the backend.
 
@@ -92,7 +104,7 @@ class Worker:
             raise
         worker = cls(process, streams, folder)
         try:
-            await worker._come_up()
+            await worker._come_up(SPAWN_TIMEOUT if start_timeout is None else start_timeout)
             await worker._load()
         except BaseException:
             await worker.bury()
@@ -172,16 +184,18 @@ class Worker:
             self._handle = None
         await in_thread(partial(remove, self.folder))
 
-    async def _come_up(self) -> None:
+    async def _come_up(self, patience: float) -> None:
         try:
-            async with asyncio.timeout(SPAWN_TIMEOUT):
+            async with asyncio.timeout(patience):
                 up = await self._hear() == UP
         except (EOFError, TimeoutError):
             up = False
         words = self.folder / _STDERR
         if not up:
             said = words.read_text(errors="replace")[-_LAST_WORDS:].strip()
-            raise SpawnFailed(f"a worker did not come up; it said: {said or 'nothing'}")
+            raise SpawnFailed(
+                f"a worker did not come up within {patience:g} s; it said: {said or 'nothing'}"
+            )
         words.unlink()
 
     async def _load(self) -> None:

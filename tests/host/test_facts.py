@@ -52,7 +52,7 @@ CONSTANTS = [
     ("prepare workers", (PREPARE_WORKERS, PREPARE_WORKERS_HARD), (1, 1)),
     ("execute workers", execute_queue.EXECUTE_WORKERS, 2),
     ("longest wait for a worker of another environment", execute_queue.MAX_KEEP_WAITING, 4.0),
-    ("time for a worker to come up", worker.SPAWN_TIMEOUT, 3.0),
+    ("time for a worker to come up, more patient than the original", worker.SPAWN_TIMEOUT, 60.0),
     ("time until it is tried again", crew.RETRY_DELAY, 3.0),
     ("decompressed code", (hosts.CODE_LIMIT, wasm.CODE_LIMIT), (12 * 1024**2, 12 * 1024**2)),
 ]
