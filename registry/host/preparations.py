@@ -156,12 +156,13 @@ class Preparations:
         """See to it before anything is claimed, which would keep all others from it meanwhile."""
         if self._pool.is_up:
             return
-        known = await self._registry.get(wanted.id)
-        if known is not None and not _may_be_claimed(known):
+        if not await self._may_be_claimed(wanted.id):
             return
         try:
             await self._pool.start_up(wanted.priority)
         except WorkerLost as error:
+            if not await self._may_be_claimed(wanted.id):  # another one came by meanwhile
+                return
             failure = NotPrepared(
                 PreparationFailed(
                     f"{wanted.label or wanted.id.short} could not be prepared here: {error}; "
@@ -170,6 +171,12 @@ class Preparations:
             )
             failure.kind = str(error.kind)
             raise failure from error
+
+    async def _may_be_claimed(self, id: ArtifactId) -> bool:
+        known = await self._registry.get(id)
+        if known is None or known.state is not State.FAILED:
+            return known is None
+        return known.retry_at is not None and known.retry_at <= datetime.now(UTC)
 
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:
@@ -199,12 +206,6 @@ class Preparations:
         else:  # a mistake; and nobody need have awaited it
             told = about("preparation_failed", id, error=repr(error))
             _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)
-
-
-def _may_be_claimed(known: Artifact) -> bool:
-    if known.state is not State.FAILED or known.retry_at is None:
-        return False
-    return known.retry_at <= datetime.now(UTC)
 
 
 def warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:

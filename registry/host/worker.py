@@ -187,15 +187,15 @@ class Worker:
     async def _come_up(self, patience: float) -> None:
         try:
             async with asyncio.timeout(patience):
-                up = await self._hear() == UP
-        except (EOFError, TimeoutError):
-            up = False
+                up, how = await self._hear() == UP, "said what no worker says"
+        except TimeoutError:
+            up, how = False, f"did not come up within {patience:g} s"
+        except EOFError:
+            up, how = False, "ended before it was up"
         words = self.folder / _STDERR
         if not up:
             said = words.read_text(errors="replace")[-_LAST_WORDS:].strip()
-            raise SpawnFailed(
-                f"a worker did not come up within {patience:g} s; it said: {said or 'nothing'}"
-            )
+            raise SpawnFailed(f"a worker {how}; it said: {said or 'nothing'}")
         words.unlink()
 
     async def _load(self) -> None:
