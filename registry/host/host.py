@@ -69,7 +69,7 @@ __all__ = ["Host"]
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 # Bytes, decompressed: the original's limit for validation code.
 CODE_LIMIT = 12 * 1024**2
-# More often than this an artifact is not pruned between its need and its execution, but in a tiny cache.
+# More often than this nothing is pruned between its need and its execution, but in a tiny cache.
 TRIES = 3
 START_TIMEOUT = timedelta(seconds=SPAWN_TIMEOUT)
 
