@@ -7,10 +7,17 @@ may well succeed. So it is no failure to be remembered: the claim is given back.
 from __future__ import annotations
 
 import errno
+import signal
 
 from registry.errors import CodeTooLarge, DiskFull, InternalError, PrepareError, RegistryBusy
 
-__all__ = ["SHORT_OF", "is_nobodys_failure", "is_shortage"]
+__all__ = [
+    "REFUSED_MEMORY",
+    "SHORT_OF",
+    "is_death_by_shortage",
+    "is_nobodys_failure",
+    "is_shortage",
+]
 
 # What the kernel answers that has nothing left to give, or may not give more.
 SHORT_OF = frozenset(
@@ -24,6 +31,33 @@ SHORT_OF = frozenset(
         errno.EFBIG,
         errno.EROFS,
     }
+)
+# What native code says that was refused memory, in lower case.
+REFUSED_MEMORY = (
+    b"memory allocation of",
+    b"bad_alloc",
+    b"out of memory",
+    b"cannot allocate memory",
+)
+# What ends a process by order of somebody else, or of a limit that it runs under.
+_FROM_OUTSIDE = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGXFSZ,
+        signal.SIGSYS,
+    }
+)
+# What programs say that were refused a thread, a process, a descriptor or room on a disk.
+_RAN_OUT = (
+    b"resource temporarily unavailable",
+    b"can't start new thread",
+    b"too many open files",
+    b"no space left on device",
+    b"disk quota exceeded",
 )
 # Python raises a bare RuntimeError then.
 _NO_THREAD = "can't start new thread"
@@ -45,3 +79,9 @@ def is_nobodys_failure(error: BaseException | None) -> bool:
     return is_shortage(error) or isinstance(
         error, CodeTooLarge | DiskFull | InternalError | RegistryBusy
     )
+
+
+def is_death_by_shortage(signum: int | None, last_words: bytes) -> bool:
+    """Whether a process was ended from outside, or complained of the machine as it died."""
+    words = last_words.lower()
+    return signum in _FROM_OUTSIDE or any(word in words for word in (*REFUSED_MEMORY, *_RAN_OUT))

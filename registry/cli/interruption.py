@@ -10,16 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from threading import Thread
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
-__all__ = ["Interruption", "interruptibly"]
-
-T = TypeVar("T")
+__all__ = ["Interruption"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,7 +32,7 @@ class Interruption:
         """Exit as one stopped by the signal that came.
 
         At once, without the interpreter's farewell: a thread may still be in native code, which
-        compiles or runs on and cannot be asked to end.
+        runs on and cannot be asked to end.
         """
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # nobody reads it any more
@@ -49,20 +44,3 @@ class Interruption:
         for each in self._handled:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
-
-
-def interruptibly(work: Callable[[], T]) -> T:
-    """Do native work in a thread while we wait, so that a signal need not wait for its end.
-
-    What is interrupted is left behind in its thread, and ends with the process.
-    """
-    future: Future[T] = Future()
-
-    def worker() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where we wait
-            future.set_exception(error)
-
-    Thread(target=worker, daemon=True).start()
-    return future.result()

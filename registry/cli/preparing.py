@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import click
 
 from registry.cli import exits
-from registry.cli.interruption import interruptibly
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, near_span
@@ -49,7 +48,7 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
     def compile_() -> bytes:
         nonlocal compiled
         compiled = True
-        return interruptibly(lambda: wasm.prepare(code))
+        return wasm.prepare_in_child(code)  # which a compiler may well end by aborting
 
     name = wasm.artifact_id(code)
     started = perf_counter()  # what came before is the same for a hit and a miss

@@ -23,33 +23,13 @@ from registry.host import wire
 from registry.host.kinds import Kind
 from registry.host.limits import Limits
 from registry.host.messages import OF_THE_HOST, Reply
+from registry.shortage import REFUSED_MEMORY, is_death_by_shortage
 
 __all__ = ["Ended", "verdict"]
 
 # How native code ends itself, or stumbles, when memory is refused.
 _ABORTS = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP})
-_REFUSED = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory")
 _NEARLY_ALL = 7 / 8
-# What ends a process by order of somebody else, or of a limit that it runs under.
-_FROM_OUTSIDE = frozenset(
-    {
-        signal.SIGKILL,
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGXFSZ,
-        signal.SIGSYS,
-    }
-)
-# What programs say that were refused a thread, a process, a descriptor or room on a disk.
-_RAN_OUT = (
-    b"resource temporarily unavailable",
-    b"can't start new thread",
-    b"too many open files",
-    b"no space left on device",
-    b"disk quota exceeded",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +60,7 @@ def _judge(ended: Ended, limits: Limits) -> Reply:
         return _reported(ended.report)
     if killed_by in _ABORTS and _was_refused_memory(ended, limits):
         return Reply.failed(Kind.OUT_OF_MEMORY, f"the job {_end(ended)}, out of memory")
-    blameless = killed_by in _FROM_OUTSIDE or _ran_out(ended)
+    blameless = is_death_by_shortage(killed_by, ended.last_words)
     fault = OF_THE_HOST if blameless else ""
     return Reply.failed(Kind.JOB_DIED, f"the job {_end(ended)} and gave no answer", fault)
 
@@ -95,12 +75,8 @@ def _reported(report: bytes) -> Reply:
 def _was_refused_memory(ended: Ended, limits: Limits) -> bool:
     if limits.memory is None:
         return False
-    said_so = any(word in ended.last_words.lower() for word in _REFUSED)
+    said_so = any(word in ended.last_words.lower() for word in REFUSED_MEMORY)
     return said_so or ended.peak_memory >= _NEARLY_ALL * limits.memory
-
-
-def _ran_out(ended: Ended) -> bool:
-    return any(word in ended.last_words.lower() for word in (*_REFUSED, *_RAN_OUT))
 
 
 def _too_long(ended: Ended, limits: Limits) -> str:

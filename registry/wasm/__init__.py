@@ -15,11 +15,13 @@ by `Request`. wasmtime and zstandard (the extra "wasm") are imported when they a
 What runs is confined by WebAssembly itself, and by a memory and a time limit if the request sets
 them. It is NOT confined against a fault in wasmtime, nor is compiling bounded in memory or time;
 and wasmtime's binding for Python ends the whole process where a function with v128 or garbage
-collected references in its type is invoked. Code of strangers belongs into a process of its own.
+collected references in its type is invoked. Code of strangers belongs into a process of its own:
+`prepare_in_child` compiles in one, and `registry.host.Host` does all in workers.
 """
 
 from __future__ import annotations
 
+from registry.wasm.child import prepare_in_child
 from registry.wasm.code import CODE_LIMIT, check_code
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
 from registry.wasm.extra import preload
@@ -42,4 +44,5 @@ __all__ = [
     "load",
     "preload",
     "prepare",
+    "prepare_in_child",
 ]

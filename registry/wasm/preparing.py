@@ -28,14 +28,14 @@ from registry.wasm.extra import extra
 if TYPE_CHECKING:
     import wasmtime
 
-__all__ = ["OPT_LEVELS", "artifact_id", "identity", "new_engine", "prepare"]
+__all__ = ["BY_THE_SYSTEM", "OPT_LEVELS", "artifact_id", "identity", "new_engine", "prepare"]
 
 OPT_LEVELS = ("none", "speed", "speed_and_size")
 
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 # How wasmtime's messages end where a call into the system failed. Only the end counts: an error in
 # text quotes the text.
-_BY_THE_SYSTEM = re.compile(r"\(os error \d+\)\s*\Z")
+BY_THE_SYSTEM = re.compile(r"\(os error (\d+)\)\s*\Z")
 _EMPTY_MODULE = b"\0asm\1\0\0\0"
 _compiling_process: int | None = None
 
@@ -87,27 +87,33 @@ def prepare(code: bytes, params: Mapping[str, Any] = _NO_PARAMS) -> bytes:
 
     Raises `CodeTooLarge` over the parameter `code_limit`, and `PrepareError` with wasmtime's
     message for code that it refuses: deterministic, unless the system was at fault. Memory and
-    time are NOT bounded, and Ctrl-C waits for the end: compile what you do not trust in a
-    process that can be killed.
+    time are NOT bounded, Ctrl-C waits for the end, and a compiler that is refused a thread aborts
+    this process: `prepare_in_child` compiles in one that may die.
     """
     wanted = Params.of(params)
     plain = decompressed(code, wanted.code_limit)
     with extra():
         import wasmtime
     try:
-        return bytes(wasmtime.Module(new_engine(wanted.opt_level), plain).serialize())
+        parallel = _may_compile_in_parallel()
+        engine = new_engine(wanted.opt_level, parallel=parallel)
+        return bytes(wasmtime.Module(engine, plain).serialize())
     except wasmtime.WasmtimeError as error:
         raise _failure(str(error)) from None
 
 
-def new_engine(opt_level: str = "speed") -> wasmtime.Engine:
-    """Make an engine as all artifacts need it; the level of optimisation is free at loading."""
+def new_engine(opt_level: str = "speed", *, parallel: bool = False) -> wasmtime.Engine:
+    """Make an engine as all artifacts need it; the level of optimisation is free at loading.
+
+    Where it may compile in parallel, wasmtime starts a thread for each core, and aborts the process
+    if it is refused one. It changes nothing of an artifact.
+    """
     with extra():
         import wasmtime
     config = wasmtime.Config()
     config.cranelift_opt_level = opt_level
     config.epoch_interruption = True
-    config.parallel_compilation = _may_compile_in_parallel()
+    config.parallel_compilation = parallel
     return wasmtime.Engine(config)
 
 
@@ -153,6 +159,6 @@ def _may_compile_in_parallel() -> bool:
 
 def _failure(message: str) -> PrepareError:
     """Tell what the system refused (memory, mostly), which may pass, from what the code is."""
-    if _BY_THE_SYSTEM.search(message):
-        return PrepareError(message, kind="kernel", deterministic=False)
+    if BY_THE_SYSTEM.search(message):
+        return PrepareError(message, kind="kernel", deterministic=False, remembered=False)
     return PrepareError(message, kind="preparation")

@@ -7,6 +7,8 @@ into the system (sleeping, reading a terminal) is beyond their reach.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +16,11 @@ from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from registry.errors import InternalError
+from registry.shortage import SHORT_OF
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
 from registry.wasm.extra import extra
-from registry.wasm.preparing import new_engine
+from registry.wasm.preparing import BY_THE_SYSTEM, new_engine
 from registry.wasm.request import NUMBERS, Request, Result, as_numbers
 from registry.wasm.sandbox import sandbox
 from registry.wasm.streams import Streams, name_of
@@ -30,6 +34,8 @@ __all__ = ["Program", "execute", "load"]
 _NO_REQUEST: Mapping[str, Any] = MappingProxyType({})
 _COMMAND = "_start"  # what a WASI command exports to be run,
 _LIBRARY = "_initialize"  # and what a WASI library wants called before anything else
+# Any other error of the system, such as EINVAL for a file of no bytes, is about the file.
+_REFUSALS = {*SHORT_OF, errno.EACCES, errno.EPERM}
 _TABLE_ELEMENT = 8  # bytes
 
 
@@ -41,7 +47,8 @@ def execute(artifact: PathLike[str] | BinaryIO, request: Mapping[str, Any] = _NO
 def load(artifact: PathLike[str] | BinaryIO) -> Program:
     """Load what `prepare` made, from a path or an open file, which may be closed afterwards.
 
-    Raises `ArtifactRejected` for what this wasmtime cannot load on this machine. A damaged or
+    Raises `ArtifactRejected` for what this wasmtime cannot load, and `InternalError` where it is
+    the machine that refuses: no memory, or a file system that is mounted noexec. A damaged or
     forged artifact is NOT detected, and is run: load only what agrees with its checksum.
     """
     if isinstance(artifact, PathLike):
@@ -55,7 +62,23 @@ def load(artifact: PathLike[str] | BinaryIO) -> Program:
     try:
         return Program(engine, wasmtime.Module.deserialize_file(engine, name_of(artifact)))
     except wasmtime.WasmtimeError as error:
-        raise ArtifactRejected(f"wasmtime cannot load it; prepare it anew: {error}") from None
+        raise _unloadable(artifact, str(error)) from None
+
+
+def _unloadable(artifact: BinaryIO, why: str) -> ArtifactRejected | InternalError:
+    """Tell what this machine refused (memory, or to execute a file) from what the file is."""
+    if os.statvfs(artifact.fileno()).f_flag & os.ST_NOEXEC:
+        return InternalError(
+            "the file system of the cache is mounted noexec, so that nothing there can be loaded; "
+            f"mount it without noexec, or keep the cache elsewhere. The artifact is kept. ({why})",
+            kind="noexec",
+        )
+    refusal = BY_THE_SYSTEM.search(why)
+    if refusal is not None and int(refusal[1]) in _REFUSALS:
+        kind = "out_of_memory" if int(refusal[1]) == errno.ENOMEM else "io_err"
+        said = f"this machine refused to load the artifact, which is kept: {why}"
+        return InternalError(said, kind=kind)
+    return ArtifactRejected(f"wasmtime cannot load it; prepare it anew: {why}")
 
 
 @dataclass(frozen=True, slots=True)
