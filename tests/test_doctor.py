@@ -39,7 +39,7 @@ def kill_its_host(registry: Registry, id: ArtifactId, times: int) -> None:
 def test_a_sound_cache_has_no_problem(registry: Registry, id: ArtifactId) -> None:
     prepared(registry, id)
     findings = examine(registry)
-    assert len({found.name for found in findings}) == len(findings) == 18
+    assert len({found.name for found in findings}) == len(findings) == 22
     well = {found.name for found in findings if found.verdict == "ok"}
     # What this machine's SQLite, disk and kernel are like is not ours to say.
     of_the_machine = {"SQLite", "disk", "inodes", "execution", "open files", "confinement"}

@@ -52,6 +52,9 @@ def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_
     session.write_list(pruned, COLUMNS, row)
     freed = near_size(sum(artifact.size or 0 for artifact in pruned))
     session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
+    forgotten = session.registry.counters.forgotten
+    if forgotten:
+        session.note(f"failures forgotten, beyond their bounds: {forgotten}")
 
 
 @click.command()
@@ -112,7 +115,7 @@ def _figures(figures: Stats) -> Iterator[str]:
     share = f"{near_size(figures.prepared_bytes)} of {near_size(figures.cache_limit)}"
     yield f"prepared   {figures.prepared_count}, {share}"
     yield f"preparing  {figures.preparing_count}"
-    yield f"failed     {figures.failed_count}"
+    yield f"failed     {figures.failed_count}, {near_size(figures.failed_bytes)} of errors"
     yield from _traffic(figures.totals)
     yield from alarms(figures)
 
@@ -123,6 +126,8 @@ def _traffic(totals: Mapping[str, int]) -> Iterator[str]:
     needs = hits + totals["misses"]
     if needs:
         yield f"needs      {needs}, {hits / needs:.1%} of them hits; {waits} waits for another"
+    if totals["forgotten"]:
+        yield f"forgotten  {totals['forgotten']} failures, beyond their bounds"
     if totals["pruned"]:
         size, again = near_size(totals["pruned_bytes"]), totals["rebuilt"]
         yield f"pruned     {totals['pruned']}, {size}; {again} prepared again since"

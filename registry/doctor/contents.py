@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from registry.artifact import Artifact
+from registry.doctor.bounds import bounds
 from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, quoted
 from registry.effects import Locked
@@ -40,6 +41,7 @@ def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
     yield _limit(cache, diagnosis)
     yield _evictions(cache, diagnosis.rebuilt_lately)
     yield _killers(cache, diagnosis.killed_their_host)
+    yield from bounds(cache, diagnosis)
 
 
 def names_of_database(cache: Path) -> Finding:

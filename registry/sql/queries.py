@@ -34,6 +34,7 @@ __all__ = [
     "MAINTAIN",
     "NOTE_USE",
     "OLDEST_NEED",
+    "PAGES",
     "PATHS_PAGE",
     "PREPARED_PAGE",
     "READ",
@@ -107,6 +108,7 @@ FAILURES = SQLITE["failures"]
 NOTE_USE = SQLITE["note use"]
 OLDEST_NEED = SQLITE["oldest need"]
 JOURNAL_MODE = SQLITE["journal mode"]
+PAGES = SQLITE["pages"]
 REVISION = SQLITE["revision"]
 WORKING_SET = SQLITE["working set"]
 AHEAD = SQLITE["ahead"]

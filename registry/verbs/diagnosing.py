@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from registry.artifact import Artifact
 from registry.effects import Now, Verb
-from registry.sql.queries import AHEAD, FAILED_AS, JOURNAL_MODE, REVISION, WORKING_SET, Row
+from registry.sql.queries import AHEAD, FAILED_AS, JOURNAL_MODE, PAGES, REVISION, WORKING_SET, Row
 from registry.verbs.asking import one, run
 from registry.verbs.failures import FailureUsage, read_failure_usage
 from registry.verbs.handle import Handle
@@ -46,6 +46,8 @@ class Diagnosis:
     killed_their_host: tuple[Artifact, ...]
     ahead: Ahead
     failures: FailureUsage
+    database_bytes: int
+    free_bytes: int
 
 
 def diagnose(handle: Handle) -> Verb[Diagnosis]:
@@ -55,6 +57,7 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
     _, working_set = yield from one(WORKING_SET, {"since": now - usage.min_stale_time, "now": now})
     killers = yield from run(FAILED_AS, {"kind": HOST_DIED.kind, "most": _EXAMPLES})
     gone = {*(yield from dead_hosts(handle)), *(yield from orphan_locks(handle))}
+    size, free = yield from one(PAGES, {})
     return Diagnosis(
         journal_mode=(yield from one(JOURNAL_MODE, {}))[0],
         revision=(yield from one(REVISION, {}))[0],
@@ -67,4 +70,6 @@ def diagnose(handle: Handle) -> Verb[Diagnosis]:
         killed_their_host=tuple(handle.artifacts(Row(*row) for row in killers)),
         ahead=Ahead(*(yield from one(AHEAD, {"now": now}))),
         failures=(yield from read_failure_usage()),
+        database_bytes=size,
+        free_bytes=free,
     )

@@ -32,7 +32,7 @@ def test_stats_are_those_of_the_library(run: Run, registry: Registry) -> None:
     assert people.splitlines() == [
         "prepared   2, 2.0 KiB of 10.0 GiB",
         "preparing  1",
-        "failed     1",
+        "failed     1, 12 B of errors",
     ]
 
 

@@ -254,6 +254,13 @@ OLDEST_NEED = compiled(
 # --- what a doctor asks -------------------------------------------------------------------------
 
 JOURNAL_MODE = Statement("journal mode", "Ask how the database is written.", "PRAGMA journal_mode")
+PAGES = Statement(
+    "pages",
+    "Read the size of the database, and how much of it is free to be used again.",
+    """\
+SELECT page_count * page_size, freelist_count * page_size
+FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()""",
+)
 REVISION = Statement(
     "revision", "Read the revision of the schema.", "SELECT version_num FROM alembic_version"
 )
