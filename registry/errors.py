@@ -95,7 +95,7 @@ class WaitTimeout(RegistryError, TimeoutError):
 
 
 class RecursivePreparation(RegistryError, RuntimeError):
-    """A `prepare` asked for the very artifact that it is preparing, which could never end."""
+    """A `prepare` asked for what it is preparing, or what waits for it; that could never end."""
 
 
 class PreparationFailed(RegistryError):

@@ -111,7 +111,7 @@ def of_handle(counted: Counters) -> Iterator[Family]:
 
 def counter(name: str, says: str, samples: Iterable[Sample]) -> Family:
     """Make a family of what only grows; its name ends in `_total`."""
-    return Family(name, "counter", says, tuple(samples))
+    return Family(name, "counter", says, _legible(samples))
 
 
 def render(families: Iterable[Family]) -> str:
@@ -147,7 +147,7 @@ class Collector:
 
 
 def _gauge(name: str, says: str, samples: Iterable[Sample]) -> Family:
-    return Family(name, "gauge", says, tuple(samples))
+    return Family(name, "gauge", says, _legible(samples))
 
 
 def _one(value: float) -> tuple[Sample]:
@@ -170,3 +170,24 @@ def _lines(family: Family) -> Iterator[str]:
 
 def _escaped(word: str) -> str:
     return word.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _legible(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Show what a terminal would obey (ESC, an override of the direction) as Python writes it.
+
+    Labels that then read alike are added up: Prometheus refuses one series told twice.
+    """
+    found: dict[tuple[str, ...], Sample] = {}
+    for sample in samples:
+        labels = {name: _shown(word) for name, word in sample.labels.items()}
+        series = (sample.suffix, *labels.values())
+        before = found[series].value if series in found else 0
+        found[series] = Sample(before + sample.value, labels, sample.suffix)
+    return tuple(found.values())
+
+
+def _shown(word: str) -> str:
+    if word.isprintable():
+        return word
+    # A line break has an escape of its own in the format.
+    return "".join(it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in word)

@@ -19,4 +19,4 @@ def metrics(session: Session) -> None:
     from registry.metrics import of_cache, render
 
     families = list(of_cache(session.registry.measure()))
-    session.write(families, render(families).splitlines())
+    session.write(families, render(families).removesuffix("\n").split("\n"))

@@ -1,23 +1,41 @@
-"""Know what this very thread or task is preparing: asking for it again could never end."""
+"""Know what this very thread or task is preparing: asking for it again could never end.
+
+Nor could waiting for a preparation that, by way of others, waits for ours. So a wait
+within a preparation is noted, and then the waits of this process are followed: do they lead back?
+Of two that begin at once, the second sees the first, or each sees the other.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from registry.artifact import ArtifactId
 from registry.errors import RecursivePreparation
 
-__all__ = ["Scope", "preparing", "refuse_recursion"]
+__all__ = ["Scope", "preparing", "refuse_recursion", "waiting_for"]
 
 # The cache and the artifact: the same id in another cache is another preparation.
 Scope: TypeAlias = tuple[str, ArtifactId]
 
 _current: ContextVar[frozenset[tuple[Scope, object]]] = ContextVar("preparing", default=frozenset())
+
+
+class _Wait(NamedTuple):
+    """A wait within preparations: that of `waiting` waits for that of `wanted`."""
+
+    pid: int  # the child of a fork has none of its parent's threads
+    waiting: frozenset[Scope]
+    wanted: Scope
+
+
+# Each change is one step of the interpreter's; a lock could be held by whom a signal interrupts.
+_waits: dict[object, _Wait] = {}
 
 
 @contextmanager
@@ -33,12 +51,56 @@ def preparing(scope: Scope) -> Iterator[None]:
 
 def refuse_recursion(scope: Scope) -> None:
     """Raise `RecursivePreparation` if this thread or task is preparing that very artifact."""
-    # A loop that a preparing thread runs blocks it too, and so the thread is looked for as well.
-    if not _current.get().isdisjoint({(scope, _runner()), (scope, threading.get_ident())}):
+    if scope in _own():
         raise RecursivePreparation(
             f"{scope[1].short} is being prepared by this very thread or task, which now asks for "
             "it; a prepare must not need its own artifact"
         )
+
+
+@contextmanager
+def waiting_for(scope: Scope) -> Iterator[None]:
+    """Wait for a preparation; raises `RecursivePreparation` if that waits for one of ours."""
+    own = _own()
+    if not own:
+        yield
+        return
+    token = object()
+    try:
+        _waits[token] = _Wait(os.getpid(), own, scope)
+        _refuse_cycle(own, scope)
+        yield
+    finally:
+        _waits.pop(token, None)
+
+
+def _refuse_cycle(own: frozenset[Scope], scope: Scope) -> None:
+    waits = [wait for wait in list(_waits.values()) if wait.pid == os.getpid()]
+    ways: list[tuple[Scope, ...]] = [(scope,)]
+    seen = {scope}
+    while ways:
+        way = ways.pop()
+        if way[-1] in own:
+            raise _cycle((way[-1], *way))
+        for wait in waits:
+            if way[-1] in wait.waiting and wait.wanted not in seen:
+                seen.add(wait.wanted)
+                ways.append((*way, wait.wanted))
+
+
+def _cycle(way: tuple[Scope, ...]) -> RecursivePreparation:
+    needs = " needs ".join(scope[1].short for scope in way)
+    return RecursivePreparation(
+        f"{way[1][1].short} is being prepared, and waits for what asks for it now: {needs}; let "
+        "one of them be prepared without the other"
+    )
+
+
+def _own() -> frozenset[Scope]:
+    """What this thread or task is preparing."""
+    # A loop that a preparing thread runs blocks it too, and so the thread is looked for as well.
+    runners = (_runner(), threading.get_ident())
+    return frozenset(scope for scope, runner in _current.get() if runner in runners)
 
 
 def _runner() -> object:

@@ -30,7 +30,7 @@ from registry.sql.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import one, read, run
 from registry.verbs.handle import Handle
 from registry.verbs.leases import abandoned, reap, require_id, settle
-from registry.verbs.recursion import refuse_recursion
+from registry.verbs.recursion import refuse_recursion, waiting_for
 from registry.verbs.room import Ticket
 
 __all__ = ["time_limit", "until_settled", "wait"]
@@ -71,11 +71,12 @@ def until_settled(
     handle.counters.coalesced += 1
     yield from _tell(id, row)
     ticket = Ticket(id, row.id, handle.new_signal())
-    try:
-        handle.waiting.enter(ticket)
-        yield from _wait(handle, ticket, until)
-    finally:
-        handle.waiting.leave(ticket)
+    with waiting_for((str(handle.cache), id)):
+        try:
+            handle.waiting.enter(ticket)
+            yield from _wait(handle, ticket, until)
+        finally:
+            handle.waiting.leave(ticket)
     return ticket.answer
 
 

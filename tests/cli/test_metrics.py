@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from support.artifacts import failed, prepared
 from support.command import Run
 
-from registry import Registry, metrics
+from registry import ArtifactId, PreparationFailed, PrepareError, Registry, metrics
 
 
 def test_metrics_are_those_of_the_cache_and_of_no_single_process(
@@ -31,3 +32,45 @@ def test_metrics_are_a_document_too(run: Run, registry: Registry) -> None:
         "help": "Bytes of the prepared.",
         "samples": [{"value": 1000, "labels": {}, "suffix": ""}],
     }
+
+
+EVIL = '\x1b[2J\x1b]0;owned\x07\r\nFAKE\u202e\u2028\x9b31m"}\\ {a="b"} 1\nregistry_evil 1'
+
+
+def test_what_people_wrote_is_shown_and_never_obeyed(run: Run, registry: Registry) -> None:
+    """An error of any text, in every text that the command writes."""
+
+    def prepare() -> bytes:
+        raise PrepareError(EVIL * 3, kind=EVIL)
+
+    bad = ArtifactId.of(b"bad")
+    with pytest.raises(PreparationFailed):
+        registry.get_or_prepare(bad, prepare, label=EVIL)
+    registry.get_or_prepare(ArtifactId.of(b"good"), lambda: b"made", label=EVIL)
+    claim = registry.claim(ArtifactId.of(b"claimed"), label=EVIL)
+    prefix = bad.code_hash[:12]
+    for words in (
+        ["metrics"], ["ls"], ["show", prefix], ["why", prefix], ["watch", "--once"], ["stats"],
+        ["doctor"], ["hosts"], ["check"], ["retry", prefix], ["rm", EVIL], ["config", "list"],
+        ["prune", "--limit", "0", "--min-stale", "0"], ["rm", prefix],
+    ):  # fmt: skip
+        answer = run(*words)
+        lines = (answer.out + answer.err).split("\n")
+        assert [line for line in lines if not line.isprintable()] == [], words
+        assert not any(line.lstrip().startswith(("FAKE", "registry_evil")) for line in lines), words
+    assert claim
+
+
+def test_kinds_that_read_alike_are_one_series(run: Run, registry: Registry) -> None:
+    for number, kind in enumerate(["\x1b", "\\x1b", "other"]):
+
+        def prepare(kind: str = kind) -> bytes:
+            raise PrepareError("no", kind=kind)
+
+        with pytest.raises(PreparationFailed):
+            registry.get_or_prepare(ArtifactId.of(b"%d" % number), prepare)
+    told = [line for line in run("metrics").out.splitlines() if "failed_artifacts{" in line]
+    assert sorted(told) == [
+        'registry_failed_artifacts{kind="\\\\x1b"} 2',
+        'registry_failed_artifacts{kind="other"} 1',
+    ]
