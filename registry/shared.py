@@ -86,7 +86,10 @@ def user_cache_dir() -> Path:
         return Path(named)
     import platformdirs
 
-    return platformdirs.user_cache_path("registry")
+    try:
+        return platformdirs.user_cache_path("registry")
+    except RuntimeError:  # a user without a home; what is opened there says so
+        return Path("~/.cache/registry")
 
 
 def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:

@@ -18,6 +18,7 @@ from support.mounts import mounted, remount
 from support.users import NOBODY, as_nobody, open_to_all
 
 from registry import AsyncRegistry, CacheDirectoryRefused, DiskFull, Registry
+from registry.shared import user_cache_dir
 from registry.world.cache_path import path_problem
 from registry.world.directory import named_directory
 
@@ -100,6 +101,21 @@ def test_a_home_that_is_no_absolute_path_is_refused(
     monkeypatch.setenv("HOME", value)
     assert "$HOME" in refused(opened, "~/cache")
     assert os.listdir() == []
+
+
+@needs_root
+def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container has it that is run with a number for a user."""
+    for name in ("HOME", "REGISTRY_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def use() -> Path:
+        os.chdir("/")
+        return opened(user_cache_dir())
+
+    said = as_nobody(use, user=3_999_999)
+    assert said.startswith("CacheDirectoryRefused: '~/.cache/registry' cannot be used")
+    assert "the home directory is not known (set $HOME)" in said
 
 
 def test_the_command_expands_a_tilde_too(command: Command) -> None:

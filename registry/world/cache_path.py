@@ -64,7 +64,8 @@ def _expanded(name: str) -> str:
     user = name.partition("/")[0]
     expanded = os.path.expanduser(name)
     if expanded.startswith("~"):
-        whose = f"there is no user {user[1:]!r}" if user[1:] else "the home directory is not known"
+        unknown = "the home directory is not known (set $HOME)"
+        whose = f"there is no user {user[1:]!r}" if user[1:] else unknown
         raise CacheDirectoryRefused(
             f"{name!r} cannot be used as a cache directory: {whose}; write the path in full "
             f"(for a directory that is really called so: ./{name})"

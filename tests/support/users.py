@@ -14,14 +14,14 @@ __all__ = ["NOBODY", "as_nobody", "open_to_all"]
 NOBODY = 65534
 
 
-def as_nobody(function: Callable[[], object]) -> str:
+def as_nobody(function: Callable[[], object], user: int = NOBODY) -> str:
     """Answer what the function gives, or the name and the text of what it raises."""
     mine, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        os.setgid(user)
+        os.setuid(user)
         try:
             said = str(function())
         except BaseException as error:
