@@ -287,9 +287,11 @@ class RebuildReserve(Effect[None]):
 
 @dataclass(slots=True)
 class IsAlive(Effect[bool]):
-    """Ask the kernel whether a host lives."""
+    """Ask the kernel whether a host lives; if its lock file is gone, by the process of its row."""
 
     host_id: str
+    pid: int | None = None
+    hostname: str | None = None
 
 
 @dataclass(slots=True)

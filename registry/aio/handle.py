@@ -138,7 +138,7 @@ class AsyncHandle:
 
     def _leave_world(self) -> None:
         with fork.opening():
-            self._world.close()
+            self._world.close(has_row=self._handle.has_row)
             fork.untrack(self)
 
     async def close(self) -> None:
@@ -200,7 +200,7 @@ class AsyncHandle:
         part_with_connections()
         with ExitStack() as leaving:
             leaving.callback(fork.untrack, self)
-            leaving.callback(self._world.close)
+            leaving.callback(lambda: self._world.close(has_row=self._handle.has_row))
             if not self._world.is_there_to_be_closed():
                 return
             reopened = Database(database_path(self._handle.cache), self._world.identity)
@@ -238,7 +238,7 @@ class AsyncHandle:
 
     def _require_same_cache(self, verb: Verb[T]) -> None:
         try:
-            self._world.identity.require()
+            self._world.require()
         except CacheDirectoryRefused:
             verb.close()
             raise

@@ -156,7 +156,7 @@ class SyncHandle:
         self._handle.hot.clear()  # so that the hot path ends too
         self._database.close()
         with fork.opening():
-            self._world.close()
+            self._world.close(has_row=self._handle.has_row)
             fork.untrack(self)
         self._gone = True
 
@@ -165,7 +165,7 @@ class SyncHandle:
             verb.close()  # not begun
             raise self._refusal()
         try:
-            self._world.identity.require()
+            self._world.require()
         except CacheDirectoryRefused:
             verb.close()
             raise

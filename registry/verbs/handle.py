@@ -210,6 +210,7 @@ class Handle:
     # The row of this host, where it could not be written yet; the first claim needs it.
     unlisted: dict[str, Any] | None = None
     warned_over_limit: float | None = None
+    has_row: bool = False  # or may have one
     process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
     waiting: WaitingRoom = field(default_factory=WaitingRoom)
 

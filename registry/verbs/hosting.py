@@ -10,11 +10,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from registry.artifact import Artifact, from_micros
 from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
-from registry.errors import DiskFull
+from registry.errors import DatabaseDamaged, DiskFull
 from registry.sql.queries import (
     ALL_PREPARING,
     CLAIMANTS,
@@ -36,6 +36,9 @@ __all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "list_host", "re
 
 # How long opening waits for a lock that another program holds, before it goes on without a row.
 OPENING_PATIENCE_SECONDS = 1.0
+
+_Place: TypeAlias = tuple[int | None, str | None]  # the pid of a host, and on which machine
+_NOWHERE: _Place = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,15 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
         "my_version": process.version,
         "now": now,
     }
-    if (yield from _try_to_list(handle, handle.unlisted)):
-        with suppress(DiskFull):  # whoever opens next, or maintenance, does it
-            yield from reap_dead(handle)
-    yield from warn_of_stranger()
+    handle.has_row = True  # if it is cut short, the row may be there
+    try:
+        if (yield from _try_to_list(handle, handle.unlisted)):
+            with suppress(DiskFull):  # whoever opens next, or maintenance, does it
+                yield from reap_dead(handle)
+        yield from warn_of_stranger()
+    except DatabaseDamaged:
+        handle.has_row = False  # what is damaged is set aside, with its rows
+        raise
 
 
 def _try_to_list(handle: Handle, row: dict[str, Any]) -> Verb[bool]:
@@ -111,6 +119,7 @@ def leave(handle: Handle) -> Verb[None]:
     yield from give_back_all(handle)
     with suppress(DiskFull):  # the lock goes all the same, and whoever opens next removes the row
         yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
+        handle.has_row = False
 
 
 def hosts(handle: Handle) -> Verb[list[HostInfo]]:
@@ -118,7 +127,7 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
     preparing = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
     listed = []
     for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):
-        alive = host_id == handle.host_id or (yield from IsAlive(host_id))
+        alive = host_id == handle.host_id or (yield from IsAlive(host_id, pid, hostname))
         claims = tuple(handle.artifacts(row for row in preparing if row.host_id == host_id))
         opened = from_micros(opened_at)
         listed.append(HostInfo(host_id, pid, hostname, command, opened, version, alive, claims))
@@ -127,28 +136,33 @@ def hosts(handle: Handle) -> Verb[list[HostInfo]]:
 
 def dead_hosts(handle: Handle) -> Verb[list[str]]:
     """List the hosts that are dead and left a row or a claim."""
-    dead = yield from _without_lock((yield from _known()) - {handle.host_id})
+    known = yield from _known()
+    known.pop(handle.host_id, None)
+    dead = yield from _dead_of(known)
     # One that was closing took its row along before it let go of its lock.
-    return sorted(dead & (yield from _known())) if dead else []
+    return sorted(dead & (yield from _known()).keys()) if dead else []
 
 
 def orphan_locks(handle: Handle) -> Verb[list[str]]:
     """List the dead hosts that left nothing but a lock file."""
     locks = {*(yield from ListLocks())} - {handle.host_id}
-    orphans = yield from _without_lock(locks - (yield from _known()))
+    orphans = yield from _dead_of(dict.fromkeys(locks - (yield from _known()).keys(), _NOWHERE))
     # One that was opening is locked by now; one that was closing is gone.
-    return sorted((yield from _without_lock(orphans & {*(yield from ListLocks())})))
+    still = orphans & {*(yield from ListLocks())}
+    return sorted((yield from _dead_of(dict.fromkeys(still, _NOWHERE))))
 
 
-def _known() -> Verb[set[str]]:
-    rows = (yield from run(HOSTS, {})) + (yield from run(CLAIMANTS, {}))
-    return {row[0] for row in rows}
+def _known() -> Verb[dict[str, _Place]]:
+    """Find which hosts have a row or a claim, and where those with a row run."""
+    claimants = {row[0]: _NOWHERE for row in (yield from run(CLAIMANTS, {}))}
+    rows = yield from run(HOSTS, {})
+    return claimants | {host_id: (pid, hostname) for host_id, pid, hostname, *_ in rows}
 
 
-def _without_lock(host_ids: set[str]) -> Verb[set[str]]:
+def _dead_of(hosts: dict[str, _Place]) -> Verb[set[str]]:
     dead = set()
-    for host_id in sorted(host_ids):
-        if not (yield from IsAlive(host_id)):
+    for host_id in sorted(hosts):
+        if not (yield from IsAlive(host_id, *hosts[host_id])):
             dead.add(host_id)
     return dead
 

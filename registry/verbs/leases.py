@@ -112,7 +112,8 @@ def abandoned(handle: Handle, row: Row, now: int) -> Verb[Failure | None]:
     A claim made before the clock was set back is dated anew: its deadline lies as far ahead as the
     clock was wrong, and a living claimant that hangs would block the artifact for as long.
     """
-    if row.host_id != handle.host_id and not (yield from IsAlive(str(row.host_id))):
+    claimant = IsAlive(str(row.host_id), row.pid, row.hostname)
+    if row.host_id != handle.host_id and not (yield from claimant):
         return HOST_DIED
     claimed_at, deadline = row.claimed_at or 0, row.deadline or 0
     if is_ahead(claimed_at, now) and deadline > claimed_at:

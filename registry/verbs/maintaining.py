@@ -77,6 +77,7 @@ def close(handle: Handle) -> Verb[None]:
     """
     yield from write_late_uses(handle)
     if handle.unlisted is not None:  # it could not write, and so claimed nothing
+        handle.has_row = False
         return
     try:
         yield from insist(lambda: leave(handle))

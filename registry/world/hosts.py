@@ -9,6 +9,13 @@ A host that is still opening the cache says so by the mode of its lock file: it 
 no more than it had to, and either enters or leaves again in a moment. Who wants the cache for
 himself waits for it, and is refused only by those that have entered.
 
+A lock file that is there and unlocked proves a death. One that is gone does not: some program that
+clears up old files may have removed it, or all of `hosts/`. So each host sees to its own at every
+verb, and makes it anew. Until then, while its code prepares something for an hour say, it counts as
+alive for as long as its process runs; where the process cannot be looked for (another hostname: a
+container), as dead. A number that another process has by now costs a wait for the claim's deadline.
+For the same reason a host that could not remove its row leaves its file behind, unlocked.
+
 Only liveness depends on this. Safety never does: the token in the WHERE of each statement decides.
 """
 
@@ -19,6 +26,7 @@ import fcntl
 import os
 import re
 import secrets
+import socket
 import stat
 from contextlib import closing, suppress
 from io import FileIO
@@ -27,6 +35,7 @@ from typing import NamedTuple
 
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
+from registry.world import clock, fork
 from registry.world.descriptor import Folder, open_raw
 from registry.world.removal import remove
 
@@ -37,6 +46,8 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The modes of a lock file. One whose mode somebody changed counts as entered, and so does one that
 # an older version made.
 _OPENING, _ENTERED = 0o400, 0o600
+# How old a lock file grows before its time is set anew: what clears up waits for days at least.
+TOUCH_EVERY_SECONDS = 3600
 _UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -44,14 +55,41 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 class HostLock:
     """The lock that one living handle holds."""
 
-    def __init__(self, host_id: str, file: FileIO) -> None:
+    def __init__(self, host_id: str, place: str, file: FileIO) -> None:
         self.host_id = host_id
+        self.place = place
         self.file = file
+        self._entered = False
+        self._key = _key(os.fstat(file.fileno()))
 
     def enter(self) -> None:
         """Say that this host has entered; where that cannot be said it counts as entered anyway."""
+        self._entered = True
         with suppress(OSError):
             os.fchmod(self.file.fileno(), _ENTERED)
+
+    def is_in_place(self) -> bool:
+        """Whether the file that is locked has its name still; if it is old, it is young then."""
+        try:
+            found = os.lstat(self.place)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # that it cannot be looked at does not say that it is gone
+        if _key(found) != self._key:
+            return False
+        if abs(clock.now() / 1e6 - found.st_mtime) > TOUCH_EVERY_SECONDS:
+            with suppress(OSError, ValueError):  # closed, by another thread
+                os.utime(self.file.fileno())
+        return True
+
+    def replace(self, file: FileIO) -> None:
+        """Hold another file instead, which is locked."""
+        with self.file:
+            self.file = file
+        self._key = _key(os.fstat(file.fileno()))
+        if self._entered:
+            self.enter()
 
     def close(self) -> None:
         """Let go: by closing, never by unlocking, for a forked copy shares the lock."""
@@ -74,9 +112,9 @@ class Hosts:
         """Create and lock a file of our own, and prove that the lock refuses others."""
         while True:
             host_id = secrets.token_hex(16)
-            file = self._locked_then_named(host_id) or self._named_then_locked(host_id)
+            file = self._locked_file(host_id)
             if file is not None:
-                lock = HostLock(host_id, file)
+                lock = HostLock(host_id, os.fspath(self._folder / f"{host_id}.lock"), file)
                 self._prove(lock)
                 return lock
 
@@ -84,15 +122,51 @@ class Hosts:
         """Test that locks work here; raises `CacheDirectoryRefused`."""
         self.leave(self.register())
 
+    def keep(self, lock: HostLock) -> None:
+        """See that our own lock file is there, and make it anew if somebody removed it; one lstat.
+
+        The caller has seen that the cache is the one that was opened.
+        """
+        if lock.is_in_place():
+            return
+        try:
+            with fork.opening():
+                # Another thread may have been faster, or have closed the handle.
+                wanted = not lock.file.closed and not lock.is_in_place()
+                made = wanted and self._make_anew(lock)
+        except OSError:
+            return  # at the next verb again
+        if made:
+            logger.warning(
+                "the lock file of this host was removed, and is made anew: exempt %s from whatever "
+                "clears up there",
+                self._folder,
+                extra=about("lock_made_anew", place=lock.place),
+            )
+
+    def _make_anew(self, lock: HostLock) -> bool:
+        with suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+        folder = Folder(self._folder)
+        os.dup2(folder.fd, self._fd, inheritable=False)  # others may be using that very number
+        folder.close()
+        with suppress(FileNotFoundError):  # one of our name that is not ours, a copy say
+            os.unlink(f"{lock.host_id}.lock", dir_fd=self._fd)
+        file = self._locked_file(lock.host_id)
+        if file is not None:
+            lock.replace(file)
+        return file is not None
+
     def leave(self, lock: HostLock) -> None:
         """Remove a file of our own, then let go of its lock: nobody ever sees it there unlocked."""
         self._unlink(lock.host_id)
         lock.close()
 
-    def is_alive(self, host_id: str) -> bool:
+    def is_alive(self, host_id: str, pid: int | None = None, hostname: str | None = None) -> bool:
         """Ask the kernel whether a host lives; 4 µs.
 
-        One that cannot be asked (no descriptor is left, say) counts as alive: nothing is lost.
+        If its file is gone its process is looked for, as its row names it. One that cannot be asked
+        (no descriptor is left, say) counts as alive: nothing is lost.
         """
         if not _ID.fullmatch(host_id):
             return False
@@ -100,7 +174,8 @@ class Hosts:
             file = open_raw(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError as error:
             # A link, or a folder, is no lock of ours.
-            return error.errno not in (errno.ENOENT, errno.ELOOP, errno.EISDIR)
+            gone = error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR)
+            return not gone or _is_running(pid, hostname)
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -135,6 +210,9 @@ class Hosts:
         ids = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
         return [host_id for host_id in ids if _ID.fullmatch(host_id)]
 
+    def _locked_file(self, host_id: str) -> FileIO | None:
+        return self._locked_then_named(host_id) or self._named_then_locked(host_id)
+
     def _locked_then_named(self, host_id: str) -> FileIO | None:
         """Nobody ever sees such a file unlocked; None where the file system cannot do this."""
         try:
@@ -156,12 +234,15 @@ class Hosts:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_nlink:
                 return file
-        self._unlink(host_id)
+        self._unlink_lock(host_id)
         file.close()
         return None
 
     def _unlink(self, host_id: str) -> None:
         self._remove_workers(host_id)
+        self._unlink_lock(host_id)
+
+    def _unlink_lock(self, host_id: str) -> None:
         with suppress(OSError):  # somebody else was faster
             os.unlink(f"{host_id}.lock", dir_fd=self._fd)
 
@@ -185,6 +266,22 @@ class Hosts:
                 f"file locks do not work in {self._folder}: a second lock of the same file was "
                 "granted; choose a cache directory on a local file system"
             )
+
+
+def _key(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _is_running(pid: int | None, hostname: str | None) -> bool:
+    """Whether a process of this machine runs; a number that it does not know is no process."""
+    if not isinstance(pid, int) or hostname != socket.gethostname():
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ESRCH)
+    return state not in (b"Z", b"X")  # it has ended, and its parent does not know yet
 
 
 class Living(NamedTuple):

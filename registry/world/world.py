@@ -83,7 +83,7 @@ class World:
             effects.OpenFile: lambda e: files.open_file(e.name),
             effects.GiveUpReserve: lambda _: self._own(self.reserve.give_up),
             effects.RebuildReserve: lambda _: self._own(self.reserve.rebuild),
-            effects.IsAlive: lambda e: hosts.is_alive(e.host_id),
+            effects.IsAlive: lambda e: self._is_alive(hosts, e),
             effects.ForgetHost: lambda e: self._own(hosts.forget, e.host_id),
             effects.ListLocks: lambda _: hosts.listed(),
             effects.StoredIdentity: lambda _: stored_identity(directory),
@@ -96,10 +96,24 @@ class World:
             raise closed_error(HandleClosed)
         return performer(effect)
 
+    def require(self) -> None:
+        """See that this is the cache that was opened, and that its other hosts see that we live.
+
+        Raises `CacheDirectoryRefused`; four lstats.
+        """
+        self.identity.require()
+        hosts = self.hosts
+        if hosts is not None:  # not closed meanwhile
+            hosts.keep(self.lock)
+
     def _own(self, function: Callable[..., T], *args: str) -> T:
         """Do to the cache that was opened what must not be done to one in its place."""
         self.identity.require()
         return function(*args)
+
+    def _is_alive(self, hosts: Hosts, effect: effects.IsAlive) -> bool:
+        self.require()  # long after the verb began, it may be
+        return hosts.is_alive(effect.host_id, effect.pid, effect.hostname)
 
     def write_mark(self) -> tuple[int, int] | None:
         """What a write to the database changes; see `registry.effects.WriteMark`."""
@@ -128,12 +142,19 @@ class World:
         self.lock.close()
         self._let_go_of_the_folders()
 
-    def close(self) -> None:
-        """Let go of the host's lock, then of the folders; the lock file goes with a clean exit."""
+    def close(self, *, has_row: bool = False) -> None:
+        """Let go of the host's lock, then of the folders; the lock file goes with a clean exit.
+
+        If the row may still be there the file stays, unlocked: that proves that we are gone.
+        """
         hosts = self.hosts
         if hosts is not None:
-            hosts.leave(self.lock)
-            self.reserve.rebuild()  # it may have been spent on opening
+            is_there = self.identity.problem() is None
+            if is_there and not has_row:
+                hosts.leave(self.lock)
+            self.lock.close()
+            if is_there:
+                self.reserve.rebuild()  # it may have been spent on opening
         self._let_go_of_the_folders()
 
     def _let_go_of_the_folders(self) -> None:
