@@ -37,6 +37,7 @@ from registry.host.messages import (
 )
 from registry.host.process import die_with_parent
 from registry.shortage import is_shortage
+from registry.world.cgroup import Group
 
 __all__ = ["ARTIFACT", "PREPARED", "SCRATCH", "Room", "Trade", "run"]
 
@@ -59,11 +60,12 @@ _ROOM_FOR_THE_REST = 1024
 class Trade:
     """What a worker has for all its jobs: the backend, and what they may reach of the machine.
 
-    `enclosure` is None where they are not confined.
+    `enclosure` is None where they are not confined, `group` where none can be made.
     """
 
     backend: Backend
     enclosure: Enclosure | None = None
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class Room:
 def run(task: Task, trade: Trade, room: Room, worker: int) -> None:
     """Do the task and report; the caller ends the process right after, whatever happens."""
     die_with_parent(worker, signal.SIGKILL)
+    if trade.group is not None:
+        trade.group.join()
     os.setpgid(0, 0)  # a signal that the job sends to its own group must not meet the worker
     for signum in (signal.SIGTERM, signal.SIGINT):  # by which others end it, and not the backend
         signal.signal(signum, signal.SIG_DFL)

@@ -9,8 +9,12 @@ Memory is bounded by RLIMIT_DATA: all that the process may write to and shares w
 RLIMIT_AS would count reservations too, and a WebAssembly runtime reserves gigabytes of addresses
 that it never touches. Files, of which some are nothing but memory, can grow as large as that, each.
 
-NOT bounded: memory shared between processes, the number of processes, the disk, and the CPU time
-of a child while it runs, beyond RLIMIT_CPU for each.
+Where the worker has a control group, the CPU time of all that the job has started counts while they
+run. Else that of children counts when they have been waited for, and until then RLIMIT_CPU bounds
+each; that of children whose end the job ignores does not count at all.
+
+NOT bounded: memory shared between processes, the memory of all processes of a job together, their
+number, and the disk. The control group of the host is there for that.
 """
 
 from __future__ import annotations

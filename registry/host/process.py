@@ -1,7 +1,10 @@
 """What Linux offers to a process that must leave nothing behind.
 
-A worker can be killed at any moment, a job can fork and daemonise, a host can vanish. Three means
+A worker can be killed at any moment, a job can fork and daemonise, a host can vanish. These means
 together see to it that nothing of theirs keeps running:
+
+-   **A worker in namespaces is their init**, and one that can make a control group has its jobs in
+    it: either ends all that a job has started in one step, however fast that forks.
 
 -   **A worker adopts orphans** (PR_SET_CHILD_SUBREAPER): whatever a job starts, however often it
     forks, stays a descendant of the worker. The worker kills them all after each job.
@@ -27,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.world import namespaces
+from registry.world.cgroup import Group
 
 __all__ = [
     "adopt_orphans",
@@ -84,9 +88,14 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid() composes it
 
 
-def reap_offspring() -> float:
-    """Kill all descendants of this process, wait for them, and tell the CPU time they used."""
+def reap_offspring(group: Group | None = None) -> float:
+    """Kill all descendants of this process, wait for them, and tell the CPU time they used.
+
+    `group` is one in which they are.
+    """
     used = 0.0
+    if group is not None:
+        group.kill()
     if os.getpid() == _INIT:
         # All that there are, in one step of the kernel: none can fork meanwhile and be missed.
         with contextlib.suppress(ProcessLookupError):

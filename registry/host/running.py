@@ -15,6 +15,7 @@ from registry.host.limits import Limits
 from registry.host.messages import REPLY_LIMIT, Task
 from registry.host.process import cpu_seconds, reap_offspring
 from registry.host.verdict import Ended
+from registry.world.cgroup import Group
 
 __all__ = ["HostGone", "fork_job"]
 
@@ -41,6 +42,7 @@ def fork_job(task: Task, trade: job.Trade, folder: Path, host: socket.socket) ->
     report, report_end = os.pipe()
     output, output_end = os.pipe()
     worker = os.getpid()
+    usage = Usage(trade.group)
     # A signal to the worker must not run the worker's handler in the child.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pid = os.fork()
@@ -56,14 +58,27 @@ def fork_job(task: Task, trade: job.Trade, folder: Path, host: socket.socket) ->
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.close(report_end)
     os.close(output_end)
-    return RunningJob(pid, report, output)
+    return RunningJob(pid, report, output, usage)
+
+
+class Usage:
+    """The CPU time of all that a job starts, where a group counts it; else 0."""
+
+    def __init__(self, group: Group | None) -> None:
+        self.group = group
+        self._before = 0.0 if group is None else group.cpu_seconds()
+
+    def seconds(self) -> float:
+        """Tell the CPU time since this was made."""
+        return 0.0 if self.group is None else self.group.cpu_seconds() - self._before
 
 
 class RunningJob:
     """One job process, and what was heard of it so far."""
 
-    def __init__(self, pid: int, report: int, output: int) -> None:
+    def __init__(self, pid: int, report: int, output: int, usage: Usage) -> None:
         self._pid = pid
+        self._usage = usage
         self._exit = os.pidfd_open(pid)
         self._report_pipe, self._report = report, bytearray()
         self._output_pipe, self._output = output, bytearray()
@@ -78,7 +93,7 @@ class RunningJob:
         self._poll.register(host, select.POLLRDHUP)
         deadline = time.monotonic() + limits.patience
         while True:
-            used = cpu_seconds(self._pid)
+            used = max(cpu_seconds(self._pid), self._usage.seconds())
             left = deadline - time.monotonic()
             if used >= limits.cpu or left <= 0:
                 return self._end(overran=True)
@@ -109,7 +124,8 @@ class RunningJob:
         # Not reaped yet, so the number is its own still.
         os.kill(self._pid, signal.SIGKILL)
         _, status, usage = os.wait4(self._pid, 0)
-        used = usage.ru_utime + usage.ru_stime + reap_offspring()
+        used = usage.ru_utime + usage.ru_stime + reap_offspring(self._usage.group)
+        used = max(used, self._usage.seconds())  # which has those too that nobody waited for
         self._listen({self._report_pipe, self._output_pipe})
         for descriptor in (self._exit, self._report_pipe, self._output_pipe):
             os.close(descriptor)

@@ -35,6 +35,8 @@ from registry.host.process import (
 )
 from registry.host.running import HostGone, fork_job
 from registry.host.verdict import verdict
+from registry.world import cgroup
+from registry.world.cgroup import Group
 from registry.world.removal import empty
 
 __all__ = ["main"]
@@ -47,6 +49,7 @@ def main(descriptor: int, host: int, backend: str, confinement: str) -> None:
     """Work for the process `host`, over the socket `descriptor`, in the current directory."""
     die_with_parent(host, signal.SIGTERM)
     confined = from_wire(confinement)
+    group = cgroup.make()  # before anything is read-only for us
     if confined is not None and confined.means.namespaces:
         enter_namespaces()
     adopt_orphans()
@@ -54,16 +57,20 @@ def main(descriptor: int, host: int, backend: str, confinement: str) -> None:
     os.umask(0o077)
     with socket.socket(fileno=descriptor) as peer, suppress(EOFError, OSError, HostGone):
         try:
-            _work(peer, backend, confined)
+            _work(peer, backend, confined, group)
         finally:
-            reap_offspring()
+            reap_offspring(group)
+            if group is not None:
+                group.remove()
 
 
-def _work(peer: socket.socket, backend: str, confinement: Confinement | None) -> None:
+def _work(
+    peer: socket.socket, backend: str, confinement: Confinement | None, group: Group | None
+) -> None:
     _say(peer, UP)
     _go_quiet()
     try:
-        trade = _learn(backend, confinement)
+        trade = _learn(backend, confinement, group)
     except BaseException as error:  # noqa: BLE001  # SystemExit too must be told to the host
         _say(peer, [BROKEN, legible("".join(traceback.format_exception_only(error)).strip())])
         return
@@ -80,14 +87,14 @@ def _work(peer: socket.socket, backend: str, confinement: Confinement | None) ->
         _say(peer, reply.to_wire())
 
 
-def _learn(backend: str, confinement: Confinement | None) -> Trade:
+def _learn(backend: str, confinement: Confinement | None, group: Group | None) -> Trade:
     loaded = load(backend)
     preload(loaded)
     if confinement is None:
-        return Trade(loaded)
+        return Trade(loaded, group=group)
     enclosure = confinement.enclosure()  # it looks at the folders as they are now
     confinement.seal(Path.cwd())
-    return Trade(loaded, enclosure)
+    return Trade(loaded, enclosure, group)
 
 
 def _do(task: Task, trade: Trade, folder: Path, peer: socket.socket) -> Reply:
@@ -100,7 +107,7 @@ def _do(task: Task, trade: Trade, folder: Path, peer: socket.socket) -> Reply:
     try:
         running = fork_job(task, trade, folder, peer)
     except OSError as error:
-        reap_offspring()
+        reap_offspring(trade.group)
         return Reply.failed(Kind.KERNEL, f"the job could not be started: {error}")
     reply = verdict(running.watch(peer, task.limits), task.limits)
     made = task.verb == "prepare" and reply.kind is None

@@ -24,6 +24,7 @@ from registry.host.kinds import Kind
 from registry.host.messages import FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
 from registry.host.process import kill_offspring
 from registry.host.unbroken import in_thread, unbroken
+from registry.world.cgroup import sweep
 from registry.world.removal import remove
 
 __all__ = ["LOAD_TIMEOUT", "SPAWN_TIMEOUT", "NoWorker", "SpawnFailed", "Worker", "WorkerLost"]
@@ -183,6 +184,7 @@ class Worker:
             os.close(self._handle)
             self._handle = None
         await in_thread(partial(remove, self.folder))
+        await in_thread(sweep)
 
     async def _come_up(self, patience: float) -> None:
         try:

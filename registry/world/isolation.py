@@ -1,6 +1,6 @@
 """By what the jobs of a host can be confined on this machine, and what then holds.
 
-There are four means. Three depend on the kernel, on libraries, and on what we run in, and each is
+There are five means. Four depend on the kernel, on libraries, and on what we run in, and each is
 tried, not assumed. `promises` says for each sentence of the documents whether it holds with them.
 """
 
@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from registry.world import landlock, namespaces, seccomp
+from registry.world import cgroup, landlock, namespaces, seccomp
 
 __all__ = ["Means", "Promise", "available", "describe", "missing", "promises"]
 
@@ -19,15 +19,17 @@ __all__ = ["Means", "Promise", "available", "describe", "missing", "promises"]
 class Means:
     """What confines a job: a release of Landlock or 0, a seccomp filter, namespaces.
 
-    The fourth, to drop the capabilities of root, is always there.
+    To drop the capabilities of root is possible everywhere. A control group is no confinement, and
+    every job has one where it can be made, but what is said of a confined job depends on it too.
     """
 
     landlock: int = 0
     seccomp: bytes = b""
     namespaces: bool = False
+    cgroup: bool = False
 
     def __bool__(self) -> bool:
-        """Whether there is any of the three."""
+        """Whether there is any of the first three."""
         return bool(self.landlock or self.seccomp or self.namespaces)
 
 
@@ -49,6 +51,7 @@ _SENTENCES: Mapping[str, str] = {
     "control": "changes no limit or priority of a process outside, and traces none",
     "processes": "sees no process outside, nor its environment",
     "children": "leaves no process behind, however fast it forks",
+    "time": "uses no CPU time that is not counted, not even by children that it does not wait for",
     "memory": "leaves no System V memory, semaphore or message queue behind",
     "calls": "calls no io_uring, bpf, mount, keys or clock",
     "privileges": "has no capability, even if it is root",
@@ -57,6 +60,8 @@ _SENTENCES: Mapping[str, str] = {
 
 def promises(means: Means) -> tuple[Promise, ...]:
     """Say of each sentence whether it holds by these means."""
+    # Root could leave its control group, if it could write there.
+    grouped = means.cgroup and bool(means.landlock or means.namespaces)
     holding = {
         # Before the third release a file could be emptied by its name.
         "files": means.landlock >= 3,
@@ -66,7 +71,8 @@ def promises(means: Means) -> tuple[Promise, ...]:
         "signals": means.namespaces or means.landlock >= 6,
         "control": means.namespaces or bool(means.seccomp),
         "processes": means.namespaces,
-        "children": means.namespaces,
+        "children": means.namespaces or grouped,
+        "time": grouped,
         "memory": means.namespaces or bool(means.seccomp),
         "calls": bool(means.seccomp),
         "privileges": True,
@@ -81,6 +87,7 @@ def available() -> Means:
         landlock.version(),
         b"" if seccomp.why_not() else seccomp.make_filter(),
         not namespaces.why_not(),
+        cgroup.can_make(),
     )
 
 
@@ -90,6 +97,7 @@ def describe(means: Means) -> str:
         f"Landlock {means.landlock}" if means.landlock else "no Landlock",
         "seccomp" if means.seccomp else "no seccomp",
         "namespaces" if means.namespaces else "no namespaces",
+        "cgroup" if means.cgroup else "no cgroup",
     )
     return ", ".join(named)
 
@@ -111,4 +119,6 @@ def _reasons(means: Means) -> list[str]:
         reasons.append(seccomp.why_not() or "no seccomp filter")
     if not means.namespaces:
         reasons.append(namespaces.why_not() or "no namespaces")
+    if not means.cgroup:
+        reasons.append("no control group can be made: it takes root, or `Delegate=yes` of systemd")
     return reasons

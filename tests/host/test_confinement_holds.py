@@ -13,17 +13,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from host.backends.intruder import DONE
-from host.stories import AMPLE, story
+from host.stories import AMPLE, await_the_end_of, story
 
-from registry import AsyncRegistry
+from registry import AsyncRegistry, InvalidCandidate
 from registry.host import Confinement, Host
-from registry.world import isolation
+from registry.world import cgroup, isolation
 from registry.world.isolation import Means, promises
 
 INTRUDER = "host.backends.intruder"
@@ -39,7 +41,17 @@ MODES = {
     "Landlock and namespaces": Means(HERE.landlock, namespaces=HERE.namespaces),
 }
 # The others are tried by stories of their own.
-TRIED = [p.name for p in promises(HERE) if p.name != "children"]
+TRIED = [p.name for p in promises(HERE) if p.name not in {"children", "time"}]
+needs_cgroup = pytest.mark.skipif(not HERE.cgroup, reason="no control group can be made here")
+LEFT_IN_A_GROUP = """
+import os, signal
+from registry.world import cgroup
+group = cgroup.make()
+if (child := os.fork()) == 0:
+    group.join()
+    print(os.getpid(), flush=True)
+signal.pause()
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Answers = dict[str, str]
@@ -131,18 +143,52 @@ def test_the_attempts_are_real_for_without_a_confinement_they_succeed(given):
         assert DONE in done or (name == "privileges" and os.getuid() != 0), answers
 
 
-@pytest.mark.skipif(not HERE.namespaces, reason="no namespaces can be made here")
+@pytest.mark.parametrize("way", ["namespaces", "cgroup"])
 @story
-async def test_processes_that_only_fork_and_exit_end_with_their_job(cache):
+async def test_processes_that_only_fork_and_exit_end_with_their_job(cache, monkeypatch, way):
+    if not getattr(HERE, way):
+        pytest.skip(f"this machine has no {way}")
+    confinement = Confinement() if way == "namespaces" else None
+    if way == "namespaces":
+        monkeypatch.setattr(isolation, "available", lambda: replace(HERE, cgroup=False))
     mark = os.urandom(8).hex()
-    leave = {"do": "leave", "chains": 20, "seconds": 30, "mark": mark}
+    leave = {"do": "leave", "chains": 20, "seconds": 60, "mark": mark}
     async with (
         AsyncRegistry(cache) as registry,
-        Host(registry, INTRUDER, confinement=Confinement(), execute_workers=1) as host,
+        Host(registry, INTRUDER, confinement=confinement, execute_workers=1) as host,
     ):
         assert await host.execute(b"x", {}, leave, timeout=AMPLE) == 20
         for _ in range(20):  # looks; one that forks on would be seen in one of them
             assert _marked(mark) == []
+
+
+@needs_cgroup
+@pytest.mark.parametrize("confinement", [None, Confinement()], ids=["any job", "a confined one"])
+@story
+async def test_the_cpu_time_of_children_that_nobody_waits_for_is_counted(cache, confinement):
+    async with (
+        AsyncRegistry(cache) as registry,
+        Host(registry, INTRUDER, confinement=confinement, execute_workers=1) as host,
+    ):
+        with pytest.raises(InvalidCandidate) as caught:
+            await host.execute(b"x", {}, {"do": "hide"}, timeout=timedelta(seconds=1))
+        assert caught.value.kind == "timed_out"
+
+
+@needs_cgroup
+def test_what_a_killed_worker_leaves_is_swept(tmp_path):
+    line = [sys.executable, "-c", LEFT_IN_A_GROUP]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        left = int(killed.stdout.readline())
+        held = list(cgroup.left())
+        cgroup.sweep()
+        assert list(cgroup.left()) == held, "a group whose worker lives is left alone"
+        killed.kill()
+    cgroup.sweep()
+    await_the_end_of([left])
+    cgroup.sweep()
+    assert not set(held) & set(cgroup.left())
 
 
 def _marked(mark: str) -> list[str]:
@@ -157,7 +203,7 @@ def _marked(mark: str) -> list[str]:
 
 
 def test_each_mean_that_is_missing_is_named_with_what_is_not_held():
-    assert isolation.missing(Means(7, b"filter", namespaces=True)) == ""
+    assert isolation.missing(Means(7, b"filter", namespaces=True, cgroup=True)) == ""
     for means in MODES.values():
         said = isolation.missing(means)
         for promise in promises(means):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -16,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,8 @@ def prepare(code: bytes, params: Mapping[str, Any]) -> bytes:
 def execute(path: Path, request: Mapping[str, Any]) -> Any:
     if request["do"] == "leave":
         return _leave(request)
+    if request["do"] == "hide":
+        return _burn_unseen()
     return {
         f"{promise}: {name}": _in_a_child(attempt)
         for promise, attempts in _attempts(path, request).items()
@@ -85,6 +89,19 @@ def _leave(request: Mapping[str, Any]) -> int:
     for _ in range(request["chains"]):
         subprocess.Popen(chain, env={"CHAIN": request["mark"]}, start_new_session=True)
     return request["chains"]
+
+
+def _burn_unseen() -> None:
+    """Have children burn two seconds of CPU time, which the kernel adds to nobody's."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            while time.process_time() < 0.5:
+                pass
+            os._exit(0)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)  # it blocks until all have gone, and has nothing to tell
 
 
 _CHAIN = """
