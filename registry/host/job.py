@@ -115,7 +115,7 @@ def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit too is an answer to report
-        if is_shortage(error):
+        if is_shortage(error) and not _is_refused(error, trade):
             fault = OF_THE_HOST if task.verb == "prepare" else InternalError.__name__
             return Reply.failed(Kind.IO_ERR, _text(error), fault)
         return Reply.failed(Kind.JOB_ERROR, _text(error))
@@ -169,6 +169,12 @@ def _execute(task: Task, backend: Backend, folder: Path) -> Reply:
 def _fault(error: ExecutionError) -> str:
     faults = (InvalidCandidate, PossiblyInvalid, InternalError)
     return next((fault.__name__ for fault in faults if isinstance(error, fault)), "")
+
+
+def _is_refused(error: BaseException, trade: Trade) -> bool:
+    # The mounts of a confined job are read-only, which says nothing about the disk.
+    in_namespaces = trade.enclosure is not None and trade.enclosure.means.namespaces
+    return in_namespaces and isinstance(error, OSError) and error.errno == errno.EROFS
 
 
 def _text(error: BaseException) -> str:
