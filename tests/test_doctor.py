@@ -54,7 +54,10 @@ def test_what_jobs_can_be_confined_by_is_told_and_what_is_not_held(registry, mon
     assert found.advice == isolation.missing(means)
     monkeypatch.setattr(isolation, "available", Means)
     found = finding(registry, "confinement")
-    assert (found.verdict, found.value) == ("note", "no Landlock, no seccomp, no namespaces")
+    assert (found.verdict, found.value) == (
+        "note",
+        "no Landlock, no seccomp, no namespaces, no cgroup",
+    )
     for promise in isolation.promises(Means()):
         assert (promise.sentence in found.advice) != promise.holds
 
