@@ -260,6 +260,9 @@ class AsyncHandle:
                 return await sleep(back_off_seconds())
             case effects.Call(function, scope):
                 return await call(function, scope)
+            case effects.GiveUpReserve():  # its room serves to begin the log anew, too
+                await self._in_thread(lambda: self._world.perform(effect))
+                return await self._in_thread(self._database.checkpoint)
             case _ if isinstance(effect, _QUICK):
                 return self._world.perform(effect)
         return await self._in_thread(lambda: self._world.perform(effect))

@@ -23,6 +23,7 @@ _COMMAND_WIDTH = 60
 _LIMITS = {
     "cache_limit": "to keep within cache_limit",
     "hard_limit": "to keep within hard_limit",
+    "disk_full": "because the disk was full",
     "asked": "by a limit that was asked for",
 }
 _ENDS = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
-from registry.effects import Effect, Run, Verb
+from registry.effects import Effect, GiveUpReserve, Run, Verb
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, HandleClosed, HandleForked
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.verbs import hosting, maintaining
@@ -182,4 +182,7 @@ class SyncHandle:
             raise self._refusal()  # meanwhile, by another thread or a signal handler
         if type(effect) is Run:
             return database.run(effect.statement, effect.params)
-        return self._world.perform(effect)
+        answer = self._world.perform(effect)
+        if type(effect) is GiveUpReserve:  # its room serves to begin the log anew, too
+            database.checkpoint()
+        return answer

@@ -7,6 +7,7 @@ an error to a statement that it had carried out.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from registry.artifact import Artifact, ArtifactId, State, to_micros
 from registry.clock_slack import is_ahead
@@ -16,6 +17,7 @@ from registry.errors import RegistryBusy
 from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.asking import move, read
+from registry.verbs.free_space import with_space
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.hosting import list_host
 from registry.verbs.leases import (
@@ -61,7 +63,8 @@ def _claim(
 ) -> Verb[Lease | Artifact]:
     for _ in range(TRIES):
         lease.since = yield from Elapsed()
-        won = yield from _try_to_claim(handle, lease, row, span, called)
+        attempt = partial(_try_to_claim, handle, lease, row, span, called)
+        won = yield from with_space(handle, attempt)
         if won is not None:
             lease.claimed = won
             return lease

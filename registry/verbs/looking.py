@@ -25,7 +25,7 @@ from registry.sql.queries import (
     Row,
 )
 from registry.sql.transitions import Event
-from registry.verbs.asking import end, move, one, read, run
+from registry.verbs.asking import end, move, one, read, run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.journal import Rebuilt, ended, rebuilt_lately, record
 from registry.verbs.leases import require_id, settle, unlinking_if_cut_short
@@ -163,7 +163,7 @@ def configure(handle: Handle, changes: Mapping[str, Any]) -> Verb[Settings]:
     """Change stored settings, all or none; raises `InvalidSetting`."""
     stored = as_stored(changes)
     if stored:
-        yield from run(CONFIGURE, {"changes": json.dumps(stored)})
+        yield from run_on_the_reserve(CONFIGURE, {"changes": json.dumps(stored)})
         handle.hot.expire()
     return (yield from settings(handle))
 

@@ -28,7 +28,15 @@ from registry.verbs.handle import Handle
 from registry.verbs.journal import ended, record
 from registry.verbs.leases import insist, unlinking_if_cut_short
 
-__all__ = ["Usage", "keep_within_limits", "prune", "read_usage", "unlink_all", "usage_in"]
+__all__ = [
+    "Usage",
+    "delete_oldest",
+    "keep_within_limits",
+    "prune",
+    "read_usage",
+    "unlink_all",
+    "usage_in",
+]
 
 _NOBODY = -1  # no row has this id
 _ALWAYS = 2**63 - 1  # a horizon that spares nothing
@@ -87,9 +95,9 @@ def prune(
         reason = "cache_limit" if as_configured else "asked"
         rows = []
         if usage.bytes > limit:  # else not even the write lock is asked for
-            rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
+            rows = yield from delete_oldest(handle, limit, horizon, _NOBODY, reason)
         if hard_limit is not None and usage.bytes - _freed(rows) > hard_limit:
-            rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
+            rows += yield from delete_oldest(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
     return handle.artifacts(rows)
 
 
@@ -99,10 +107,10 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time
         limit = usage.cache_limit
-        held -= _freed((yield from _delete(handle, limit, horizon, spared, "cache_limit")))
+        held -= _freed((yield from delete_oldest(handle, limit, horizon, spared, "cache_limit")))
     if usage.hard_limit is not None and held > usage.hard_limit:
         limit = usage.hard_limit
-        held -= _freed((yield from _delete(handle, limit, _ALWAYS, spared, "hard_limit")))
+        held -= _freed((yield from delete_oldest(handle, limit, _ALWAYS, spared, "hard_limit")))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
 
@@ -120,7 +128,10 @@ def _unlink(rows: list[Row]) -> Verb[None]:
         yield from RebuildReserve()
 
 
-def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
+def delete_oldest(
+    handle: Handle, limit: int, horizon: int, spared: int, reason: str
+) -> Verb[list[Row]]:
+    """Delete the least recently needed over a limit, but none needed after the horizon."""
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:

@@ -29,6 +29,7 @@ from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.asking import attempt, move, read
 from registry.verbs.failures import forget_failures
+from registry.verbs.free_space import with_space
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.leases import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintaining import keep
@@ -113,8 +114,7 @@ def _require_held(handle: Handle, lease: Lease) -> Verb[None]:
 
 def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]:
     try:
-        written = yield from write
-        yield from Sync(write.name)
+        written = yield from _written(handle, write)
         yield from Rename(write.name, lease.path)
         yield from SyncFolder()
     except FileNotFoundError:  # whoever passed us over has unlinked it
@@ -125,17 +125,32 @@ def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]
     return written
 
 
+def _written(handle: Handle, write: Write | TakeIn) -> Verb[Written]:
+    """Write a file and make its bytes durable; on a full disk once more, after pruning.
+
+    A sync that failed is never tried by itself again: the kernel may have dropped what it could
+    not write. A file that was taken in cannot be taken in twice.
+    """
+    if isinstance(write, Write):
+        return (yield from with_space(handle, lambda: _write_durably(write), len(write.data)))
+    written = yield from with_space(handle, lambda: iter(write))
+    yield from Sync(write.name)
+    return written
+
+
+def _write_durably(write: Write) -> Verb[Written]:
+    written = yield from write
+    yield from Sync(write.name)
+    return written
+
+
 def _enter(handle: Handle, lease: Lease, written: Written) -> Verb[Row]:
     seconds = (yield from Elapsed()) - lease.since
     try:
-        row = yield from move(
-            Event.PUBLISH,
-            lease.id,
-            now=(yield from Now()),
-            my_token=lease.token,
-            bytes=written.size,
-            digest=written.checksum,
-            seconds=seconds,
+        now = yield from Now()
+        made = {"bytes": written.size, "digest": written.checksum, "seconds": seconds}
+        row = yield from with_space(
+            handle, lambda: move(Event.PUBLISH, lease.id, now=now, my_token=lease.token, **made)
         )
     except DiskFull:
         yield from give_back(handle, lease)

@@ -42,11 +42,15 @@ class Database:
         except sqlite3.Error as error:
             problem = translated(error, self._path)
             if isinstance(problem, DiskFull):  # a log that is begun anew need not grow
-                self._checkpointer.run()
+                self.checkpoint()
             raise problem  # noqa: B904 - none may be its own cause
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows
+
+    def checkpoint(self) -> None:
+        """Checkpoint now, so that the log can be begun anew."""
+        self._checkpointer.run()
 
     def handed_over(self) -> Database:
         """Refuse whoever comes from now on, and answer one that goes on with the connections.
