@@ -276,9 +276,11 @@ class AsyncHandle:
     async def _run(self, statement: Statement, params: Params) -> list[Any]:
         try:
             rows = await self._database.run(statement, params)
-        except DiskFull:  # a log that is begun anew need not grow
-            await self._in_thread(self._database.checkpoint)
-            raise
+        except DiskFull:
+            # A log that is begun anew need not grow. But one that syncs may have committed.
+            if not await self._in_thread(self._database.checkpoint) or statement.durable:
+                raise
+            rows = await self._database.run(statement, params)
         checkpoint = self._database.checkpoint_due(statement)
         if checkpoint is not None:
             await self._in_thread(checkpoint)

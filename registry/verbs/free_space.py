@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from registry.effects import Now, Verb
+from registry.effects import Verb
 from registry.errors import DiskFull, RegistryError
 from registry.verbs.handle import Handle
-from registry.verbs.pruning import delete_oldest, read_usage
+from registry.verbs.pruning import make_space, read_usage
 
 __all__ = ["with_space"]
 
 T = TypeVar("T")
 # Which part of what is held goes, try by try. No one knows how many bytes, or inodes, are needed.
 _SHARES = (10, 3, 1)
-_NOBODY = -1
 
 
 def with_space(handle: Handle, work: Callable[[], Verb[T]], size: int = 0) -> Verb[T]:
@@ -36,8 +35,6 @@ def _prune(handle: Handle, share: int, size: int) -> Verb[bool]:
     """Delete the least recently needed; whether there were any that may go."""
     try:
         usage = yield from read_usage(handle)
-        limit = max(0, usage.bytes - usage.bytes // share - size)
-        horizon = (yield from Now()) - usage.min_stale_time
-        return bool((yield from delete_oldest(handle, limit, horizon, _NOBODY, "disk_full")))
+        return bool((yield from make_space(handle, usage, usage.bytes // share + size)))
     except (RegistryError, OSError):  # the caller is told that the disk is full
         return False

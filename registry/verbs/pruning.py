@@ -30,8 +30,8 @@ from registry.verbs.leases import insist, unlinking_if_cut_short
 
 __all__ = [
     "Usage",
-    "delete_oldest",
     "keep_within_limits",
+    "make_space",
     "prune",
     "read_usage",
     "unlink_all",
@@ -95,9 +95,9 @@ def prune(
         reason = "cache_limit" if as_configured else "asked"
         rows = []
         if usage.bytes > limit:  # else not even the write lock is asked for
-            rows = yield from delete_oldest(handle, limit, horizon, _NOBODY, reason)
+            rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
         if hard_limit is not None and usage.bytes - _freed(rows) > hard_limit:
-            rows += yield from delete_oldest(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
+            rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
     return handle.artifacts(rows)
 
 
@@ -107,12 +107,19 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
     if held > usage.cache_limit:
         horizon = (yield from Now()) - usage.min_stale_time
         limit = usage.cache_limit
-        held -= _freed((yield from delete_oldest(handle, limit, horizon, spared, "cache_limit")))
+        held -= _freed((yield from _delete(handle, limit, horizon, spared, "cache_limit")))
     if usage.hard_limit is not None and held > usage.hard_limit:
         limit = usage.hard_limit
-        held -= _freed((yield from delete_oldest(handle, limit, _ALWAYS, spared, "hard_limit")))
+        held -= _freed((yield from _delete(handle, limit, _ALWAYS, spared, "hard_limit")))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
+
+
+def make_space(handle: Handle, usage: Usage, size: int) -> Verb[list[Row]]:
+    """Delete the least recently needed of so many bytes together, as far as they may go."""
+    horizon = (yield from Now()) - usage.min_stale_time
+    limit = max(0, usage.bytes - size)
+    return (yield from _delete(handle, limit, horizon, _NOBODY, "disk_full"))
 
 
 def unlink_all(rows: list[Row]) -> Verb[None]:
@@ -128,9 +135,7 @@ def _unlink(rows: list[Row]) -> Verb[None]:
         yield from RebuildReserve()
 
 
-def delete_oldest(
-    handle: Handle, limit: int, horizon: int, spared: int, reason: str
-) -> Verb[list[Row]]:
+def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
     """Delete the least recently needed over a limit, but none needed after the horizon."""
     gone: list[Row] = []
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}

@@ -59,13 +59,13 @@ class AsyncDatabase:
             await to_its_end(_last(connection))
             raise
 
-    def checkpoint_due(self, statement: Statement) -> Callable[[], None] | None:
+    def checkpoint_due(self, statement: Statement) -> Callable[[], bool] | None:
         """What is to be done after a statement, off the loop, if anything."""
         return self.checkpoint if statement.writes and self._checkpointer.due() else None
 
-    def checkpoint(self) -> None:
-        """Checkpoint now; blocks."""
-        self._checkpointer.run()
+    def checkpoint(self) -> bool:
+        """Checkpoint now; whether the log can be begun anew. Blocks."""
+        return self._checkpointer.run()
 
     def abandon(self) -> None:
         """Never use, and never close, the connections any more."""

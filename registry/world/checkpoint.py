@@ -49,6 +49,7 @@ class Checkpointer:
         self._next_size = WAL_TRIGGER_BYTES
         self._next_time = 0.0
         self._next_look = 0.0
+        self._is_backfilled = False
         self.mutex = threading.Lock()
         fork.hold_off(self)
 
@@ -67,16 +68,20 @@ class Checkpointer:
             return False
         return size >= self._next_size or now >= self._next_time
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Checkpoint under the write lock; where that is not to be had, at another time.
+
+        Whether the log is begun anew by the next write, unless a reader needs it.
 
         Never in the main thread, which a signal handler interrupts: it would find the database
         locked by us, and if it raises, the transaction would stay open.
         """
+        self._is_backfilled = False
         if threading.get_ident() == threading.main_thread().ident:
             _in_another_thread(self._run_alone)
         else:
             self._run_alone()
+        return self._is_backfilled
 
     def before_fork(self) -> None:
         """Nothing is open: the mutex is held only while `run` is at it."""
@@ -88,22 +93,24 @@ class Checkpointer:
         if is_free(self.mutex):  # else another thread is at it
             with self.mutex:
                 if not fork.is_under_way():
-                    self._run()
+                    self._is_backfilled = self._run()
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
         if self._identity is not None and self._identity.problem() is not None:
-            return  # the path leads to another cache
+            return False  # the path leads to another cache
         try:
             size = os.stat(self._wal).st_size
             self._next_size = size + WAL_GROWTH_BYTES
             urgent = size > WAL_URGENT_BYTES
             patience = WAL_URGENT_PATIENCE_SECONDS if urgent else WAL_PATIENCE_SECONDS
             with closing(bare(self._path, 0)) as guard, closing(bare(self._path, 0)) as worker:
-                if clock.patiently(lambda: _locked(guard), patience, _WAL_POLL_SECONDS):
-                    clock.patiently(lambda: _backfilled(worker), patience, _WAL_POLL_SECONDS)
-                    guard.execute("ROLLBACK")
+                if not clock.patiently(lambda: _locked(guard), patience, _WAL_POLL_SECONDS):
+                    return False
+                done = clock.patiently(lambda: _backfilled(worker), patience, _WAL_POLL_SECONDS)
+                guard.execute("ROLLBACK")
+                return done
         except (sqlite3.Error, OSError):
-            return  # trouble that the verbs will meet and report themselves
+            return False  # trouble that the verbs will meet and report themselves
         finally:
             self._next_time = clock.elapsed() + WAL_PAUSE_SECONDS
 

@@ -36,21 +36,27 @@ class Database:
         """Run a statement in its own transaction."""
         if statement.writes and self._identity is not None:
             self._identity.require()
-        connection = self._durable if statement.durable else self._main
         try:
-            rows = connection.run(statement.sql, params)
-        except sqlite3.Error as error:
-            problem = translated(error, self._path)
-            if isinstance(problem, DiskFull):  # a log that is begun anew need not grow
-                self.checkpoint()
-            raise problem  # noqa: B904 - none may be its own cause
+            rows = self._run(statement, params)
+        except DiskFull:
+            # A log that is begun anew need not grow. But one that syncs may have committed.
+            if not self.checkpoint() or statement.durable:
+                raise
+            rows = self._run(statement, params)
         if statement.writes and self._checkpointer.due():
             self._checkpointer.run()
         return rows
 
-    def checkpoint(self) -> None:
-        """Checkpoint now, so that the log can be begun anew."""
-        self._checkpointer.run()
+    def _run(self, statement: Statement, params: Params) -> list[Any]:
+        connection = self._durable if statement.durable else self._main
+        try:
+            return connection.run(statement.sql, params)
+        except sqlite3.Error as error:
+            raise translated(error, self._path)  # noqa: B904 - none may be its own cause
+
+    def checkpoint(self) -> bool:
+        """Checkpoint now; whether the log can be begun anew."""
+        return self._checkpointer.run()
 
     def handed_over(self) -> Database:
         """Refuse whoever comes from now on, and answer one that goes on with the connections.
