@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from registry.errors import CacheDirectoryRefused, InvalidData
 from registry.mark import as_access_time
 from registry.world.descriptor import Folder, open_raw
 from registry.world.full_disk import explained_os_error
+from registry.world.mounts import LAYERED_FILE_SYSTEMS, file_system
 
 __all__ = ["Files", "Reserve"]
 
@@ -59,7 +61,13 @@ class Files:
         except FileNotFoundError:
             return None
 
+    @cached_property
+    def _is_layered(self) -> bool:
+        return file_system(Path(f"/proc/self/fd/{self.descriptor}")) in LAYERED_FILE_SYSTEMS
+
     def mark_use(self, name: str, at: int, mtime: int) -> None:
+        if self._is_layered:  # there it would copy the artifact; the last use is in the row anyway
+            return
         with suppress(OSError, OverflowError):  # it saves others a write, and decides nothing
             times = (as_access_time(at), mtime)
             os.utime(_ours(name), ns=times, dir_fd=self.descriptor, follow_symlinks=False)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 __all__ = [
+    "LAYERED_FILE_SYSTEMS",
     "NETWORK_FILE_SYSTEMS",
     "existing_part",
     "file_system",
@@ -22,6 +23,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
         *("nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs"),
         *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
     }
+)
+# File systems of layers: to change so much as a time of a file in a lower one copies it as a whole.
+LAYERED_FILE_SYSTEMS = frozenset(
+    {"aufs", "overlay", "overlayfs", "unionfs", "fuse.fuse-overlayfs", "fuse.unionfs"}
 )
 # How the kernel lists a blank, a tab, a line break and a backslash in the name of a mount point.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
