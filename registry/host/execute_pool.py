@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from registry.host.messages import Reply, Task
 from registry.host.policy import Policy
 from registry.host.pool import Pool
 from registry.host.priority import ExecutionKind
+from registry.host.unbroken import in_thread
 from registry.host.worker import NoWorker, Worker, WorkerLost
 
 __all__ = ["EXECUTION_TIMEOUT", "ExecutePool", "Executed"]
@@ -147,7 +149,7 @@ class _Execution:
         if reply.kind is not None:
             raise _failure(reply)
         try:
-            result = wire.unpack(reply.result)
+            result = await in_thread(partial(wire.unpack, reply.result))
         except ValueError as error:
             raise PossiblyInvalid(f"the job gave no result: {error}") from error
         return Executed(result, reply.cpu_seconds, reply.peak_memory)

@@ -23,7 +23,6 @@ limits of nothing) is raised before anything is claimed; it is the asker's failu
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -186,7 +185,7 @@ class Host:
             _require("kind", kind, ExecutionKind)
             cpu_limit = EXECUTION_TIMEOUT[kind] if timeout is None else timeout
             limits = Limits.of(cpu_limit, self._memory_limit, "timeout")
-            task = Task.execute(request, limits)
+            task = await in_thread(partial(Task.execute, request, limits))
             wanted = await self._wanted(code, params, self._prepare_limits, priority, label)
             return await self._execute(wanted, task, kind)
 
@@ -236,7 +235,7 @@ class Host:
     ) -> Wanted:
         _require("code", code, bytes)  # what can be changed has no hash that stays true
         _require("params", params, Mapping)
-        artifact_id = await asyncio.to_thread(self._name, code, params)
+        artifact_id = await in_thread(partial(self._name, code, params))
         if backends.takes_code_limit(self._backend):
             params = {"code_limit": self._code_limit, **params}
         task = Task.prepare(code, params, limits)

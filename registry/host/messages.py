@@ -52,6 +52,7 @@ TASK_LIMIT = 2**32
 REPLY_LIMIT = 64 * 1024**2
 # Characters of an error's text; more is of no use to a reader, and none to the registry.
 MESSAGE_LIMIT = 64 * 1024
+WORD_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ class Reply:
                 float(cpu_seconds),
                 int(peak_memory),
             ]:
-                return cls(kind, message, deterministic, fault, result, cpu_seconds, peak_memory)
+                word = None if kind is None else kind[:WORD_LIMIT]
+                used = cpu_seconds, peak_memory
+                return cls(word, legible(message), deterministic, fault[:WORD_LIMIT], result, *used)
         raise ValueError("this is no reply")
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from registry.aio import AsyncRegistry
@@ -35,6 +36,7 @@ from registry.host.messages import Task
 from registry.host.prepare_pool import PreparePool
 from registry.host.priority import Priority
 from registry.host.refusals import Refusals
+from registry.host.unbroken import in_thread
 from registry.host.worker import WorkerLost
 from registry.log import about
 from registry.verbs.handle import Lease
@@ -115,7 +117,7 @@ class Preparations:
 
     async def _prepare(self, wanted: Wanted) -> Artifact:
         self._refusals.refuse(wanted.id, wanted.task.limits)
-        await asyncio.to_thread(self._check_code, wanted.task.payload)
+        await in_thread(partial(self._check_code, wanted.task.payload))
         await self._have_a_worker(wanted)
         held = timedelta(seconds=wanted.task.limits.wall) + ROOM
         leases: list[Lease] = []

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+from registry.shortage import is_shortage
 
 __all__ = ["in_thread", "unbroken"]
+
+T = TypeVar("T")
 
 
 async def unbroken(work: Coroutine[Any, Any, None]) -> None:
@@ -23,9 +27,11 @@ async def unbroken(work: Coroutine[Any, Any, None]) -> None:
     doing.result()
 
 
-async def in_thread(work: Callable[[], None]) -> None:
+async def in_thread(work: Callable[[], T]) -> T:
     """Do it in a thread, or here, where the machine has no thread to give."""
     try:
-        await asyncio.to_thread(work)
-    except RuntimeError:
-        work()
+        return await asyncio.to_thread(work)
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
+        return work()

@@ -67,7 +67,7 @@ def _judge(ended: Ended, limits: Limits) -> Reply:
 
 def _reported(report: bytes) -> Reply:
     try:
-        return Reply.from_wire(wire.unpack(report))
+        return Reply.from_wire(wire.unpack(report, wire.MOST_OF_OURS))
     except ValueError as error:
         return Reply.failed(Kind.JOB_DIED, f"the job answered with bytes that are none: {error}")
 

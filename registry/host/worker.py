@@ -21,7 +21,7 @@ from registry.host import wire
 from registry.host.confinement import Confinement, to_wire
 from registry.host.job import SCRATCH
 from registry.host.kinds import Kind
-from registry.host.messages import FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task
+from registry.host.messages import FATAL, REPLY_LIMIT, TAKEN, UP, Reply, Task, legible
 from registry.host.process import kill_offspring
 from registry.host.unbroken import in_thread, unbroken
 from registry.world.cgroup import sweep
@@ -44,6 +44,8 @@ main(int(descriptor), int(host), backend, confinement)
 # In the worker's folder until it is up: what it has to say if it does not come up.
 _STDERR = "stderr"
 _LAST_WORDS = 2000
+# What a worker may say that nobody has listened to yet; one that says more waits.
+_FRAMES = 8
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -79,7 +81,7 @@ class Worker:
         self._process = process
         self._handle = _handle(process.pid)
         self._reader, self._writer = streams
-        self._heard: asyncio.Queue[object] = asyncio.Queue()
+        self._heard: asyncio.Queue[object] = asyncio.Queue(_FRAMES)
         self._listener = asyncio.create_task(self._listen())
         self._broken: str | None = None
 
@@ -158,7 +160,7 @@ class Worker:
             await self._writer.drain()
             taken = await self._hear() == TAKEN
             reply = Reply.from_wire(await self._hear())
-        except (EOFError, OSError, ValueError):
+        except (EOFError, OSError, ValueError, MemoryError):
             self.alive = False
             died = Reply.failed(Kind.WORKER_DIED, f"worker {self._process.pid} died at its task")
             return died if taken else None
@@ -196,7 +198,7 @@ class Worker:
             up, how = False, "ended before it was up"
         words = self.folder / _STDERR
         if not up:
-            said = words.read_text(errors="replace")[-_LAST_WORDS:].strip()
+            said = _end_of(words)
             raise SpawnFailed(f"a worker {how}; it said: {said or 'nothing'}")
         words.unlink()
 
@@ -214,7 +216,7 @@ class Worker:
         try:
             match await self._hear():
                 case [_, reason]:
-                    return str(reason)
+                    return legible(str(reason))
         except (EOFError, OSError):
             status = await self._process.wait()
             return None if status < 0 else f"it ended the process with status {status}"
@@ -230,9 +232,9 @@ class Worker:
     async def _listen(self) -> None:
         try:
             while True:
-                self._heard.put_nowait(await wire.read(self._reader, REPLY_LIMIT))
-        except (EOFError, OSError, ValueError) as error:
-            self._heard.put_nowait(error)
+                await self._heard.put(await wire.read(self._reader, REPLY_LIMIT))
+        except (EOFError, OSError, ValueError, MemoryError) as error:
+            await self._heard.put(error)
             self.gone.set_result(None)
 
 
@@ -257,6 +259,12 @@ async def _start(folder: Path, *orders: str) -> tuple[asyncio.subprocess.Process
                 streams[1].close()
                 raise
     return process, streams
+
+
+def _end_of(words: Path) -> str:
+    with open(words, "rb") as file:
+        file.seek(-min(_LAST_WORDS, words.stat().st_size), os.SEEK_END)
+        return file.read().decode(errors="replace").strip()
 
 
 def _handle(pid: int) -> int | None:

@@ -297,7 +297,7 @@ def forge_a_report(wish: dict[str, Any]) -> None:
     pipes = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
     for pipe in pipes:
         with contextlib.suppress(OSError):
-            os.write(pipe, wire.frame(Reply(result=b"\xc1").to_wire()))
+            os.write(pipe, wire.frame(Reply(result=wish.get("result", b"\xc1")).to_wire()))
     sleep_for_ever(wish)
 
 
