@@ -227,6 +227,20 @@ def test_the_settings_are_read_again_although_they_were_read_in_the_future(
         assert needed_in_row(cache, id) == RIGHT + 4 * SECOND
 
 
+def test_a_use_that_could_not_be_written_then_is_written_as_of_now(
+    clock: FrozenDateTimeFactory, cache: Path, id: ArtifactId, ahead: timedelta
+) -> None:
+    with Registry(cache) as registry:
+        prepared(registry, id)
+        clock.tick(10)
+        with connected(cache) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert registry.need(id)
+            other.execute("ROLLBACK")
+        set_right(clock)
+    assert needed_in_row(cache, id) == RIGHT
+
+
 def needed_in_row(cache: Path, id: ArtifactId) -> datetime:
     found = row(cache, id)
     assert found is not None

@@ -19,6 +19,7 @@ from registry.cli import output
 from registry.cli.options import read_by
 from registry.cli.session import Session, in_session
 from registry.cli.units import parse_span
+from registry.clock_slack import CLOCK_SLACK
 
 if TYPE_CHECKING:
     from registry import HistoryEvent, HostInfo, Registry, Settings, Stats
@@ -71,11 +72,15 @@ class Watcher:
 
     def _remember(self, now: datetime, stats: Stats) -> None:
         self._seen.append((now, stats.totals))
-        while self._seen[0][0] < now - _WINDOW:
+        while not now - _WINDOW <= self._seen[0][0] <= now:  # the clock may have been set back
             self._seen.popleft()
-        recent = takewhile(lambda event: event.at > now - 2 * _WINDOW, self._registry.events())
+        latest = now + CLOCK_SLACK
+        recent = takewhile(
+            lambda event: now - 2 * _WINDOW < event.at <= latest, self._registry.events()
+        )
         every = {*self._evicted, *(event for event in recent if event.event == "pruned")}
-        self._evicted = sorted(every, key=lambda event: event.at, reverse=True)[:_EVICTIONS]
+        ranked = sorted(every, key=lambda event: (event.at <= latest, event.at), reverse=True)
+        self._evicted = ranked[:_EVICTIONS]
 
     def _rate(self, name: str) -> float | None:
         (begun, before), (now, counted) = self._seen[0], self._seen[-1]

@@ -394,7 +394,7 @@ WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.path = :seen_path
   AND artifact.state = 'prepared'
-  AND artifact.last_time_needed < :at;
+  AND (artifact.last_time_needed < :at OR artifact.last_time_needed > :now + 60000000);
 
 -- name: correct usage (writes)
 -- Write what the prepared really sum up to.

@@ -7,7 +7,7 @@ program holds, and neither a full disk nor a read-only one turns it into an erro
 from __future__ import annotations
 
 from registry.artifact import ArtifactId
-from registry.effects import Elapsed, Verb
+from registry.effects import Elapsed, Now, Verb
 from registry.sql.queries import NOTE_USE
 from registry.verbs.asking import at_once
 from registry.verbs.handle import LATE_LIMIT, Handle, HotArtifact
@@ -43,7 +43,9 @@ def _write(handle: Handle, id: ArtifactId) -> Verb[bool]:
     if known is None:  # another thread was faster
         return True
     name, at = known
-    this = {"code": id.code_hash, "prep": id.prep_hash, "seen_path": name, "at": at}
+    now = yield from Now()
+    at = min(at, now)  # no use was later than now: the clock was set back since
+    this = {"code": id.code_hash, "prep": id.prep_hash, "seen_path": name, "at": at, "now": now}
     written = (yield from at_once(handle, NOTE_USE, this)) is not None
     if written and handle.late_uses.get(id) == known:
         del handle.late_uses[id]

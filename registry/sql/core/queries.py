@@ -158,7 +158,7 @@ NOTE_USE = compiled(
         _ROW.prep_hash == given("prep"),
         _ROW.path == given("seen_path"),
         _PREPARED,
-        _ROW.last_time_needed < given("at"),
+        or_(_ROW.last_time_needed < given("at"), ahead(_ROW.last_time_needed)),
     )
     .values(last_time_needed=given("at")),
     writes=True,
