@@ -1,4 +1,4 @@
-"""Five deliberate faults of the product, each a patch of one statement, one effect or one order.
+"""Six deliberate faults of the product, each a patch of one statement, one effect or one order.
 
 They live in here only. (The one of "no fsync" is two: a file's bytes, and its name in the folder.)
 """
@@ -6,7 +6,7 @@ They live in here only. (The one of "no fsync" is two: a file's bytes, and its n
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, TypeAlias
 from unittest.mock import patch
@@ -16,10 +16,11 @@ from registry.effects import ListNames, Now, Verb
 from registry.sql.queries import PATHS_PAGE, Row
 from registry.sql.statement import Statement
 from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
-from registry.verbs import asking, pruning, publishing, reconciling
+from registry.verbs import asking, claiming, leases, pruning, publishing, reconciling
 
 __all__ = [
     "Mutant",
+    "believing_the_clock",
     "pruning_without_syncing_the_wal",
     "sweeping_rows_first",
     "unlinking_before_the_commit",
@@ -75,6 +76,14 @@ def pruning_without_syncing_the_wal() -> AbstractContextManager[Any]:
     """Prune on the connection with synchronous=NORMAL."""
     changed = {Event.PRUNE: replace(TRANSITIONS[Event.PRUNE], durable=False)}
     return patch.object(asking, "TRANSITIONS", {**TRANSITIONS, **changed})
+
+
+def believing_the_clock() -> AbstractContextManager[Any]:
+    """Take a time that lies ahead for one that is yet to come."""
+    stack = ExitStack()
+    for module in (claiming, leases):
+        stack.enter_context(patch.object(module, "is_ahead", lambda at, now: False))
+    return stack
 
 
 def _unfenced(statement: Statement) -> Statement:

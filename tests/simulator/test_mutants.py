@@ -1,4 +1,4 @@
-"""The proof is itself proved: five deliberate faults, each caught by the promise that it breaks.
+"""The proof is itself proved: six deliberate faults, each caught by the promise that it breaks.
 
 Each is caught by a walk through all states or by a power cut; the product as it is passes the very
 same. See `mutants.py` for what they are.
@@ -14,6 +14,7 @@ from .exhaustive import Case, walk
 from .invariants import Promise, Violation
 from .mutants import (
     Mutant,
+    believing_the_clock,
     pruning_without_syncing_the_wal,
     sweeping_rows_first,
     unlinking_before_the_commit,
@@ -54,16 +55,23 @@ def test_a_walk_through_all_states_catches(mutant: Mutant, case: Case, promise: 
 )
 def test_a_power_cut_catches(mutant: Mutant) -> None:
     with mutant():
-        seed, promise = first_violation()
+        seed, promise = first_violation("power cuts")
     assert promise is Promise.HAS_ITS_FILE
     run(seed, "power cuts")
 
 
-def first_violation() -> tuple[int, Promise]:
+def test_a_clock_that_is_set_back_catches_who_believes_it() -> None:
+    with believing_the_clock():
+        seed, promise = first_violation("anything")
+    assert promise is Promise.NOT_BLOCKED
+    run(seed, "anything")
+
+
+def first_violation(mixture: str) -> tuple[int, Promise]:
     """The first seed that catches a fault, and the promise that is broken."""
     for seed in range(MOST_SEEDS):
         try:
-            run(seed, "power cuts")
+            run(seed, mixture)
         except Violation as violation:
             return seed, violation.promise
     pytest.fail(f"{MOST_SEEDS} seeds caught nothing")
