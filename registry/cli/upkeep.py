@@ -19,6 +19,8 @@ from registry.cli.units import near_size, parse_size, parse_span
 from registry.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry import CheckReport, Stats
 
 __all__ = ["check", "prune", "stats"]
@@ -31,7 +33,7 @@ _PROBLEM = ("kind", "subject", "message")
 def stats(session: Session) -> None:
     """Tell how much the cache holds, and what its limit is."""
     figures = session.registry.stats()
-    session.write(figures, _figures(figures))
+    session.write(figures, [*_figures(figures), *_few_inodes(session.cache_dir)])
 
 
 @click.command()
@@ -118,6 +120,15 @@ def _figures(figures: Stats) -> Iterator[str]:
     yield f"failed     {figures.failed_count}, {near_size(figures.failed_bytes)} of errors"
     yield from _traffic(figures.totals)
     yield from alarms(figures)
+
+
+def _few_inodes(cache: Path) -> Iterator[str]:
+    """Whether the file system has hardly a file left to give; each artifact needs one."""
+    from registry.doctor.disk import room
+
+    for found in room(cache):
+        if found.name == "inodes" and found.verdict != "ok":
+            yield f"inodes     {found.value}; `registry doctor` says what to do"
 
 
 def _traffic(totals: Mapping[str, int]) -> Iterator[str]:

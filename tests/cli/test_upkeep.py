@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import suppress
 from datetime import timedelta
 
+import pytest
 from support.artifacts import failed, prepared
 from support.command import Command, Run
+from support.mounts import mounted
 
 from registry import ArtifactId, Registry
 
@@ -125,3 +128,17 @@ def test_a_flipped_bit_is_found_by_checksums_alone(run: Run, registry: Registry)
     problem, message = answer.out.splitlines()
     assert problem == f"damaged_file: {one.id}"
     assert one.path.name in message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_stats_tell_where_hardly_a_file_can_be_made(command: Command) -> None:
+    with mounted(command.home / "disk", "size=16m,nr_inodes=100,mode=700") as disk:
+        Registry(disk / "cache").close()
+        lines = command("--cache", disk / "cache", "stats").out.splitlines()
+        assert not [line for line in lines if line.startswith("inodes")]
+        with suppress(OSError):
+            for number in range(200):
+                (disk / str(number)).touch()
+        lines = command("--cache", disk / "cache", "stats").out.splitlines()
+        (told,) = [line for line in lines if line.startswith("inodes")]
+        assert told.endswith("free; `registry doctor` says what to do")
