@@ -104,12 +104,23 @@ def reap_offspring(group: Group | None = None) -> float:
         try:
             pid, _, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
-                for child in [entry.pid for entry in _table() if entry.parent == os.getpid()]:
+                for child in _children():
                     _kill(child)
                 _, _, usage = os.wait4(-1, 0)
         except ChildProcessError:
             return used
         used += usage.ru_utime + usage.ru_stime
+
+
+def _children() -> list[int]:
+    # Of a process with one thread. A short list is read before one that forks on has gone again;
+    # the whole table, where the kernel keeps no list, is not.
+    own = os.getpid()
+    try:
+        with open(f"/proc/self/task/{own}/children", "rb") as children:
+            return [int(child) for child in children.read().split()]
+    except OSError:
+        return [entry.pid for entry in _table() if entry.parent == own]
 
 
 def kill_offspring(worker: int, mark: str) -> None:

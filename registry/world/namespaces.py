@@ -169,4 +169,4 @@ if __name__ == "__main__":
         make_read_only([])
         keep_read_only("/proc", but="/proc")
     except OSError as failure:
-        sys.exit(failure.strerror)
+        sys.exit(f"no namespaces can be made: {failure.strerror} {failure.filename or ''}".strip())

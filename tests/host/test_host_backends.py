@@ -22,7 +22,7 @@ from registry import (
     PossiblyInvalid,
     PreparationFailed,
 )
-from registry.host import Host
+from registry.host import Confinement, Host
 
 ROOT = Path(__file__).parents[2]
 CALL = {"call": "answer"}
@@ -61,12 +61,18 @@ def test_the_example_in_c_runs(tmp_path):
 
 
 @needs_cc
+@pytest.mark.parametrize("confinement", [None, Confinement()], ids=["open", "confined"])
 @story
-async def test_c_is_compiled_by_its_flags_and_its_failures_are_told(hosted, monkeypatch):
+async def test_c_is_compiled_by_its_flags_and_its_failures_are_told(
+    hosted, monkeypatch, confinement
+):
     monkeypatch.syspath_prepend(ROOT / "examples")
     import c_backend
 
-    async with AsyncRegistry(hosted) as registry, Host(registry, c_backend) as host:
+    async with (
+        AsyncRegistry(hosted) as registry,
+        Host(registry, c_backend, confinement=confinement) as host,
+    ):
         for number in (7, 8):
             params = {"flags": [f"-DANSWER={number}"]}
             assert await host.execute(SOURCE, params, CALL) == number

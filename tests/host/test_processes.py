@@ -19,6 +19,22 @@ os.waitid(os.P_PID, worked.pid, os.WEXITED | os.WNOWAIT)
 print(process.reap_offspring() > 0, os.path.exists(f"/proc/{{left}}"))
 worked.returncode = 0  # it was reaped
 """
+# Processes of which each forks an heir, in a session of its own, and ends at once.
+CHAINS = f"""{PRELUDE}
+process.adopt_orphans()
+heard, said = os.pipe()
+for _ in range(5):
+    if os.fork() == 0:
+        os.write(said, b".")
+        while True:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+os.close(said)
+os.read(heard, 1)
+process.reap_offspring()
+print("none is left:", os.read(heard, 100).strip(b".") == b"")
+"""
 CPU_TIME = f"""{PRELUDE}
 before = process.cpu_seconds(os.getpid())
 while process.cpu_seconds(os.getpid()) < before + 0.01:
@@ -49,6 +65,10 @@ def said_by(script: str) -> tuple[int, str]:
 
 def test_orphans_are_adopted_and_reaped_and_their_cpu_time_is_told() -> None:
     assert said_by(ORPHANS) == (0, "True False")
+
+
+def test_chains_of_processes_end_for_a_worker_without_namespaces_or_a_group_too() -> None:
+    assert said_by(CHAINS) == (0, "none is left: True")
 
 
 def test_the_cpu_time_of_a_process_can_be_asked_for_while_it_runs() -> None:
