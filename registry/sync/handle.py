@@ -17,7 +17,7 @@ from registry.effects import Effect, GiveUpReserve, Run, Verb
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, HandleClosed, HandleForked
 from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.verbs import hosting, maintaining
-from registry.verbs.driving import drive
+from registry.verbs.driving import drive, is_nested
 from registry.verbs.handle import Handle
 from registry.world import dropped, fork
 from registry.world.closed import closed_error, copied_error
@@ -68,7 +68,9 @@ class SyncHandle:
         with undisturbed(cache), fork.opening():
             self._world = World(cache)
             self._database = Database(database_path(cache), self._world.identity)
-            self._handle = Handle(self._world.lock.host_id, cache, cleanup, retry)
+            self._handle = Handle(
+                self._world.lock.host_id, cache, cleanup, retry, is_nested=is_nested
+            )
             self._closed, self._gone = None, False
             fork.track(self, self._world)
 

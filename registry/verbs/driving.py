@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from registry.effects import Effect, Interrupted, Verb
 from registry.verbs.boundary import INTERNAL, outward
 
-__all__ = ["drive"]
+__all__ = ["drive", "is_nested"]
 
 T = TypeVar("T")
 
@@ -46,3 +47,16 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         raise stopped
     finally:
         stopped = None
+
+
+def is_nested() -> bool:
+    """Whether this thread drives a verb in the middle of another one, which cannot go on before.
+
+    In a signal handler, or in a `prepare`. The frames of the thread tell; a count would be wrong
+    once a handler has raised in between.
+    """
+    frame, drives = sys._getframe(), 0  # noqa: SLF001 - there is no other way to ask
+    while frame.f_back is not None:
+        frame = frame.f_back
+        drives += frame.f_code is drive.__code__
+    return drives > 1

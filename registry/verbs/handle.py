@@ -81,7 +81,7 @@ class OwnedClaims:
         """Remember a claim that is about to be made."""
         watch = _Watch(lease, self._gone.append)
         watch.token = lease.token
-        self._held[lease.token] = _Held(lease.id, lease.path, watch)
+        self._held[lease.token] = _Held(lease.id, lease.path, watch, threading.get_ident())
 
     def drop(self, lease: Lease) -> None:
         """Leave a claim to the next verb, should its own not manage to end it."""
@@ -114,6 +114,11 @@ class OwnedClaims:
             held.watch() or self._adopted(token, held) for token, held in list(self._held.items())
         ]
 
+    def has_made(self, id: ArtifactId) -> bool:
+        """Whether this very thread made a claim of it."""
+        mine = threading.get_ident()
+        return any(held.id == id and held.thread == mine for held in list(self._held.values()))
+
     def _adopted(self, token: str, held: _Held) -> Lease:
         lease = Lease(held.id, token, held.path)
         self.note(lease)
@@ -132,6 +137,7 @@ class _Held(NamedTuple):
     id: ArtifactId
     path: str
     watch: _Watch
+    thread: int  # which made it
 
 
 @dataclass(slots=True)
@@ -198,6 +204,7 @@ class Handle:
     cleanup: CleanupConfig | None
     retry: RetryPolicy | None
     new_signal: Callable[[], Signal] = threading.Event
+    is_nested: Callable[[], bool] = bool  # whether a verb of this thread waits for this one
     claims: OwnedClaims = field(default_factory=OwnedClaims)
     hot: HotArtifacts = field(default_factory=HotArtifacts)
     counters: Counters = field(default_factory=Counters)

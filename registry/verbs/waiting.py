@@ -24,7 +24,7 @@ from datetime import timedelta
 from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micros
 from registry.config import as_span
 from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
-from registry.errors import WaitTimeout
+from registry.errors import RecursivePreparation, WaitTimeout
 from registry.log import about, logger
 from registry.sql.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.asking import one, read, run
@@ -68,6 +68,11 @@ def until_settled(
     handle: Handle, id: ArtifactId, row: Row, until: float | None
 ) -> Verb[Row | None]:
     """Wait for a preparing row: the row once it has settled, None once it has vanished."""
+    if row.host_id == handle.host_id and handle.claims.has_made(id) and handle.is_nested():
+        raise RecursivePreparation(
+            f"{id.short} is being prepared by this very thread, which asks for it in a signal "
+            "handler or in another prepare, and could not go on before; ask for it elsewhere"
+        )
     handle.counters.coalesced += 1
     yield from _tell(id, row)
     ticket = Ticket(id, row.id, handle.new_signal())

@@ -13,7 +13,7 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
-__all__ = ["Folder", "holds_deleted", "open_raw"]
+__all__ = ["Descriptor", "Folder", "holds_deleted", "open_raw"]
 
 _MODES = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,13 +34,18 @@ def open_raw(
             os.close(fds[0])
 
 
-class Folder:
-    """An open folder. Who is in the middle of using it keeps it open, though others let go."""
+class Descriptor:
+    """What is open. Who is in the middle of using it keeps it so, though others let go."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None
+    ) -> None:
         self._fds: list[int] = []
-        self._fds.extend(map(os.open, (path,), (_FOLDER,)))
+        self._fds.extend(map(partial(os.open, dir_fd=dir_fd), (path,), (flags,)))
         self.fd = self._fds[0]
+
+    def fileno(self) -> int:
+        return self.fd
 
     def __del__(self) -> None:
         self.close()
@@ -49,6 +54,13 @@ class Folder:
         """Close it, once: what is closed is not in the list any more, nor the other way round."""
         with suppress(IndexError):
             next(map(os.close, map(list.pop, (self._fds,))))
+
+
+class Folder(Descriptor):
+    """An open folder."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _FOLDER)
 
 
 def holds_deleted(paths: set[str]) -> bool:

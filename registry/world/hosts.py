@@ -36,7 +36,7 @@ from typing import NamedTuple
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.world import clock, fork
-from registry.world.descriptor import Folder, open_raw
+from registry.world.descriptor import Descriptor, Folder, open_raw
 from registry.world.removal import remove
 
 __all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
@@ -171,16 +171,16 @@ class Hosts:
         if not _ID.fullmatch(host_id):
             return False
         try:
-            file = open_raw(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
+            opened = Descriptor(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError as error:
-            # A link, or a folder, is no lock of ours.
-            gone = error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR)
+            gone = error.errno in (errno.ENOENT, errno.ELOOP)  # a link is no lock of ours
             return not gone or _is_running(pid, hostname)
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            opened.close()
         return False
 
     def has_entered(self, host_id: str) -> bool:

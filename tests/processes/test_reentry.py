@@ -32,6 +32,7 @@ from registry import (
     HandleClosed,
     HandleForked,
     OpenTimeout,
+    RecursivePreparation,
     Registry,
     State,
     prepared,
@@ -146,6 +147,39 @@ def interrupts_itself(cache: Path, verb: str) -> None:
 )
 def test_a_signal_handler_uses_the_handle_that_it_interrupts(cache: Path, verb: str) -> None:
     tell(interrupts_itself, cache, verb)
+
+
+def asks_for_what_it_interrupts(cache: Path) -> None:
+    """Ask in the handler for the artifact that is just being published, or is claimed next."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    random.seed(0)
+    refused = came = 0
+    wanted = code_id(0)
+
+    def handle(*_: object) -> None:
+        nonlocal came, refused
+        came += 1
+        try:
+            assert registry.get_or_prepare(wanted, lambda: b"artifact").state is State.PREPARED
+        except RecursivePreparation:
+            refused += 1
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.003))
+
+    with Registry(cache) as registry:
+        signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        number = 0
+        while came < 100 or refused < 5:
+            number += 1
+            wanted = code_id(number)
+            registry.get_or_prepare(wanted, lambda: b"artifact")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert registry.stats().prepared_count == number
+        assert registry.check().ok
+
+
+def test_a_signal_handler_does_not_wait_for_what_it_interrupts(cache: Path) -> None:
+    tell(asks_for_what_it_interrupts, cache)
 
 
 def closes_in_a_handler(cache: Path, raises: str) -> None:
