@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import stat
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -259,21 +258,12 @@ def _create(path: str) -> None:
 
 
 def _size(cache: Path) -> int:
-    """The size of the database, 0 if there is none; refuses one that is not a file of ours."""
+    """The size of the database, 0 if there is none; refuses one that has a second name."""
     path = database_path(cache)
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return 0
-    if not stat.S_ISREG(found.st_mode):
-        raise CacheDirectoryRefused(f"{path} is no plain file; move it away")
-    if found.st_uid != os.geteuid():
-        raise CacheDirectoryRefused(f"{path} belongs to user {found.st_uid}, not to us")
-    # SQLite would make the files beside it in the same mode, and leave them so: the cache would be
-    # refused even after its mode was mended.
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o600 != 0o600:
-        raise CacheDirectoryRefused(f"{path} is read-only (mode {mode:o}); chmod u+rw it")
     shared = hard_linked(path, found)
     if shared is not None:
         raise CacheDirectoryRefused(shared)

@@ -95,6 +95,8 @@ def _of_file(file: Path, found: os.stat_result, top: os.stat_result) -> Iterator
     yield from _of_owner(file, found, ("chown",))
     if _writers(mode) & _enterers(stat.S_IMODE(top.st_mode)):
         yield Problem(file, f"can be written by others (mode {mode:o})", "", ("chmod", "go-w"))
+    # SQLite would make the files beside it in the same mode, and leave them so: the cache would be
+    # refused even after its mode was repaired.
     if mode & 0o600 != 0o600 and file.name not in _LESSER:
         yield Problem(file, f"is read-only (mode {mode:o})", "", ("chmod", "u+rw"))
 
