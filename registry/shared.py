@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
+from registry.errors import CacheDirectoryRefused
 from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
 from registry.world.directory import named_directory
 
@@ -95,8 +97,10 @@ def user_cache_dir() -> Path:
 def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:
     """Say how the cache is found at each call, wherever the process has gone by then."""
     if cache is not None:
-        directory = named_directory(cache)
-        return lambda: directory
+        with suppress(CacheDirectoryRefused):
+            directory = named_directory(cache)
+            return lambda: directory
+        return lambda: named_directory(cache)  # refused where it is called: an import goes on
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed; an absolute cache needs none
