@@ -377,7 +377,7 @@ def test_an_empty_name_is_not_the_current_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
-    build = prepared_by(version=1, cache="")(lambda: b"artifact")
+    build = prepared_by(version=1, cache="", name="build")(lambda: b"artifact")
     for use in (lambda: Registry(""), lambda: AsyncRegistry(""), build):
         with pytest.raises(CacheDirectoryRefused, match="empty name"):
             use()
