@@ -87,7 +87,6 @@ def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
     except (sqlite3.Error, Locked, Unsure) as error:
         raise _meant(error, os.path.join(directory, "registry.db")) from error
     except OSError as error:
-        told = explained_os_error(error, os.fspath(directory))
-        raise told or CacheDirectoryRefused(
+        raise explained_os_error(error, os.fspath(directory)) or CacheDirectoryRefused(
             f"{os.fspath(directory)} cannot be opened: {error}; {_TRY_AGAIN}"
         ) from error

@@ -165,7 +165,7 @@ def test_the_command_runs_what_is_prepared_while_the_lock_is_held(
 # --- a file system that was remounted read-only ------------------------------------------------
 
 READ_ONLY = """
-import os, sys
+import gc, os, sys
 from datetime import timedelta
 from pathlib import Path
 from registry import ArtifactId, CacheDirectoryRefused, Registry
@@ -179,6 +179,7 @@ registry.configure(min_stale_time=timedelta(0))
 assert registry.need(code(0)) is not None
 claim = registry.claim(code(9))
 os.sync()  # a page that is clean may not be written any more
+gc.disable()
 Path(sys.argv[2]).write_text("test")
 assert registry.need(code(0)).size == 1000
 assert registry.get_or_prepare(code(1), lambda: b"another").size == 1000
@@ -199,6 +200,9 @@ for verb in (
     else:
         raise AssertionError("it was not refused")
 registry.close()
+for fd in os.listdir("/proc/self/fd"):
+    if os.path.exists(f"/proc/self/fd/{fd}"):
+        assert not os.readlink(f"/proc/self/fd/{fd}").startswith(sys.argv[1])
 print("done")
 """
 

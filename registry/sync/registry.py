@@ -48,7 +48,7 @@ class Registry(SyncHandle):
     this handle only; with `upgrade=False` an older schema is refused (`SchemaTooOld`) instead of
     migrated. Use it as a context manager, or call `close`.
 
-    Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
+    Raises `CacheDirectoryRefused`, `DiskFull`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
     `SchemaTooNew`. Threads may share a handle; a forked child may not use it (`HandleForked`).
 
     Any verb may raise `HandleClosed`, `RegistryBusy` (the database was locked for 30 s) and

@@ -264,7 +264,7 @@ def _room_for(name: str, but: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = None if error.errno == but else explained_os_error(error, name)
-        if told is None:
+        if error.errno == but or explained_os_error(error, name) is None:
             raise
-        raise told from error
+        # Not kept in a variable: it would keep this frame, and with it the open folder.
+        raise explained_os_error(error, name) or error from error
