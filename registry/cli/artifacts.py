@@ -10,7 +10,6 @@ import click
 
 from registry.artifact import State
 from registry.cli.options import choose_from, read_by
-from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, near_age, near_size, near_span
 from registry.errors import RegistryError, UnknownArtifact
@@ -103,7 +102,7 @@ def details(artifact: Artifact) -> Iterator[str]:
     """All that is known about an artifact, a line each; what is not known is left out."""
     for name, value in _known(artifact):
         if value is not None:
-            yield f"{name:<17} {visible(value)}"
+            yield f"{name:<17} {value}"
 
 
 def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:

@@ -41,7 +41,7 @@ class Listed:
 def path(session: Session) -> None:
     """Print where the database is, for the sqlite3 shell."""
     place = _path(session)
-    session.write({"path": place}, [place])
+    session.write({"path": place}, [place], exact=True)
 
 
 @db.command()

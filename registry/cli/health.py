@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from registry.cli import exits
-from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_age
 
@@ -65,6 +64,6 @@ def _row(host: HostInfo) -> tuple[str, ...]:
 def _lines(findings: Iterable[Finding]) -> Iterator[str]:
     """One line a finding, and beneath it what to do about it."""
     for finding in findings:
-        yield visible(f"{finding.verdict:<7}  {finding.name:<17}  {finding.value}")
+        yield f"{finding.verdict:<7}  {finding.name:<17}  {finding.value}"
         if finding.advice:
-            yield visible(f"{'':<9}-> {finding.advice}")
+            yield f"{'':<9}-> {finding.advice}"

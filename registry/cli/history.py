@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import coarse_span, near_size, near_span
 
@@ -59,7 +58,7 @@ def why(session: Session, prefix: str) -> None:
     label = next((event.label for event in reversed(events) if event.label), None)
     state = artifact.state.value if artifact else None
     story = Story(named, artifact.label if artifact else label, state, reason(events), events)
-    session.write(story, map(visible, _lines(story)))
+    session.write(story, _lines(story))
 
 
 def reason(events: Sequence[HistoryEvent]) -> str:

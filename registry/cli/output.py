@@ -33,10 +33,13 @@ _COLOURS = {
 }
 
 
-def write(document: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Write one result to stdout: the document, or its lines for people."""
+def write(document: object, lines: Iterable[str], *, as_json: bool, exact: bool = False) -> None:
+    """Write one result to stdout: the document, or its lines for people.
+
+    `exact` is for what shells read: nothing in the lines is escaped.
+    """
     for line in (to_json(document),) if as_json else lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write((line if exact else visible(line)) + "\n")
 
 
 def write_list(

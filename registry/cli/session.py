@@ -52,9 +52,9 @@ class Session:
         """Close the registry before its time."""
         self._open.close()
 
-    def write(self, document: object, lines: Iterable[str]) -> None:
-        """Write the one result."""
-        output.write(document, lines, as_json=self.json)
+    def write(self, document: object, lines: Iterable[str], *, exact: bool = False) -> None:
+        """Write the one result; see `output.write`."""
+        output.write(document, lines, as_json=self.json, exact=exact)
 
     def write_list(
         self,

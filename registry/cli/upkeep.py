@@ -13,7 +13,6 @@ from registry.cli import exits
 from registry.cli.alarms import alarms
 from registry.cli.artifacts import COLUMNS, row
 from registry.cli.options import read_by
-from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
 from registry.errors import DatabaseDamaged
@@ -146,7 +145,7 @@ def _traffic(totals: Mapping[str, int]) -> Iterator[str]:
 
 def _findings(report: CheckReport) -> Iterator[str]:
     for kind, subject, message in report.problems:
-        yield visible(f"{kind}: {subject}")
-        yield visible(f"    {message}")
+        yield f"{kind}: {subject}"
+        yield f"    {message}"
     if report.ok:
         yield "all is in order"

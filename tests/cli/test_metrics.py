@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.artifacts import failed, prepared
 from support.command import Run
@@ -74,3 +76,13 @@ def test_kinds_that_read_alike_are_one_series(run: Run, registry: Registry) -> N
         'registry_failed_artifacts{kind="\\\\x1b"} 2',
         'registry_failed_artifacts{kind="other"} 1',
     ]
+
+
+def test_a_name_of_any_bytes_is_shown_but_given_to_shells_as_it_is(
+    run: Run, registry: Registry, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy\x1b[2J.db"
+    assert run("db", "backup", str(copy)).out.startswith(f"{tmp_path}/copy\\x1b[2J.db: ")
+    odd = tmp_path / "odd\u00a0\x1b"
+    with Registry(odd):
+        assert run("--cache", str(odd), "db", "path").out == f"{odd}/registry.db\n"
