@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -115,6 +117,40 @@ def test_code_that_kills_its_host_six_times_is_not_tried_a_seventh(cache: Path, 
 
         assert registry.retry(X)
         assert registry.get_or_prepare(X, lambda: b"at last").size == 7
+
+
+STOPPED = """
+import signal, sys, time
+from processes.traces import code_id
+from registry import Registry
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+def compile_():
+    print("compiling", flush=True)
+    time.sleep(600)
+
+with Registry(sys.argv[1]) as registry:
+    registry.get_or_prepare(code_id("x"), compile_)
+"""
+
+
+def test_a_service_that_exits_at_sigterm_is_held_against_no_code(cache: Path) -> None:
+    for _ in range(7):  # once more than code may kill its host
+        service = subprocess.Popen(
+            [sys.executable, "-c", STOPPED, str(cache)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"compiling\n"
+        service.terminate()
+        assert service.wait() == 143
+        service.stdout.close()
+    with Registry(cache) as registry:
+        assert registry.get(code_id("x")) is None
+        assert registry.get_or_prepare(code_id("x"), lambda: b"at last").size == 7
+        assert registry.check().ok
 
 
 def dies_of_it(line: Line, cache: Path) -> str:
