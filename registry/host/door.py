@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry.errors import HandleClosed
+from registry.errors import HandleClosed, HandleForked
+from registry.world.closed import closed_error
 
 __all__ = ["Door", "stopped"]
 
@@ -18,10 +20,12 @@ class Door:
         self._inside = 0
         self._shut = False
         self._left = asyncio.Event()
+        self._pid = os.getpid()
 
     @contextmanager
     def enter(self) -> Iterator[None]:
         """Be inside for the length of a request; raises `HandleClosed` once shut."""
+        self._require_own_process()
         if self._shut:
             raise stopped()
         self._inside += 1
@@ -32,8 +36,13 @@ class Door:
             self._left.set()
 
     def shut(self) -> None:
-        """Let nobody in any more."""
+        """Let nobody in any more; raises `HandleForked` where the workers are the parent's."""
+        self._require_own_process()
         self._shut = True
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise closed_error(HandleForked)
 
     async def emptied(self) -> None:
         """Wait until nobody is inside."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,14 @@ from host.stories import await_the_end_of, meeting, running_in, story, wish
 from support.making import failed
 from support.tables import change, files, row, rows, snapshot
 
-from registry import AsyncRegistry, CleanupConfig, HandleClosed, Registry, RegistryBusy
+from registry import (
+    AsyncRegistry,
+    CleanupConfig,
+    HandleClosed,
+    HandleForked,
+    Registry,
+    RegistryBusy,
+)
 from registry.host import Host
 
 FINE = wish("answer")
@@ -175,3 +183,21 @@ async def test_the_cleanup_pulse_prunes_and_goes_on_when_it_could_not(hosted, ca
         with caplog.at_level(logging.WARNING, "registry"):
             await until(lambda: not rows(hosted) and not files(hosted))
     assert "the database is locked" in caplog.text
+
+
+@story
+async def test_the_child_of_a_fork_neither_uses_nor_stops_its_parents_host(hosted):
+    """Its workers would be killed by a process whose they are not."""
+    async with hosting(hosted) as host:
+        child = os.fork()
+        if child == 0:
+            refusals = 0
+            for coroutine in (host.stop(), host.precheck(b"code"), host.heads_up([])):
+                try:
+                    coroutine.send(None)
+                except HandleForked:
+                    refusals += 1
+                except BaseException:
+                    os._exit(2)
+            os._exit(0 if refusals == 3 else 1)
+        assert (await asyncio.to_thread(os.waitpid, child, 0))[1] == 0
