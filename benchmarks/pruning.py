@@ -120,7 +120,8 @@ def locked(number: int, rounds: int) -> tuple[float, float, float]:
         fill(cache, number)
         with Registry(cache) as registry, (cache / "probe").open("wb", buffering=0) as probe:
             held = registry.stats().prepared_bytes
-            bounds = {"horizon": 2**63 - 1, "spared": -1, "most": PRUNE_BATCH}
+            now = time.time_ns() // 1000
+            bounds = {"horizon": 2**63 - 1, "spared": -1, "most": PRUNE_BATCH, "now": now}
             run, checkpointer = registry._database._durable.run, registry._database._checkpointer
             for _ in range(rounds):
                 held -= PRUNE_BATCH * len(DATA)

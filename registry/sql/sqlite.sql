@@ -168,21 +168,20 @@ RETURNING (SELECT setting.value FROM setting WHERE name = 'min_stale_time') AS a
 -- Delete the least recently needed artifacts until the rest is within the limit.
 DELETE
 FROM artifact
-WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.time AS time,
-    sum(batch.size) OVER (ORDER BY batch.turn, batch.time, batch.id) - batch.size AS freed,
-    row_number() OVER (ORDER BY batch.turn, batch.time, batch.id) - 1 AS gone FROM (SELECT both.id
-    AS id, both.size AS size, both.time AS time, both.turn AS turn FROM (SELECT ahead.id AS id,
-    ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
-    artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn FROM artifact WHERE
-    artifact.state = 'prepared' AND artifact.id != :spared AND artifact.last_time_needed > :now +
-    60000000 ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS ahead UNION
-    ALL SELECT behind.id AS id, behind.size AS size, behind.time AS time, behind.turn AS turn FROM
-    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 1 AS turn
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size) OVER (ORDER BY
+    batch.turn, batch.time, batch.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - batch.size
+    AS freed FROM (SELECT both.id AS id, both.size AS size, both.time AS time, both.turn AS turn
+    FROM (SELECT ahead.id AS id, ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn
     FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared AND
-    artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY artifact.last_time_needed,
-    artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY both.turn, both.time, both.id
-    LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT usage.prepared_bytes FROM usage) -
-    walk.freed > :bytes_limit)
+    artifact.last_time_needed > :now + 60000000 ORDER BY artifact.last_time_needed, artifact.id
+    LIMIT :most OFFSET 0) AS ahead UNION ALL SELECT behind.id AS id, behind.size AS size,
+    behind.time AS time, behind.turn AS turn FROM (SELECT artifact.id AS id, artifact.size AS size,
+    artifact.last_time_needed AS time, 1 AS turn FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.id != :spared AND artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY
+    artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY
+    both.turn, both.time, both.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT
+    usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit)
   AND artifact.state = 'prepared'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
@@ -193,8 +192,9 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 DELETE
 FROM artifact
 WHERE artifact.id IN (SELECT walk.id FROM (SELECT both.id AS id, both.time AS time, sum(both.size)
-    OVER (ORDER BY both.turn, both.time, both.id) - both.size AS freed, row_number() OVER (ORDER BY
-    both.turn, both.time, both.id) - 1 AS gone FROM (SELECT ahead.id AS id, ahead.size AS size,
+    OVER (ORDER BY both.turn, both.time, both.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) -
+    both.size AS freed, sum(1) OVER (ORDER BY both.turn, both.time, both.id ROWS BETWEEN UNBOUNDED
+    PRECEDING AND CURRENT ROW) - 1 AS gone FROM (SELECT ahead.id AS id, ahead.size AS size,
     ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
     length(CAST(artifact.error AS BLOB)) AS size, artifact.last_time_failed AS time, 0 AS turn FROM
     artifact WHERE artifact.state = 'failed' AND artifact.id != :spared AND
@@ -409,21 +409,20 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
     artifact.prepare_seconds, artifact.label
 FROM artifact
-WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, batch.time AS time,
-    sum(batch.size) OVER (ORDER BY batch.turn, batch.time, batch.id) - batch.size AS freed,
-    row_number() OVER (ORDER BY batch.turn, batch.time, batch.id) - 1 AS gone FROM (SELECT both.id
-    AS id, both.size AS size, both.time AS time, both.turn AS turn FROM (SELECT ahead.id AS id,
-    ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM (SELECT artifact.id AS id,
-    artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn FROM artifact WHERE
-    artifact.state = 'prepared' AND artifact.id != :spared AND artifact.last_time_needed > :now +
-    60000000 ORDER BY artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS ahead UNION
-    ALL SELECT behind.id AS id, behind.size AS size, behind.time AS time, behind.turn AS turn FROM
-    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 1 AS turn
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size) OVER (ORDER BY
+    batch.turn, batch.time, batch.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - batch.size
+    AS freed FROM (SELECT both.id AS id, both.size AS size, both.time AS time, both.turn AS turn
+    FROM (SELECT ahead.id AS id, ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn
     FROM artifact WHERE artifact.state = 'prepared' AND artifact.id != :spared AND
-    artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY artifact.last_time_needed,
-    artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY both.turn, both.time, both.id
-    LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT usage.prepared_bytes FROM usage) -
-    walk.freed > :bytes_limit)
+    artifact.last_time_needed > :now + 60000000 ORDER BY artifact.last_time_needed, artifact.id
+    LIMIT :most OFFSET 0) AS ahead UNION ALL SELECT behind.id AS id, behind.size AS size,
+    behind.time AS time, behind.turn AS turn FROM (SELECT artifact.id AS id, artifact.size AS size,
+    artifact.last_time_needed AS time, 1 AS turn FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.id != :spared AND artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY
+    artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY
+    both.turn, both.time, both.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT
+    usage.prepared_bytes FROM usage) - walk.freed > :bytes_limit)
   AND artifact.state = 'prepared'
 ORDER BY artifact.last_time_needed > :now + 60000000 DESC, artifact.last_time_needed, artifact.id;
 

@@ -9,7 +9,7 @@ What is held is read inside the statement: two at once must not both count the s
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BLOB,
@@ -35,14 +35,6 @@ _ROW = artifact.c
 ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # of a text, length() counts the characters
 
 
-class _Walk(NamedTuple):
-    """A batch of rows in the order in which they go, and what goes before each."""
-
-    row: Any
-    freed_before: ColumnElement[Any]
-    gone_before: ColumnElement[Any]
-
-
 def in_walk_order(time: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
     """Order rows as they go."""
     return ahead(time).desc(), time, _ROW.id
@@ -57,10 +49,11 @@ def oldest_over_the_limit() -> ColumnElement[bool]:
     prepared = and_(_ROW.state == constant(State.PREPARED), _ROW.id != given("spared"))
     horizon = func.min(given("horizon"), LATEST)
     both = _both(_ROW.last_time_needed, _ROW.size, prepared, horizon)
-    batch = select(both).order_by(both.c.turn, both.c.time, both.c.id).limit(given("most"))
-    walk = _walk(batch.offset(constant(0)).subquery("batch"))
+    chosen = select(both).order_by(both.c.turn, both.c.time, both.c.id).limit(given("most"))
+    batch = chosen.offset(constant(0)).subquery("batch")
+    walk = select(batch.c.id, _before(batch, batch.c.size).label("freed")).subquery("walk")
     held = select(usage.c.prepared_bytes).scalar_subquery()
-    return _ROW.id.in_(select(walk.row.id).where(held - walk.freed_before > given("bytes_limit")))
+    return _ROW.id.in_(select(walk.c.id).where(held - walk.c.freed > given("bytes_limit")))
 
 
 def failures_to_forget() -> ColumnElement[bool]:
@@ -70,26 +63,24 @@ def failures_to_forget() -> ColumnElement[bool]:
     """
     failed = and_(_ROW.state == constant(State.FAILED), _ROW.id != given("spared"))
     # Not cut to one batch: those that lie ahead, and stay, must not hide those that are too old.
-    walk = _walk(_both(_ROW.last_time_failed, ERROR_BYTES, failed, LATEST))
+    batch = _both(_ROW.last_time_failed, ERROR_BYTES, failed, LATEST)
+    freed, gone = _before(batch, batch.c.size), _before(batch, constant(1))
+    columns = (batch.c.id, batch.c.time, freed.label("freed"), gone.label("gone"))
+    walk = select(*columns).subquery("walk")
     count = select(failure_usage.c.failed_count).scalar_subquery()
     size = select(failure_usage.c.failed_bytes).scalar_subquery()
     doomed = or_(
-        count - walk.gone_before > given("count_limit"),
-        size - walk.freed_before > given("bytes_limit"),
-        walk.row.time <= given("horizon"),
+        count - walk.c.gone > given("count_limit"),
+        size - walk.c.freed > given("bytes_limit"),
+        walk.c.time <= given("horizon"),
     )
-    return _ROW.id.in_(select(walk.row.id).where(doomed))
+    return _ROW.id.in_(select(walk.c.id).where(doomed))
 
 
-def _walk(batch: Subquery) -> _Walk:
+def _before(batch: Subquery, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Sum up what goes before a row. Counted by rows, not by peers: that takes half the time."""
     in_order = (batch.c.turn, batch.c.time, batch.c.id)
-    walk = select(
-        batch.c.id,
-        batch.c.time,
-        (func.sum(batch.c.size).over(order_by=in_order) - batch.c.size).label("freed"),
-        (func.row_number().over(order_by=in_order) - constant(1)).label("gone"),
-    ).subquery("walk")
-    return _Walk(walk.c, walk.c.freed, walk.c.gone)
+    return func.sum(value).over(order_by=in_order, rows=(None, 0)) - value
 
 
 def _both(
