@@ -183,7 +183,7 @@ def _replaced(cache: Path) -> Path | None:
 
 
 def _downgrade(cache: Path, revision: str) -> None:
-    living = sum(living_hosts(cache / "hosts"))
+    living = sum(living_hosts(cache / "hosts", _listed_hosts(cache)))
     if living:
         raise RegistryBusy(
             f"{living} host(s) have {cache} open and need its schema as it is: stop them "
@@ -205,6 +205,16 @@ def _downgrade(cache: Path, revision: str) -> None:
     path = database_path(cache)
     with worded(path):
         migrate.downgrade(path, revision)
+
+
+def _listed_hosts(cache: Path) -> list[tuple[str, int, str]]:
+    """The hosts that have a row, for a lock file may have been removed under a living one."""
+    path = database_path(cache)
+    if _size(cache) == 0:
+        return []
+    with closing(connect(path, timeout=1.0)) as connection, suppress(sqlite3.Error):
+        return connection.execute("SELECT id, pid, hostname FROM host").fetchall()
+    return []  # an old schema that has no such table
 
 
 def _make_database(cache: Path, upgrade: bool) -> None:

@@ -26,8 +26,8 @@ import fcntl
 import os
 import re
 import secrets
-import socket
 import stat
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from io import FileIO
 from pathlib import Path
@@ -37,6 +37,7 @@ from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.world import clock, fork
 from registry.world.descriptor import Descriptor, Folder, open_raw
+from registry.world.process import is_running
 from registry.world.removal import remove
 
 __all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
@@ -174,7 +175,7 @@ class Hosts:
             opened = Descriptor(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError as error:
             gone = error.errno in (errno.ENOENT, errno.ELOOP)  # a link is no lock of ours
-            return not gone or _is_running(pid, hostname)
+            return not gone or is_running(pid, hostname)
         try:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -272,18 +273,6 @@ def _key(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _is_running(pid: int | None, hostname: str | None) -> bool:
-    """Whether a process of this machine runs; a number that it does not know is no process."""
-    if not isinstance(pid, int) or hostname != socket.gethostname():
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b")")[2].split()[0]
-    except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ESRCH)
-    return state not in (b"Z", b"X")  # it has ended, and its parent does not know yet
-
-
 class Living(NamedTuple):
     """How many hosts live: those that have the cache open, and those that are opening it."""
 
@@ -291,9 +280,14 @@ class Living(NamedTuple):
     opening: int
 
 
-def living_hosts(folder: Path) -> Living:
-    """Count the hosts that are alive, for one who is none himself."""
+def living_hosts(folder: Path, rows: Iterable[tuple[str, int, str]] = ()) -> Living:
+    """Count the hosts that are alive, for one who is none himself.
+
+    `rows` are id, pid and hostname of hosts that may have lost their lock file.
+    """
     with closing(Hosts(folder)) as hosts:
-        living = [host_id for host_id in hosts.listed() if hosts.is_alive(host_id)]
+        listed = hosts.listed()
+        living = [host_id for host_id in listed if hosts.is_alive(host_id)]
         entered = sum(map(hosts.has_entered, living))
-    return Living(entered, len(living) - entered)
+        lost = sum(hosts.is_alive(*row) for row in rows if row[0] not in listed)
+    return Living(entered + lost, len(living) - entered)

@@ -14,7 +14,8 @@ import pytest
 
 from processes.crew import Crew, Line
 from processes.traces import claimed, code_id
-from registry import Artifact, AsyncRegistry, Claim, Registry, State
+from registry import Artifact, AsyncRegistry, Claim, Registry, RegistryBusy, State
+from registry.opening import downgrade_cache
 from registry.world.hosts import Hosts
 
 ID = code_id("x")
@@ -166,6 +167,21 @@ def waits(line: Line, cache: Path) -> Any:
         artifact = registry.wait(ID)
         assert isinstance(artifact, Artifact)
         return artifact.state
+
+
+@pytest.mark.parametrize("vanish", [locks_removed, folder_removed])
+def test_the_schema_is_not_taken_back_under_a_host_whose_lock_vanished(
+    cache: Path, crew: Crew, vanish: Callable[[Path], None]
+) -> None:
+    child = crew.start(prepares, cache)
+    child.expect("open")
+    vanish(cache)
+    with pytest.raises(RegistryBusy, match=r"1 host\(s\) have"):
+        downgrade_cache(cache, "0003")
+    child.kill()
+    downgrade_cache(cache, "0003")
+    with Registry(cache) as registry:
+        assert registry.check().ok
 
 
 def test_a_lock_is_kept_young_so_that_cleaners_spare_it(cache: Path) -> None:
