@@ -196,6 +196,17 @@ async def test_the_cpu_time_of_children_that_nobody_waits_for_is_counted(cache, 
         assert caught.value.kind == "timed_out"
 
 
+@story
+async def test_shared_memory_is_not_bounded_as_the_documents_say(cache):
+    limit = 128 * 1024**2
+    async with (
+        AsyncRegistry(cache) as registry,
+        Host(registry, INTRUDER, confinement=Confinement(), memory_limit=limit) as host,
+    ):
+        more = {"do": "share", "bytes": limit * 3 // 2}
+        assert await host.execute(b"x", {}, more, timeout=AMPLE) > limit
+
+
 @needs_cgroup
 def test_what_a_killed_worker_leaves_is_swept(tmp_path):
     line = [sys.executable, "-c", LEFT_IN_A_GROUP]

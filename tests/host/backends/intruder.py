@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import platform
 import resource
@@ -74,6 +75,8 @@ def prepare(code: bytes, params: Mapping[str, Any]) -> bytes:
 def execute(path: Path, request: Mapping[str, Any]) -> Any:
     if request["do"] == "leave":
         return _leave(request)
+    if request["do"] == "share":
+        return _share(request["bytes"])
     if request["do"] == "hide":
         return _burn_unseen()
     return {
@@ -89,6 +92,14 @@ def _leave(request: Mapping[str, Any]) -> int:
     for _ in range(request["chains"]):
         subprocess.Popen(chain, env={"CHAIN": request["mark"]}, start_new_session=True)
     return request["chains"]
+
+
+def _share(size: int) -> int:
+    """Use memory that is shared with children, be there none."""
+    with mmap.mmap(-1, size) as shared:
+        for page in range(0, size, mmap.PAGESIZE):
+            shared[page] = 1
+        return size
 
 
 def _burn_unseen() -> None:
