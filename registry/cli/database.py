@@ -110,7 +110,7 @@ def downgrade(session: Session, revision: str) -> None:
 
 @db.command()
 @in_session
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("file", type=Path, metavar="FILE")
 def backup(session: Session, file: Path) -> None:
     """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
 
@@ -130,7 +130,7 @@ def backup(session: Session, file: Path) -> None:
 
 @db.command()
 @in_session
-@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[FOLDER]")
+@click.argument("folder", required=False, type=Path, metavar="[FOLDER]")
 def recover(session: Session, folder: Path | None) -> None:
     """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
 

@@ -79,7 +79,7 @@ class _Row:
 @click.command()
 @in_session
 @click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+    "files", nargs=-1, required=True, type=Path, metavar="FILE..."
 )
 def prepare(session: Session, files: tuple[Path, ...]) -> None:
     """Compile files, each once, and keep the artifacts.

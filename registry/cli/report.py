@@ -15,7 +15,7 @@ __all__ = ["report"]
 @in_session
 @click.option(
     "--html",
-    type=click.Path(path_type=Path),
+    type=Path,
     metavar="FILE",
     help="Write the page here; it replaces the file.",
 )

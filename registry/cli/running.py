@@ -53,7 +53,7 @@ def _calls_a_function(args: Sequence[str]) -> bool:
 
 @click.command(cls=_Running)
 @in_session
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("file", type=Path, metavar="FILE")
 @click.argument("arguments", nargs=-1, metavar="[--invoke NAME] [ARGS]...")
 @click.option("--invoke", metavar="NAME", help="Call this exported function, with ARGS.")
 @click.option("--isolate", is_flag=True, help="Compile and run in processes that can be killed.")
