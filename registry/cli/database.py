@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from registry.cli.options import InOrder, shared_options, with_shared_options
+from registry.cli.options import InOrder, file_name, shared_options, with_shared_options
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size
 from registry.errors import CacheDirectoryRefused
@@ -110,7 +110,7 @@ def downgrade(session: Session, revision: str) -> None:
 
 @db.command()
 @in_session
-@click.argument("file", type=Path, metavar="FILE")
+@click.argument("file", type=file_name, metavar="FILE")
 def backup(session: Session, file: Path) -> None:
     """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
 
@@ -130,7 +130,7 @@ def backup(session: Session, file: Path) -> None:
 
 @db.command()
 @in_session
-@click.argument("folder", required=False, type=Path, metavar="[FOLDER]")
+@click.argument("folder", required=False, type=file_name, metavar="[FOLDER]")
 def recover(session: Session, folder: Path | None) -> None:
     """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
 

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["InOrder", "Options", "choose_from", "read_by", "shared_options", "with_shared_options"]
+__all__ = [
+    "InOrder",
+    "Options",
+    "choose_from",
+    "file_name",
+    "read_by",
+    "shared_options",
+    "with_shared_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -70,6 +78,13 @@ class InOrder(click.Group):
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def file_name(text: str) -> Path:
+    """Read the name of a file; whether there is one is for those to say who open it."""
+    if "\0" in text:
+        raise click.BadParameter("the name of a file holds no NUL")
+    return Path(text)
 
 
 def choose_from(names: Callable[[], list[str]]) -> Callable[..., list[str]]:

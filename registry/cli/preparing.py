@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry.cli import exits
+from registry.cli.options import file_name
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, near_span
@@ -78,9 +79,7 @@ class _Row:
 
 @click.command()
 @in_session
-@click.argument(
-    "files", nargs=-1, required=True, type=Path, metavar="FILE..."
-)
+@click.argument("files", nargs=-1, required=True, type=file_name, metavar="FILE...")
 def prepare(session: Session, files: tuple[Path, ...]) -> None:
     """Compile files, each once, and keep the artifacts.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from registry.cli.options import file_name
 from registry.cli.session import Session, in_session
 
 __all__ = ["report"]
@@ -15,7 +16,7 @@ __all__ = ["report"]
 @in_session
 @click.option(
     "--html",
-    type=Path,
+    type=file_name,
     metavar="FILE",
     help="Write the page here; it replaces the file.",
 )

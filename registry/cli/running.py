@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry.cli import exits
+from registry.cli.options import file_name
 from registry.cli.preparing import Found, artifact_of, name_of
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_span
@@ -53,7 +54,7 @@ def _calls_a_function(args: Sequence[str]) -> bool:
 
 @click.command(cls=_Running)
 @in_session
-@click.argument("file", type=Path, metavar="FILE")
+@click.argument("file", type=file_name, metavar="FILE")
 @click.argument("arguments", nargs=-1, metavar="[--invoke NAME] [ARGS]...")
 @click.option("--invoke", metavar="NAME", help="Call this exported function, with ARGS.")
 @click.option("--isolate", is_flag=True, help="Compile and run in processes that can be killed.")
