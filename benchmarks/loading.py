@@ -22,7 +22,7 @@ from processes.crew import Line
 from benchmarks.contest import Contestant, Taken, contest, hot, ratio, spread
 from benchmarks.report import Options, Report, crew, new_cache
 from registry import ArtifactId, Registry
-from registry.wasm.preparing import new_engine
+from registry.wasm.compiler import new_engine
 
 try:
     import wasmtime

@@ -23,7 +23,7 @@ from benchmarks.plot import Plot
 from benchmarks.report import Options, Report, crew, new_cache
 from benchmarks.stock import fill
 from registry import Registry
-from registry.verbs import reconciling
+from registry.verbs import check
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 PROCESSES = (1, 2, 4, 8, 16)
@@ -71,7 +71,7 @@ def whole(registry: Registry, cache: Path) -> dict[str, Work]:
     return {
         "open and close": opens,
         "check": registry.check,
-        "sweep": lambda: registry._drive(reconciling.sweep(registry._handle)),
+        "sweep": lambda: registry._drive(check.sweep(registry._handle)),
         "list all": lambda: sum(1 for _ in registry.artifacts()),
     }
 

@@ -1,8 +1,8 @@
 """Run Alembic on a connection that is handed in, and only there.
 
-`registry.migrate` opens the connection, begins the one IMMEDIATE transaction that an upgrade is,
-and commits it. Without a connection there is no way to take the locks that keep other hosts out,
-so `alembic` on the command line is refused; use `registry db upgrade`.
+`registry.opening.migrate` opens the connection, begins the one IMMEDIATE transaction that an
+upgrade is, and commits it. Without a connection there is no way to take the locks that keep other
+hosts out, so `alembic` on the command line is refused; use `registry db upgrade`.
 """
 
 from alembic import context

@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from registry.recipe import AsyncRecipe, Recipe
     from registry.shared import prepared
     from registry.sync import Claim, Registry
-    from registry.verbs.hosting import HostInfo
-    from registry.verbs.journal import HistoryEvent
-    from registry.verbs.looking import Stats
-    from registry.verbs.reconciling import CheckReport
+    from registry.verbs.check import CheckReport
+    from registry.verbs.history import HistoryEvent
+    from registry.verbs.hosts import HostInfo
+    from registry.verbs.listing import Stats
 
 __all__ = [
     "AmbiguousPrefix",
@@ -110,13 +110,13 @@ _LATER = {
     "AsyncClaim": "registry.aio",
     "AsyncRecipe": "registry.recipe",
     "AsyncRegistry": "registry.aio",
-    "CheckReport": "registry.verbs.reconciling",
+    "CheckReport": "registry.verbs.check",
     "Claim": "registry.sync",
-    "HistoryEvent": "registry.verbs.journal",
-    "HostInfo": "registry.verbs.hosting",
+    "HistoryEvent": "registry.verbs.history",
+    "HostInfo": "registry.verbs.hosts",
     "Recipe": "registry.recipe",
     "Registry": "registry.sync",
-    "Stats": "registry.verbs.looking",
+    "Stats": "registry.verbs.listing",
     "prepared": "registry.shared",
 }
 

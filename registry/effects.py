@@ -139,7 +139,7 @@ class Sleep(Effect[None]):
     until: Signal | None = None
 
 
-# What a nap in a doze lasts, and so how late a doze can end; see `registry.verbs.waiting`.
+# What a nap in a doze lasts, and so how late a doze can end; see `registry.verbs.wait`.
 NAP_SECONDS = 0.005
 
 
@@ -199,7 +199,7 @@ class Stat(Effect[os.stat_result | None]):
 class MarkUse(Effect[None]):
     """Leave on a file, as its time of access, the last use that its row now has; never fails.
 
-    `at` is in microseconds; `mtime` (ns) is the file's own, and stays. See `registry.mark`.
+    `at` is in microseconds; `mtime` (ns) is the file's own, and stays. See `registry.access_time`.
     """
 
     name: str

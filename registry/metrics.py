@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from registry.sync import Registry
     from registry.verbs.counters import Counters
-    from registry.verbs.measuring import Measurement
+    from registry.verbs.stats import Measurement
 
 __all__ = [
     "CONTENT_TYPE",

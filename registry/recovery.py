@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State, names
 from registry.effects import Written, is_file_name
+from registry.opening.damaged import FOLDER
 from registry.sync import Claim, Registry
 from registry.world.connection import connect
-from registry.world.damaged import FOLDER
 from registry.world.files import Files
 
 __all__ = ["Recovery", "newest", "recover"]

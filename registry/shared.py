@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
 from registry.errors import CacheDirectoryRefused
+from registry.opening.directory import named_directory
 from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
-from registry.world.directory import named_directory
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

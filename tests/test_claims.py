@@ -291,7 +291,7 @@ def test_nothing_is_done_with_a_closed_handle(cache: Path, id: ArtifactId) -> No
 def test_a_database_that_stays_locked_is_waited_for_once_and_told_of_the_claim(
     registry: Registry, id: ArtifactId, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.verbs.asking.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("registry.verbs.database.PATIENCE_SECONDS", 0.2)
     with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
         with recorded(registry) as seen, pytest.raises(RegistryBusy, match="could not claim"):

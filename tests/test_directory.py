@@ -20,7 +20,7 @@ from support.closed import CODE, prepared_cache, tree
 from support.users import NOBODY, as_nobody, open_to_all
 
 from registry import CacheDirectoryRefused, Registry
-from registry.world.directory import file_system
+from registry.opening.directory import file_system
 
 
 @contextmanager
@@ -310,6 +310,6 @@ def test_a_file_system_is_known_whatever_its_mount_point_is_called(
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.world.directory.file_system", lambda _: "nfs4")
+    monkeypatch.setattr("registry.opening.directory.file_system", lambda _: "nfs4")
     with pytest.raises(CacheDirectoryRefused, match="nfs4"):
         Registry(tmp_path / "cache")

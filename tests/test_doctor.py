@@ -15,10 +15,10 @@ from support.making import claimed, prepared
 from support.tables import DEAD, change, connected, die
 
 from registry import ArtifactId, Registry
+from registry.confinement import isolation
+from registry.confinement.isolation import Means
 from registry.doctor import Finding, examine, has_wal_reset_bug
-from registry.migrate import HEAD
-from registry.world import isolation
-from registry.world.isolation import Means
+from registry.opening.migrate import HEAD
 
 DEATHS = 6  # the first failure and five retries
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.frozen import FROZEN, PREPARED, SPEED, thawed
 
-from registry import ArtifactId, PreparationFailed, Registry, SchemaTooOld, State, migrate
+from registry import ArtifactId, PreparationFailed, Registry, SchemaTooOld, State
+from registry.opening import migrate
 
 
 @pytest.fixture(params=FROZEN)

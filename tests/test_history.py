@@ -19,8 +19,8 @@ from registry.effects import Effect, Run
 from registry.errors import DiskFull, UnknownArtifact
 from registry.schema.journal import FAILED
 from registry.sql.transitions import TRANSITIONS, Event
-from registry.verbs import journal, words
-from registry.verbs.driving import drive
+from registry.verbs import history, text
+from registry.verbs.driver import drive
 
 KIB = 1024
 HOUR = timedelta(hours=1)
@@ -106,8 +106,8 @@ def test_a_failure_of_ones_own_is_no_reaping_whatever_its_kind(
     assert totals(registry) == {"failed": 1}
 
 
-@pytest.mark.parametrize("word", [words.HOST_DIED, words.DEADLINE])
-def test_the_trigger_knows_reaping_by_the_words_that_the_verbs_write(word: words.Failure) -> None:
+@pytest.mark.parametrize("word", [text.HOST_DIED, text.DEADLINE])
+def test_the_trigger_knows_reaping_by_the_words_that_the_verbs_write(word: text.Failure) -> None:
     assert f"('{word.kind}', '{word.message}')" in FAILED
 
 
@@ -219,8 +219,8 @@ def test_a_journal_that_cannot_be_written_stops_nothing(
         raise DiskFull("no room")
 
     caplog.set_level(logging.INFO, "registry")
-    gone = journal.Ended(id.code_hash, id.prep_hash, None)
-    drive(journal.record(registry._handle, [gone], "pruned", 0), full)
+    gone = history.Ended(id.code_hash, id.prep_hash, None)
+    drive(history.record(registry._handle, [gone], "pruned", 0), full)
     assert "history will not tell that 1 artifacts were pruned: no room" in caplog.text
     assert registry.history(id) == []
 
@@ -364,7 +364,7 @@ def test_times_and_order_are_those_of_the_events(
 def test_the_events_of_all_are_read_page_by_page_the_last_first(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_PAGE", 3)
+    monkeypatch.setattr(history, "_PAGE", 3)
     ids = [ArtifactId.of(b"%d" % number) for number in range(4)]
     for each in ids:
         prepared(registry, each)

@@ -48,7 +48,7 @@ def held(cache: Path, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a verb that must wait for a lock say so at once, and loudly."""
-    monkeypatch.setattr("registry.verbs.asking.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("registry.verbs.database.PATIENCE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

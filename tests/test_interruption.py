@@ -31,7 +31,7 @@ from support.threads import PATIENCE, crew, waiters
 import registry as registry_package
 from registry import ArtifactId, HandleClosed, Registry, State, WaitTimeout
 from registry.effects import Effect, OpenFile, Unlink
-from registry.verbs import room
+from registry.verbs import waiting_room
 
 NOW = timedelta(0)
 UNHEARD_OF = ArtifactId.of(b"unheard of")
@@ -237,7 +237,7 @@ def test_who_is_cut_off_at_any_line_of_waiting_keeps_nobody_else_waiting(
     registry: Registry, other: Registry, id: ArtifactId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One who leads, and is cut off as it leaves, is no leader any more after a while."""
-    monkeypatch.setattr(room, "LOST_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(waiting_room, "LOST_AFTER_SECONDS", 0.0)
     for number in count():
         claim = claimed(other, id)
         with suppress(KeyboardInterrupt, WaitTimeout), CtrlC(number) as ctrl_c:

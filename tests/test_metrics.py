@@ -282,7 +282,7 @@ def test_how_the_cache_stands_is_told_by_any_handle(
 def test_the_rarest_kinds_of_the_failed_are_told_together(
     monkeypatch: pytest.MonkeyPatch, registry: Registry, new_id: NewId
 ) -> None:
-    monkeypatch.setattr("registry.verbs.measuring.MOST_KINDS", 1)
+    monkeypatch.setattr("registry.verbs.stats.MOST_KINDS", 1)
     for kind in ("rare", "often", "often", None):
         claimed(registry, new_id()).fail("it went wrong", kind=kind)
     assert registry.measure().failed_by_kind == {"often": 2, OTHER: 2}

@@ -18,7 +18,8 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from support.wheels import ROOT
 
-from registry import ArtifactId, CacheDirectoryRefused, Registry, RegistryBusy, migrate
+from registry import ArtifactId, CacheDirectoryRefused, Registry, RegistryBusy
+from registry.opening import migrate
 
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 DATA = """\

@@ -15,7 +15,7 @@ from support.tables import files, row, rows
 
 from registry import Artifact, ArtifactId, CleanupConfig, Registry, State, UnknownArtifact
 from registry.artifact import needed_at
-from registry.verbs import needing
+from registry.verbs import need
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
@@ -164,7 +164,7 @@ def test_a_handle_with_very_many_hot_artifacts_writes_so_many_a_second(
     new_id: Callable[[], ArtifactId],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(needing, "MICROS_EACH", 500_000)
+    monkeypatch.setattr(need, "MICROS_EACH", 500_000)
     ids = [new_id() for _ in range(6)]
     for each in ids:
         prepared(registry, each)

@@ -30,9 +30,9 @@ from registry import (
     RegistryError,
     SchemaTooNew,
     SchemaTooOld,
-    migrate,
 )
-from registry.world import open_lock
+from registry.opening import lock as lock_module
+from registry.opening import migrate
 
 
 def test_an_empty_database_without_an_identity_is_new(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def somebody_opening(cache: Path) -> Iterator[None]:
 def test_an_opening_that_takes_too_long_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_lock, "OPEN_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(lock_module, "OPEN_TIMEOUT_SECONDS", 0.0)
     cache = tmp_path / "cache"
     cache.mkdir(0o700)
     with somebody_opening(cache), pytest.raises(OpenTimeout, match=str(os.getpid())):
@@ -274,7 +274,7 @@ def test_an_opening_that_takes_too_long_is_named(
 def test_a_cache_that_is_ready_is_opened_while_another_one_is_opening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_lock, "OPEN_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(lock_module, "OPEN_TIMEOUT_SECONDS", 0.0)
     cache = tmp_path / "cache"
     prepared_cache(cache)
     with somebody_opening(cache):

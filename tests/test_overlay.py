@@ -12,7 +12,7 @@ from support.mounts import mounted
 from support.tables import row
 
 from registry import ArtifactId, AsyncRegistry, Registry
-from registry.mark import use_marked
+from registry.access_time import use_marked
 
 IDS = [ArtifactId.of(b"%d" % number) for number in range(3)]
 

@@ -22,7 +22,7 @@ import pytest
 from freezegun import freeze_time
 
 from registry import ArtifactId, CleanupConfig, PrepareError, Registry
-from registry.migrate import HEAD
+from registry.opening.migrate import HEAD
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "sqlite3.md"
 RECIPES = dict(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry import migrate
+from registry.opening import migrate
 from registry.schema import DDL
 
 CODE, PREP, OTHER = "a" * 64, "b" * 64, "c" * 64

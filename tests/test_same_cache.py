@@ -25,7 +25,7 @@ from registry import (
     Registry,
     RegistryError,
 )
-from registry.opening import downgrade_cache
+from registry.opening.cache import downgrade_cache
 
 NOW = timedelta(0)
 KNOWN, NEW, CLAIMED, HEADS_UP = (ArtifactId.of(b"%d" % n) for n in range(4))

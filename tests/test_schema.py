@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import TableClause
 
 from registry import Registry, schema
-from registry.migrate import HEAD
+from registry.opening.migrate import HEAD
 from registry.sql import queries
 from registry.sql.core import tables
 

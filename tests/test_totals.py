@@ -18,8 +18,8 @@ from support.tables import connected, fill
 from registry import ArtifactId, AsyncRegistry, Registry
 from registry.effects import Effect, Locked, Run, Unsure
 from registry.errors import DiskFull
-from registry.verbs import totals
-from registry.verbs.driving import drive
+from registry.verbs import shared_counters
+from registry.verbs.driver import drive
 
 SECOND = timedelta(seconds=1)
 KIB = 1024
@@ -146,8 +146,8 @@ def test_a_handle_that_did_nothing_writes_nothing(cache: Path, registry: Registr
     def refuse(effect: Effect[Any]) -> Any:
         raise AssertionError(effect)
 
-    drive(totals.tell(registry._handle, 2**60), refuse)
-    drive(totals.tell_the_rest(registry._handle), refuse)
+    drive(shared_counters.tell(registry._handle, 2**60), refuse)
+    drive(shared_counters.tell_the_rest(registry._handle), refuse)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_cannot_be_told_is_told_another_time_but_never_twice(
 
     prepared(registry, id)
     registry.need(id)
-    drive(totals.tell(registry._handle, 2**60), fail)
+    drive(shared_counters.tell(registry._handle, 2**60), fail)
     assert registry._handle.untold()["hits"] == left
 
 

@@ -18,7 +18,7 @@ from support.threads import PATIENCE, crew, waiters
 
 from registry import Artifact, ArtifactId, HandleClosed, Registry, State, WaitTimeout
 from registry.effects import Doze, Effect, WriteMark
-from registry.verbs import waiting as waiting_verb
+from registry.verbs import wait as waiting_verb
 
 
 @pytest.mark.parametrize("end", ["published", "failed", "released"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.wheels import ROOT, build, install
 
-from registry import migrate
+from registry.opening import migrate
 
 SCRIPTS = sorted((ROOT / "migrations").rglob("*.py"))
 

@@ -9,11 +9,11 @@ from typing import Literal, TypeVar
 
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact
+from registry.base_claim import HeldClaim
 from registry.effects import Verb
 from registry.errors import ClaimLost
-from registry.held import HeldClaim
 from registry.shortage import is_nobodys_failure
-from registry.verbs import publishing
+from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
 
 __all__ = ["AsyncClaim"]
@@ -26,21 +26,23 @@ class AsyncClaim(HeldClaim[AsyncHandle]):
 
     async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """As `Claim.publish`."""
-        return await self._drive(publishing.publish(self._handle, self._lease, data))
+        return await self._drive(publish_verb.publish(self._handle, self._lease, data))
 
     async def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
     ) -> Artifact:
         """As `Claim.fail`."""
-        return await self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
+        return await self._drive(
+            publish_verb.fail(self._handle, self._lease, error, kind, retryable)
+        )
 
     async def release(self) -> None:
         """As `Claim.release`."""
-        await self._drive(publishing.release(self._handle, self._lease))
+        await self._drive(publish_verb.release(self._handle, self._lease))
 
     async def extend(self, timeout: timedelta) -> None:
         """As `Claim.extend`."""
-        await self._drive(publishing.extend(self._handle, self._lease, timeout))
+        await self._drive(publish_verb.extend(self._handle, self._lease, timeout))
 
     async def __aenter__(self) -> AsyncClaim:
         return self

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from registry import effects
-from registry.aio.calling import call, sleep
-from registry.aio.driving import drive_async
+from registry.aio.calls import call, sleep
+from registry.aio.driver import drive_async
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, Params, Verb
 from registry.errors import (
@@ -29,18 +29,18 @@ from registry.errors import (
     HandleForked,
     WrongLoop,
 )
-from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
+from registry.opening.cache import database_path, on_the_reserve, open_cache, replace_damaged
+from registry.opening.directory import named_directory
+from registry.opening.lock import undisturbed
 from registry.sql.statement import Statement
-from registry.verbs import hosting, maintaining
+from registry.verbs import hosts, maintenance
 from registry.verbs.boundary import INTERNAL, outward
-from registry.verbs.driving import drive
+from registry.verbs.driver import drive
 from registry.verbs.handle import Handle
 from registry.world import dropped, fork
 from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
-from registry.world.directory import named_directory
-from registry.world.open_lock import undisturbed
 from registry.world.world import World, back_off_seconds, this_process
 
 __all__ = ["AsyncHandle"]
@@ -107,7 +107,7 @@ class AsyncHandle:
             self._cache_dir = await self._in_thread(open_it)
             await self._in_thread(partial(self._appear, self._cache_dir))
             await self._database.open()
-            await self._drive(hosting.enter(self._handle, this_process()), while_closed=True)
+            await self._drive(hosts.enter(self._handle, this_process()), while_closed=True)
             await self._in_thread(self._world.lock.enter)
             self._closed = None
         except BaseException:
@@ -152,7 +152,7 @@ class AsyncHandle:
             self._closed = HandleClosed
             try:
                 if self._world.is_there_to_be_closed():
-                    await self._drive(maintaining.close(self._handle), while_closed=True)
+                    await self._drive(maintenance.close(self._handle), while_closed=True)
             finally:
                 await to_its_end(self._to_leave.aclose())
 
@@ -211,7 +211,7 @@ class AsyncHandle:
                     return database.run(effect.statement, effect.params)
                 return self._world.perform(effect)
 
-            drive(maintaining.close(self._handle), perform)
+            drive(maintenance.close(self._handle), perform)
 
     # --- driving --------------------------------------------------------------------------------
 

@@ -12,30 +12,25 @@ from registry.aio.claim import AsyncClaim
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
+from registry.hot_path import hot_artifact
 from registry.recipe import AsyncRecipe, Label, Terms
-from registry.verbs import (
-    claiming,
-    diagnosing,
-    hosting,
-    journal,
-    looking,
-    maintaining,
-    measuring,
-    needing,
-    preparing,
-    publishing,
-    waiting,
-)
+from registry.verbs import claim as claim_verb
+from registry.verbs import diagnosis, listing, maintenance, publish
+from registry.verbs import history as history_verb
+from registry.verbs import hosts as hosts_verb
+from registry.verbs import need as need_verb
+from registry.verbs import prepare as prepare_verb
+from registry.verbs import stats as stats_verb
+from registry.verbs import wait as wait_verb
+from registry.verbs.check import CheckReport
 from registry.verbs.counters import Counters
-from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.diagnosis import Diagnosis
 from registry.verbs.handle import Lease
-from registry.verbs.hosting import HostInfo
-from registry.verbs.journal import HistoryEvent
-from registry.verbs.looking import Stats
-from registry.verbs.measuring import Measurement
-from registry.verbs.reconciling import CheckReport
+from registry.verbs.history import HistoryEvent
+from registry.verbs.hosts import HostInfo
+from registry.verbs.listing import Stats
+from registry.verbs.stats import Measurement
 from registry.world import clock
-from registry.world.hot import hot_artifact
 
 __all__ = ["AsyncRegistry"]
 
@@ -53,25 +48,25 @@ class AsyncRegistry(AsyncHandle):
 
     async def get(self, id: ArtifactId) -> Artifact | None:
         """As `Registry.get`."""
-        return await self._drive(looking.get(self._opened, id))
+        return await self._drive(listing.get(self._opened, id))
 
     async def need(self, id: ArtifactId) -> Artifact | None:
         """As `Registry.need`; the hot path is the same, and does not yield to the loop."""
         hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
-        return await self._drive(needing.need(self._opened, id))
+        return await self._drive(need_verb.need(self._opened, id))
 
     async def claim(
         self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
     ) -> AsyncClaim | Artifact:
         """As `Registry.claim`."""
-        claimed = await self._drive(claiming.claim(self._opened, id, timeout, label))
+        claimed = await self._drive(claim_verb.claim(self._opened, id, timeout, label))
         return AsyncClaim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     async def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
         """As `Registry.wait`."""
-        return await self._drive(waiting.wait(self._opened, id, timeout))
+        return await self._drive(wait_verb.wait(self._opened, id, timeout))
 
     async def get_or_prepare(
         self,
@@ -87,54 +82,54 @@ class AsyncRegistry(AsyncHandle):
         thread, which a cancellation leaves behind: its claim is released at once, and what it
         returns is thrown away.
         """
-        preparing.require_arguments(prepare, timeout, label)
+        prepare_verb.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
-        verb = preparing.get_or_prepare(self._opened, id, prepare, timeout, label)
+        verb = prepare_verb.get_or_prepare(self._opened, id, prepare, timeout, label)
         return await self._drive(verb)
 
     async def open_file(self, id: ArtifactId) -> BinaryIO:
         """As `Registry.open_file`; the file is a plain one, whose reads block."""
-        return await self._drive(needing.open_file(self._opened, id))
+        return await self._drive(need_verb.open_file(self._opened, id))
 
     def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
         """As `Registry.artifacts`."""
-        return self._listed(state, looking.start(state))
+        return self._listed(state, listing.start(state))
 
     async def _listed(
         self, state: State | None, at: tuple[State, int, int] | None
     ) -> AsyncIterator[Artifact]:
         while at is not None:
-            page = await self._drive(looking.page(self._opened, state, at))
+            page = await self._drive(listing.page(self._opened, state, at))
             for artifact in page.artifacts:
                 yield artifact
             at = page.next
 
     async def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """As `Registry.find`."""
-        return await self._drive(looking.find(self._opened, prefix, past))
+        return await self._drive(listing.find(self._opened, prefix, past))
 
     async def history(self, id: ArtifactId) -> list[HistoryEvent]:
         """As `Registry.history`."""
-        return await self._drive(journal.history(self._opened, id))
+        return await self._drive(history_verb.history(self._opened, id))
 
     async def events(self) -> AsyncIterator[HistoryEvent]:
         """As `Registry.events`."""
-        before: int | None = journal.LAST
+        before: int | None = history_verb.LAST
         while before is not None:
-            page = await self._drive(journal.events_page(self._opened, before))
+            page = await self._drive(history_verb.events_page(self._opened, before))
             for event in page.events:
                 yield event
             before = page.next
 
     async def remove(self, id: ArtifactId) -> bool:
         """As `Registry.remove`."""
-        return await self._drive(looking.remove(self._opened, id))
+        return await self._drive(listing.remove(self._opened, id))
 
     async def retry(self, id: ArtifactId) -> bool:
         """As `Registry.retry`."""
-        return await self._drive(looking.retry(self._opened, id))
+        return await self._drive(listing.retry(self._opened, id))
 
     def artifact(
         self,
@@ -168,28 +163,28 @@ class AsyncRegistry(AsyncHandle):
         dry_run: bool = False,
     ) -> list[Artifact]:
         """As `Registry.prune`."""
-        verb = maintaining.prune(self._opened, cache_limit, min_stale_time, dry_run)
+        verb = maintenance.prune(self._opened, cache_limit, min_stale_time, dry_run)
         return await self._drive(verb)
 
     async def stats(self) -> Stats:
         """As `Registry.stats`."""
-        return await self._drive(looking.stats(self._opened))
+        return await self._drive(listing.stats(self._opened))
 
     async def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
         """As `Registry.check`."""
-        return await self._drive(maintaining.check(self._opened, repair, checksums))
+        return await self._drive(maintenance.check(self._opened, repair, checksums))
 
     async def hosts(self) -> list[HostInfo]:
         """As `Registry.hosts`."""
-        return await self._drive(hosting.hosts(self._opened))
+        return await self._drive(hosts_verb.hosts(self._opened))
 
     async def diagnose(self) -> Diagnosis:
         """As `Registry.diagnose`."""
-        return await self._drive(diagnosing.diagnose(self._opened))
+        return await self._drive(diagnosis.diagnose(self._opened))
 
     async def measure(self) -> Measurement:
         """As `Registry.measure`."""
-        return await self._drive(measuring.measure(self._opened))
+        return await self._drive(stats_verb.measure(self._opened))
 
     @property
     def counters(self) -> Counters:
@@ -199,15 +194,15 @@ class AsyncRegistry(AsyncHandle):
 
     async def settings(self) -> Settings:
         """As `Registry.settings`."""
-        return await self._drive(looking.settings(self._opened))
+        return await self._drive(listing.settings(self._opened))
 
     async def configure(self, **changes: Any) -> Settings:
         """As `Registry.configure`."""
-        return await self._drive(looking.configure(self._opened, changes))
+        return await self._drive(listing.configure(self._opened, changes))
 
     async def maintain(self) -> bool:
         """As `Registry.maintain`."""
-        return await self._drive(maintaining.pulse(self._opened))
+        return await self._drive(maintenance.pulse(self._opened))
 
     # --- for the host ---------------------------------------------------------------------------
 
@@ -228,7 +223,7 @@ class AsyncRegistry(AsyncHandle):
         """As `get_or_prepare` for one who has needed it already; the claim is held for so long,
         and shown before its use.
         """
-        verb = preparing.prepare_or_join(
+        verb = prepare_verb.prepare_or_join(
             self._opened, id, prepare, label=label, held=held, on_claim=claimed
         )
         return await self._drive(verb)
@@ -239,8 +234,8 @@ class AsyncRegistry(AsyncHandle):
 
     async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
         """Extend a claim that `prepare_under_claim` showed."""
-        await self._drive(publishing.extend(self._opened, lease, timeout))
+        await self._drive(publish.extend(self._opened, lease, timeout))
 
     async def reject(self, artifact: Artifact) -> None:
         """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
-        await self._drive(needing.reject(self._opened, artifact))
+        await self._drive(need_verb.reject(self._opened, artifact))

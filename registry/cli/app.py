@@ -26,8 +26,8 @@ Exit codes:
 # In the order of the help. A file is imported when its verb is asked for: the rest costs nothing.
 VERBS = MappingProxyType(
     {
-        "run": "running",
-        "prepare": "preparing",
+        "run": "run",
+        "prepare": "prepare",
         "ls": "artifacts",
         "show": "artifacts",
         "rm": "artifacts",
@@ -54,7 +54,9 @@ class _Verbs(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"registry.cli.{VERBS[name]}"), name)
+        command: click.Command = getattr(
+            import_module(f"registry.cli.commands.{VERBS[name]}"), name
+        )
         return command
 
 

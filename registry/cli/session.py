@@ -38,7 +38,7 @@ class Session:
     @cached_property
     def cache_dir(self) -> Path:
         """The cache directory, absolute."""
-        from registry.world.directory import named_directory
+        from registry.opening.directory import named_directory
 
         return named_directory(self.cache_name)
 

@@ -15,18 +15,19 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-from registry import migrate
 from registry.doctor.contents import contents, names_of_database, write_lock
 from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, examined, sentence
 from registry.doctor.machine import has_wal_reset_bug, machine
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, RegistryError
-from registry.opening import database_path
+from registry.opening import migrate
+from registry.opening.cache import database_path
+from registry.opening.directory import named_directory
+from registry.opening.errors import worded
+from registry.opening.lock import undisturbed
 from registry.sync import Registry
-from registry.trouble import worded
-from registry.world.directory import named_directory, stored_identity
+from registry.world.identity_file import stored_identity
 from registry.world.mounts import file_system
-from registry.world.open_lock import undisturbed
 
 __all__ = ["Finding", "examine", "examine_path", "has_wal_reset_bug"]
 

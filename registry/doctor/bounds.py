@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registry.doctor.finding import Finding, command, quoted
 from registry.sizes import near_size
-from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.diagnosis import Diagnosis
 
 __all__ = ["bounds"]
 

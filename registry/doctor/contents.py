@@ -14,12 +14,12 @@ from registry.doctor.bounds import bounds
 from registry.doctor.disk import room
 from registry.doctor.finding import Finding, command, quoted
 from registry.effects import Locked
-from registry.migrate import HEAD
-from registry.opening import database_path
+from registry.opening.cache import database_path
+from registry.opening.errors import worded
+from registry.opening.migrate import HEAD
 from registry.sizes import near_size
-from registry.trouble import worded
-from registry.verbs.diagnosing import Diagnosis
-from registry.verbs.journal import Rebuilt
+from registry.verbs.diagnosis import Diagnosis
+from registry.verbs.history import Rebuilt
 from registry.world.connection import connect, translated
 from registry.world.mounts import mount_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry.doctor.finding import Finding, Verdict, command, examined, quoted
 from registry.sizes import near_size
-from registry.verbs.pruning import Usage
+from registry.verbs.prune import Usage
 from registry.world.mounts import existing_part, mount_of
 
 __all__ = ["room"]

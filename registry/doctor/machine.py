@@ -14,17 +14,17 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from registry.confinement import isolation
 from registry.doctor.finding import Finding, Verdict, examined, quoted
 from registry.errors import CacheDirectoryRefused
-from registry.world import isolation
-from registry.world.directory_check import directory_problems
+from registry.opening.directory_check import directory_problems
+from registry.opening.problems import refusal
 from registry.world.hosts import Hosts
 from registry.world.mounts import (
     NETWORK_FILE_SYSTEMS,
     is_mounted_noexec,
     mount_of,
 )
-from registry.world.problems import refusal
 
 __all__ = ["has_wal_reset_bug", "machine"]
 

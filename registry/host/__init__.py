@@ -9,9 +9,9 @@ from registry.errors import (
     NotPrepared,
     PossiblyInvalid,
 )
-from registry.host.confinement import Confinement
-from registry.host.policy import Fifo, Policy, Shares
-from registry.host.priority import ExecutionKind, Priority
+from registry.host.queue.policy import Fifo, Policy, Shares
+from registry.host.queue.priority import ExecutionKind, Priority
+from registry.host.worker.confinement import Confinement
 
 if TYPE_CHECKING:
     from registry.host.host import Host

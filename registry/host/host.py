@@ -43,25 +43,25 @@ from registry.errors import (
     UnknownArtifact,
 )
 from registry.host import backend as backends
-from registry.host.confinement import Confinement
-from registry.host.door import Door
-from registry.host.execute_pool import EXECUTION_TIMEOUT, ExecutePool
-from registry.host.execute_queue import EXECUTE_WORKERS
+from registry.host.intake import Door
 from registry.host.kinds import TRANSIENT, Kind
-from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
 from registry.host.messages import Task
 from registry.host.metrics import HostMetrics
-from registry.host.policy import Policy
-from registry.host.preparations import Preparations, Wanted, warn_if_too_large
-from registry.host.prepare_pool import PreparePool
-from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
-from registry.host.priority import ExecutionKind, Priority
+from registry.host.pool.execute_pool import EXECUTION_TIMEOUT, ExecutePool
+from registry.host.pool.preparations import Preparations, Wanted, warn_if_too_large
+from registry.host.pool.prepare_pool import PreparePool
+from registry.host.pool.worker import SPAWN_TIMEOUT
 from registry.host.pulse import CLEANUP_INTERVAL, Pulse
-from registry.host.unbroken import in_thread, unbroken
-from registry.host.worker import SPAWN_TIMEOUT
-from registry.verbs.preparing import failure
-from registry.verbs.words import ABANDONED, as_label
+from registry.host.queue.execute_queue import EXECUTE_WORKERS
+from registry.host.queue.policy import Policy
+from registry.host.queue.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
+from registry.host.queue.priority import ExecutionKind, Priority
+from registry.host.worker.confinement import Confinement
+from registry.host.worker.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, Limits
+from registry.verbs.prepare import failure
+from registry.verbs.text import ABANDONED, as_label
 from registry.world.removal import remove
+from registry.world.shield import in_thread, unbroken
 
 __all__ = ["Host"]
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from registry.errors import InvalidParams
 from registry.host import wire
 from registry.host.kinds import DETERMINISTIC, Kind
-from registry.host.limits import Limits
+from registry.host.worker.limits import Limits
 
 __all__ = [
     "BROKEN",

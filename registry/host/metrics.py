@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from registry.host.worker import Worker, WorkerLost
+from registry.host.pool.worker import Worker, WorkerLost
 from registry.metrics import Family, Sample, counter, of_handle
 from registry.verbs.counters import Counters, Tally
 
 if TYPE_CHECKING:
-    from registry.host.crew import Job
+    from registry.host.pool.workers import Job
 
 __all__ = ["Histogram", "HostMetrics", "PoolMetrics"]
 

@@ -15,7 +15,7 @@ from registry.artifact import ArtifactId
 from registry.config import RETRY_COOLDOWN
 from registry.errors import NotPrepared, PreparationFailed, PrepareError
 from registry.host.kinds import Kind
-from registry.host.limits import Limits
+from registry.host.worker.limits import Limits
 
 __all__ = ["Refusals"]
 

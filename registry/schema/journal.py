@@ -2,7 +2,7 @@
 
 Triggers on `artifact` write what happens to claims, in the very transaction that does it. Only the
 end of a prepared artifact is not theirs to tell: no trigger can know why a row was deleted, or by
-whom. That is written by the verb that did it (see `registry.verbs.journal`).
+whom. That is written by the verb that did it (see `registry.verbs.history`).
 
 A need writes neither `state`, `size` nor `token`, and so fires nothing.
 """
@@ -74,7 +74,7 @@ WHEN new.state = 'prepared' BEGIN
 END"""
 
 # A claim given back is failed again as it was, without another failure. Reaped is what ends so in
-# those very words (`registry.verbs.words`): a failure of the user's own may have any kind.
+# those very words (`registry.verbs.text`): a failure of the user's own may have any kind.
 FAILED = """\
 CREATE TRIGGER history_failed AFTER UPDATE OF token ON artifact
 WHEN new.state = 'failed' AND new.num_failures > old.num_failures BEGIN

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from registry.artifact import Artifact
+from registry.base_claim import HeldClaim
 from registry.effects import Verb
 from registry.errors import ClaimLost
-from registry.held import HeldClaim
 from registry.shortage import is_nobodys_failure
 from registry.sync.handle import SyncHandle
-from registry.verbs import publishing
+from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
 
 __all__ = ["Claim"]
@@ -34,7 +34,7 @@ class Claim(HeldClaim[SyncHandle]):
         Prunes in the same call if that passes the limit, but never what was just published.
         Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
         """
-        return self._drive(publishing.publish(self._handle, self._lease, data))
+        return self._drive(publish_verb.publish(self._handle, self._lease, data))
 
     def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
@@ -43,18 +43,18 @@ class Claim(HeldClaim[SyncHandle]):
 
         Raises `ClaimLost`.
         """
-        return self._drive(publishing.fail(self._handle, self._lease, error, kind, retryable))
+        return self._drive(publish_verb.fail(self._handle, self._lease, error, kind, retryable))
 
     def release(self) -> None:
         """Give the claim back without a failure; raises `ClaimLost`."""
-        self._drive(publishing.release(self._handle, self._lease))
+        self._drive(publish_verb.release(self._handle, self._lease))
 
     def extend(self, timeout: timedelta) -> None:
         """Move the deadline to `timeout` from now; raises `ClaimLost`.
 
         Until the deadline nobody takes the claim over while this process lives, even if it hangs.
         """
-        self._drive(publishing.extend(self._handle, self._lease, timeout))
+        self._drive(publish_verb.extend(self._handle, self._lease, timeout))
 
     def __enter__(self) -> Claim:
         return self

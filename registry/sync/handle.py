@@ -15,14 +15,14 @@ from typing import Any, NoReturn, Self, TypeVar
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
 from registry.effects import Effect, GiveUpReserve, Run, Verb
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, HandleClosed, HandleForked
-from registry.opening import database_path, on_the_reserve, open_cache, replace_damaged
-from registry.verbs import hosting, maintaining
-from registry.verbs.driving import drive, is_nested
+from registry.opening.cache import database_path, on_the_reserve, open_cache, replace_damaged
+from registry.opening.lock import undisturbed
+from registry.verbs import hosts, maintenance
+from registry.verbs.driver import drive, is_nested
 from registry.verbs.handle import Handle
 from registry.world import dropped, fork
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
-from registry.world.open_lock import undisturbed
 from registry.world.world import World, this_process
 
 __all__ = ["SyncHandle"]
@@ -56,7 +56,7 @@ class SyncHandle:
     def _enter(self, cache: Path, cleanup: CleanupConfig | None, retry: RetryPolicy | None) -> None:
         on_the_reserve(cache, lambda: self._appear(cache, cleanup, retry))
         try:
-            self._drive(hosting.enter(self._handle, this_process()))
+            self._drive(hosts.enter(self._handle, this_process()))
             self._world.lock.enter()
         except BaseException:
             self._let_go()
@@ -107,7 +107,7 @@ class SyncHandle:
             # No claim of another thread comes after all claims were given back.
             self._database = self._database.handed_over()
             if self._world.is_there_to_be_closed():
-                drive(maintaining.close(self._handle), self._perform)
+                drive(maintenance.close(self._handle), self._perform)
         except HandleClosed:
             if not self._gone:
                 raise

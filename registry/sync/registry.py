@@ -10,31 +10,27 @@ from typing import Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
+from registry.hot_path import hot_artifact
 from registry.recipe import Label, Recipe, Terms
 from registry.sync.claim import Claim
 from registry.sync.handle import SyncHandle
-from registry.verbs import (
-    claiming,
-    diagnosing,
-    hosting,
-    journal,
-    looking,
-    maintaining,
-    measuring,
-    needing,
-    preparing,
-    waiting,
-)
+from registry.verbs import claim as claim_verb
+from registry.verbs import diagnosis, listing, maintenance
+from registry.verbs import history as history_verb
+from registry.verbs import hosts as hosts_verb
+from registry.verbs import need as need_verb
+from registry.verbs import prepare as prepare_verb
+from registry.verbs import stats as stats_verb
+from registry.verbs import wait as wait_verb
+from registry.verbs.check import CheckReport
 from registry.verbs.counters import Counters
-from registry.verbs.diagnosing import Diagnosis
+from registry.verbs.diagnosis import Diagnosis
 from registry.verbs.handle import Lease
-from registry.verbs.hosting import HostInfo
-from registry.verbs.journal import HistoryEvent
-from registry.verbs.looking import Stats
-from registry.verbs.measuring import Measurement
-from registry.verbs.reconciling import CheckReport
+from registry.verbs.history import HistoryEvent
+from registry.verbs.hosts import HostInfo
+from registry.verbs.listing import Stats
+from registry.verbs.stats import Measurement
 from registry.world import fork
-from registry.world.hot import hot_artifact
 
 __all__ = ["Registry"]
 
@@ -60,7 +56,7 @@ class Registry(SyncHandle):
 
     def get(self, id: ArtifactId) -> Artifact | None:
         """Answer the artifact as its row stands, or None; changes nothing, looks at no file."""
-        return self._drive(looking.get(self._handle, id))
+        return self._drive(listing.get(self._handle, id))
 
     def need(self, id: ArtifactId) -> Artifact | None:
         """Answer the prepared artifact, its last use bumped and its file there, or None.
@@ -75,7 +71,7 @@ class Registry(SyncHandle):
         hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
-        return self._drive(needing.need(self._handle, id))
+        return self._drive(need_verb.need(self._handle, id))
 
     def claim(
         self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
@@ -87,7 +83,7 @@ class Registry(SyncHandle):
         just now, or failed and not yet to be retried; its last use is NOT bumped, nor its file
         looked at. Raises `InvalidData` for a label with NUL in it.
         """
-        claimed = self._drive(claiming.claim(self._handle, id, timeout, label))
+        claimed = self._drive(claim_verb.claim(self._handle, id, timeout, label))
         return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
@@ -95,7 +91,7 @@ class Registry(SyncHandle):
 
         Raises `WaitTimeout`, and `RecursivePreparation` inside the `prepare` of that artifact.
         """
-        return self._drive(waiting.wait(self._handle, id, timeout))
+        return self._drive(wait_verb.wait(self._handle, id, timeout))
 
     def get_or_prepare(
         self,
@@ -115,26 +111,26 @@ class Registry(SyncHandle):
         `prepare` does. The file is NOT pinned: see `open_file`.
         """
         _refuse_coroutines(prepare)
-        preparing.require_arguments(prepare, timeout, label)
+        prepare_verb.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
-        return self._drive(preparing.get_or_prepare(self._handle, id, prepare, timeout, label))
+        return self._drive(prepare_verb.get_or_prepare(self._handle, id, prepare, timeout, label))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:
         """Open the file of a prepared artifact for reading, checked; counts as a need.
 
         What is open survives pruning; the caller closes it. Raises `UnknownArtifact`.
         """
-        return self._drive(needing.open_file(self._handle, id))
+        return self._drive(need_verb.open_file(self._handle, id))
 
     def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
         """Iterate over the artifacts, most recently needed first; no snapshot, read in pages."""
-        return self._listed(state, looking.start(state))
+        return self._listed(state, listing.start(state))
 
     def _listed(self, state: State | None, at: tuple[State, int, int] | None) -> Iterator[Artifact]:
         while at is not None:
-            page = self._drive(looking.page(self._handle, state, at))
+            page = self._drive(listing.page(self._handle, state, at))
             yield from page.artifacts
             at = page.next
 
@@ -144,7 +140,7 @@ class Registry(SyncHandle):
         With `past`, also among those that are gone but that history still knows. Raises
         `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
         """
-        return self._drive(looking.find(self._handle, prefix, past))
+        return self._drive(listing.find(self._handle, prefix, past))
 
     def history(self, id: ArtifactId) -> list[HistoryEvent]:
         """Read what happened to an artifact, the eldest event first, whether it is there or not.
@@ -152,16 +148,16 @@ class Registry(SyncHandle):
         Of all artifacts together the last 10,000 events are kept. How one ended is written a
         moment after it did, and NOT if the process dies in that moment.
         """
-        return self._drive(journal.history(self._handle, id))
+        return self._drive(history_verb.history(self._handle, id))
 
     def events(self) -> Iterator[HistoryEvent]:
         """Iterate over what happened to all artifacts, what was written last first.
 
         The last 10,000 events; read in pages, and no snapshot. See `history`.
         """
-        before: int | None = journal.LAST
+        before: int | None = history_verb.LAST
         while before is not None:
-            page = self._drive(journal.events_page(self._handle, before))
+            page = self._drive(history_verb.events_page(self._handle, before))
             yield from page.events
             before = page.next
 
@@ -171,11 +167,11 @@ class Registry(SyncHandle):
         Raises `ArtifactBusy` for one that is being prepared. A file that somebody has open stays
         readable to them.
         """
-        return self._drive(looking.remove(self._handle, id))
+        return self._drive(listing.remove(self._handle, id))
 
     def retry(self, id: ArtifactId) -> bool:
         """Let a failed artifact be tried again at once; whether it had failed."""
-        return self._drive(looking.retry(self._handle, id))
+        return self._drive(listing.retry(self._handle, id))
 
     def artifact(
         self,
@@ -213,30 +209,30 @@ class Registry(SyncHandle):
         holds too. Answers what was (`dry_run`: would be) deleted, oldest first. Raises
         `InvalidSetting` for a value out of range.
         """
-        return self._drive(maintaining.prune(self._handle, cache_limit, min_stale_time, dry_run))
+        return self._drive(maintenance.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
     def stats(self) -> Stats:
         """Count what is held; costs the same at any size, unless more is held than the limit."""
-        return self._drive(looking.stats(self._handle))
+        return self._drive(listing.stats(self._handle))
 
     def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
         """Compare the database with itself and with the files; reads every row, and every file
         with `checksums`. With `repair`, mend what differs; raises `DatabaseDamaged` if the
         database is another cache's. NOT a snapshot: hosts may be at work.
         """
-        return self._drive(maintaining.check(self._handle, repair, checksums))
+        return self._drive(maintenance.check(self._handle, repair, checksums))
 
     def hosts(self) -> list[HostInfo]:
         """List the open handles on this cache, in whichever process, and what each prepares."""
-        return self._drive(hosting.hosts(self._handle))
+        return self._drive(hosts_verb.hosts(self._handle))
 
     def diagnose(self) -> Diagnosis:
         """Ask what `registry.doctor` judges; grows with the number of files."""
-        return self._drive(diagnosing.diagnose(self._handle))
+        return self._drive(diagnosis.diagnose(self._handle))
 
     def measure(self) -> Measurement:
         """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
-        return self._drive(measuring.measure(self._handle))
+        return self._drive(stats_verb.measure(self._handle))
 
     @property
     def counters(self) -> Counters:
@@ -247,7 +243,7 @@ class Registry(SyncHandle):
 
     def settings(self) -> Settings:
         """Read the settings that all hosts of this cache share."""
-        return self._drive(looking.settings(self._handle))
+        return self._drive(listing.settings(self._handle))
 
     def configure(self, **changes: Any) -> Settings:
         """Change stored settings, all or none; other hosts obey at once.
@@ -255,14 +251,14 @@ class Registry(SyncHandle):
         Raises `InvalidSetting` for an unknown name or a value out of range, TypeError for a bare
         number where a `timedelta` belongs.
         """
-        return self._drive(looking.configure(self._handle, changes))
+        return self._drive(listing.configure(self._handle, changes))
 
     def maintain(self) -> bool:
         """Do the hourly maintenance if it is due and no other host does; whether it was done.
 
         Publishing, pruning and closing do this too; it is for hosts that do none of these.
         """
-        return self._drive(maintaining.pulse(self._handle))
+        return self._drive(maintenance.pulse(self._handle))
 
 
 def _refuse_coroutines(prepare: object) -> None:

@@ -15,9 +15,9 @@ from registry.effects import Now, Verb
 from registry.log import about, logger
 from registry.sql.queries import FAILURE_USAGE
 from registry.sql.transitions import FORGET_BATCH, Event
-from registry.verbs.asking import end, one
+from registry.verbs.database import end, one
 from registry.verbs.handle import Handle
-from registry.verbs.journal import ended, record
+from registry.verbs.history import ended, record
 
 __all__ = ["FailureUsage", "forget_failures", "read_failure_usage"]
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from registry.effects import Verb
 from registry.errors import DiskFull, RegistryError
 from registry.verbs.handle import Handle
-from registry.verbs.pruning import make_space, read_usage
+from registry.verbs.prune import make_space, read_usage
 
 __all__ = ["with_space"]
 

@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from registry.access_time import use_marked
 from registry.artifact import (
     Artifact,
     ArtifactId,
@@ -35,10 +36,9 @@ from registry.artifact import (
 from registry.config import CACHE_LIMIT, MIN_STALE_TIME, CleanupConfig, RetryPolicy
 from registry.effects import Signal, is_file_name
 from registry.errors import DatabaseDamaged
-from registry.mark import use_marked
 from registry.sql.queries import Row
 from registry.verbs.counters import Counters, Evicted
-from registry.verbs.room import WaitingRoom
+from registry.verbs.waiting_room import WaitingRoom
 
 __all__ = ["LATE_LIMIT", "Handle", "HotArtifact", "HotArtifacts", "Lease", "OwnedClaims"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from registry.artifact import ArtifactId
 from registry.effects import Elapsed, Now, Verb
 from registry.sql.queries import NOTE_USE
-from registry.verbs.asking import at_once
+from registry.verbs.database import at_once
 from registry.verbs.handle import LATE_LIMIT, Handle, HotArtifact
 
 __all__ = ["is_locked_out", "remember_use", "write_late_uses"]

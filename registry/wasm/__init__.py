@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from registry.wasm.child import prepare_in_child
 from registry.wasm.code import CODE_LIMIT, check_code
+from registry.wasm.compiler import artifact_id, identity, prepare
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
 from registry.wasm.extra import preload
-from registry.wasm.preparing import artifact_id, identity, prepare
 from registry.wasm.program import Program, execute, load
 from registry.wasm.request import Request, Result
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from registry.errors import CodeTooLarge, PrepareError, RegistryError
 from registry.shortage import is_death_by_shortage
-from registry.wasm.preparing import Params, prepare
+from registry.wasm.compiler import Params, prepare
 
 __all__ = ["main", "prepare_in_child"]
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import InternalError
 from registry.shortage import SHORT_OF
+from registry.wasm.compiler import BY_THE_SYSTEM, new_engine
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
 from registry.wasm.extra import extra
-from registry.wasm.preparing import BY_THE_SYSTEM, new_engine
 from registry.wasm.request import NUMBERS, Request, Result, as_numbers
 from registry.wasm.sandbox import sandbox
 from registry.wasm.streams import Streams, name_of

@@ -1,7 +1,7 @@
 """A connection made real: its pragmas, its errors, and that threads and forks do it no harm.
 
 Locks: `busy_timeout` is 0, and whoever meets a lock asks again after a random pause (see
-`registry.verbs.asking`): SQLite's own back-off grows to 100 ms and lets the unlucky starve.
+`registry.verbs.database`): SQLite's own back-off grows to 100 ms and lets the unlucky starve.
 """
 
 from __future__ import annotations

@@ -21,15 +21,15 @@ from registry import effects
 from registry.effects import Effect, Outcome
 from registry.errors import HandleClosed
 from registry.log import about, logger
-from registry.verbs.hosting import Process
-from registry.verbs.recursion import preparing
+from registry.recursion import preparing
+from registry.verbs.hosts import Process
 from registry.version import __version__
 from registry.world import clock
 from registry.world.cache_identity import CacheIdentity
 from registry.world.closed import closed_error
-from registry.world.directory import stored_identity
 from registry.world.files import Files, Reserve
 from registry.world.hosts import HostLock, Hosts
+from registry.world.identity_file import stored_identity
 
 __all__ = ["World", "back_off_seconds", "outcome_of", "this_process"]
 

@@ -20,7 +20,7 @@ from registry import (
     Registry,
     State,
 )
-from registry.verbs.room import Ticket, WaitingRoom
+from registry.verbs.waiting_room import Ticket, WaitingRoom
 
 from .making import DATA, PATIENCE, claimed, prepare, until
 

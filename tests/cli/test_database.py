@@ -13,7 +13,7 @@ from support.artifacts import prepared
 from support.command import Command, Run
 
 from registry import Registry
-from registry.migrate import HEAD, revisions
+from registry.opening.migrate import HEAD, revisions
 from registry.schema import APPLICATION_ID
 
 OLDER = [revision.id for revision in revisions() if revision.id != HEAD]

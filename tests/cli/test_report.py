@@ -14,8 +14,8 @@ from support.browser import CHROMIUM, Picture, dom, screenshot
 from support.command import Command, Run
 
 from registry import ArtifactId, Claim, Registry
-from registry.cli import figures
-from registry.cli.figures import collect
+from registry.cli.report import figures
+from registry.cli.report.figures import collect
 
 KIB = 1024
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

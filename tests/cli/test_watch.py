@@ -17,8 +17,8 @@ from support.command import Command, Run
 from support.terminal import PATIENCE, terminal
 
 from registry import ArtifactId, Claim, CleanupConfig, Registry
-from registry.cli.frame import Frame
-from registry.cli.watch import Glance, Watcher
+from registry.cli.commands.watch import Glance, Watcher
+from registry.cli.report.frame import Frame
 
 KIB = 1024
 

@@ -13,9 +13,9 @@ import pytest
 from host.stories import AMPLE, ROGUE, Meeting, meeting, story
 
 from registry.errors import ExecutionError, InvalidCandidate, PossiblyInvalid
-from registry.host.execute_pool import ExecutePool
-from registry.host.policy import Shares
-from registry.host.priority import ExecutionKind
+from registry.host.pool.execute_pool import ExecutePool
+from registry.host.queue.policy import Shares
+from registry.host.queue.priority import ExecutionKind
 
 REQUESTS = 40
 # Short, for a job that was stopped takes four times as long to be given up.

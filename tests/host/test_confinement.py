@@ -15,11 +15,11 @@ from host.hosting import hosting, published
 from host.stories import story, wish
 
 from registry import InvalidSetting, PossiblyInvalid, PreparationFailed
+from registry.confinement import isolation, landlock
+from registry.confinement.isolation import Means
+from registry.confinement.landlock import Access
 from registry.host import Confinement
-from registry.host.confinement import from_wire, to_wire
-from registry.world import isolation, landlock
-from registry.world.isolation import Means
-from registry.world.landlock import Access
+from registry.host.worker.confinement import from_wire, to_wire
 
 FRESH = wish("answer")
 since = landlock.version()

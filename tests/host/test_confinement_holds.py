@@ -25,9 +25,9 @@ from host.backends.intruder import DONE
 from host.stories import AMPLE, await_the_end_of, story
 
 from registry import AsyncRegistry, InvalidCandidate
+from registry.confinement import cgroup, isolation, namespaces
+from registry.confinement.isolation import Means, promises
 from registry.host import Confinement, Host
-from registry.world import cgroup, isolation, namespaces
-from registry.world.isolation import Means, promises
 
 INTRUDER = "host.backends.intruder"
 SLEEPER = "import sys; print('up', flush=True); sys.stdin.read()"

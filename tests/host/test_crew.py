@@ -6,10 +6,10 @@ import pytest
 from host.stories import ECHO, story
 
 from registry.errors import InternalError
-from registry.host.crew import Crew
 from registry.host.metrics import PoolMetrics
-from registry.host.prepare_queue import Enqueue, PrepareQueue
-from registry.host.worker import Worker
+from registry.host.pool.worker import Worker
+from registry.host.pool.workers import Crew
+from registry.host.queue.prepare_queue import Enqueue, PrepareQueue
 
 
 class Mistake:

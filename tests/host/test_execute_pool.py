@@ -22,9 +22,9 @@ from registry.errors import (
     PossiblyInvalid,
     UnknownArtifact,
 )
-from registry.host.execute_pool import ExecutePool
-from registry.host.policy import Shares
-from registry.host.priority import ExecutionKind
+from registry.host.pool.execute_pool import ExecutePool
+from registry.host.queue.policy import Shares
+from registry.host.queue.priority import ExecutionKind
 
 MEMORY = 400 * 1024**2
 SHORT = timedelta(seconds=0.4)

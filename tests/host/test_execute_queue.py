@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from registry.errors import InvalidSetting
-from registry.host.events import (
+from registry.host.queue.events import (
     MAX_DELIVERIES,
     Answer,
     Instruction,
@@ -23,9 +23,9 @@ from registry.host.events import (
     WorkerDied,
     WorkerSpawned,
 )
-from registry.host.execute_queue import MAX_KEEP_WAITING, Enqueue, ExecuteQueue
-from registry.host.policy import Fifo, Shares
-from registry.host.priority import ExecutionKind
+from registry.host.queue.execute_queue import MAX_KEEP_WAITING, Enqueue, ExecuteQueue
+from registry.host.queue.policy import Fifo, Shares
+from registry.host.queue.priority import ExecutionKind
 
 NOW = 1000.0
 LATER = NOW + MAX_KEEP_WAITING

@@ -22,12 +22,14 @@ from registry import (
     RetryPolicy,
     wasm,
 )
-from registry.host import ExecutionKind, Priority, crew, execute_pool, execute_queue, worker
+from registry.host import ExecutionKind, Priority
 from registry.host import host as hosts
 from registry.host.kinds import DETERMINISTIC, EXECUTION_ERROR, TRANSIENT, Kind
-from registry.host.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, WALL_FACTOR
-from registry.host.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
+from registry.host.pool import execute_pool, worker, workers
 from registry.host.pulse import CLEANUP_INTERVAL
+from registry.host.queue import execute_queue
+from registry.host.queue.prepare_queue import PREPARE_WORKERS, PREPARE_WORKERS_HARD
+from registry.host.worker.limits import LENIENT_TIMEOUT, PRECHECK_TIMEOUT, WALL_FACTOR
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FINE = wish("answer")
@@ -53,7 +55,7 @@ CONSTANTS = [
     ("execute workers", execute_queue.EXECUTE_WORKERS, 2),
     ("longest wait for a worker of another environment", execute_queue.MAX_KEEP_WAITING, 4.0),
     ("time for a worker to come up, more patient than the original", worker.SPAWN_TIMEOUT, 60.0),
-    ("time until it is tried again", crew.RETRY_DELAY, 3.0),
+    ("time until it is tried again", workers.RETRY_DELAY, 3.0),
     ("decompressed code", (hosts.CODE_LIMIT, wasm.CODE_LIMIT), (12 * 1024**2, 12 * 1024**2)),
 ]
 

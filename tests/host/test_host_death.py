@@ -15,7 +15,7 @@ HOST = """
 import asyncio, sys
 from pathlib import Path
 from host.stories import named, wish
-from registry.host.prepare_pool import PreparePool
+from registry.host.pool.prepare_pool import PreparePool
 
 async def main(folder, at):
     pool = PreparePool("host.backends.rogue", Path(folder))

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from registry import AsyncRegistry, PreparationFailed
 from registry.host import Host, InvalidCandidate
 from registry.host.metrics import Histogram, PoolMetrics
-from registry.host.worker import WorkerLost
+from registry.host.pool.worker import WorkerLost
 from registry.metrics import render
 
 

@@ -13,7 +13,8 @@ from support.tables import change, files, row
 from support.threads import waiters
 
 from registry import AsyncRegistry, Registry, State
-from registry.host import ExecutionKind, Host, Priority, Shares, preparations
+from registry.host import ExecutionKind, Host, Priority, Shares
+from registry.host.pool import preparations
 
 FINE = wish("answer")
 READ = {"do": "read"}

@@ -22,8 +22,8 @@ from registry import (
     Registry,
     wasm,
 )
+from registry.confinement import landlock
 from registry.host import Confinement
-from registry.world import landlock
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKEND = "registry.wasm"

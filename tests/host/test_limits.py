@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from registry.errors import InvalidSetting
-from registry.host.limits import WALL_FACTOR, Limits
+from registry.host.worker.limits import WALL_FACTOR, Limits
 
 
 def test_the_worker_gives_up_before_the_host_gives_up_the_worker():
@@ -35,7 +35,7 @@ def test_a_bare_number_is_no_time_and_a_fraction_no_memory(cpu, memory):
 
 IMPOSE = """
 import resource
-from registry.host.limits import Limits
+from registry.host.worker.limits import Limits
 
 Limits(8.5, 2**30).impose()
 names = "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_CORE"

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.host.policy import WINDOW, Fifo, Policy, Shares
-from registry.host.priority import ExecutionKind
+from registry.host.queue.policy import WINDOW, Fifo, Policy, Shares
+from registry.host.queue.priority import ExecutionKind
 
 DISPUTE, APPROVAL, SYSTEM, BACKING = ExecutionKind
 

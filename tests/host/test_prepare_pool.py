@@ -26,10 +26,12 @@ from host.stories import (
 
 from registry.artifact import ArtifactId
 from registry.errors import ArtifactBusy, HandleClosed, InvalidSetting, PrepareError
-from registry.host import crew, process, worker
-from registry.host.events import MAX_DELIVERIES
-from registry.host.prepare_pool import PreparePool
-from registry.host.priority import Priority
+from registry.host.pool import worker
+from registry.host.pool import workers as workers_module
+from registry.host.pool.prepare_pool import PreparePool
+from registry.host.queue.events import MAX_DELIVERIES
+from registry.host.queue.priority import Priority
+from registry.host.worker import process
 
 MEMORY = 400 * 1024**2
 SHORT = timedelta(seconds=0.4)
@@ -430,7 +432,7 @@ async def test_killing_a_worker_never_holds_up_the_loop(workers, monkeypatch):
 async def test_a_worker_that_does_not_come_up_is_tried_again(
     workers, tmp_path: Path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(crew, "RETRY_DELAY", 0.01)
+    monkeypatch.setattr(workers_module, "RETRY_DELAY", 0.01)
     monkeypatch.setattr(worker, "SPAWN_TIMEOUT", 2.0)
     marks = tmp_path / "marks"
     marks.mkdir()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from registry.errors import InvalidSetting
-from registry.host.events import (
+from registry.host.queue.events import (
     MAX_DELIVERIES,
     Answer,
     Instruction,
@@ -22,8 +22,8 @@ from registry.host.events import (
     WorkerDied,
     WorkerSpawned,
 )
-from registry.host.prepare_queue import Enqueue, PrepareQueue
-from registry.host.priority import Priority
+from registry.host.queue.prepare_queue import Enqueue, PrepareQueue
+from registry.host.queue.priority import Priority
 
 CRITICAL = Priority.CRITICAL
 

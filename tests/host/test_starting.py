@@ -22,7 +22,8 @@ from registry import (
     Registry,
     State,
 )
-from registry.host import Host, crew
+from registry.host import Host
+from registry.host.pool import workers
 
 FINE = wish("answer")
 READ = {"do": "read"}
@@ -37,7 +38,7 @@ def launcher(tmp_path: Path, monkeypatch) -> Path:
     path = tmp_path / "python"
     write(path, WORKING)
     monkeypatch.setattr(sys, "executable", str(path))
-    monkeypatch.setattr(crew, "RETRY_DELAY", 0.05)
+    monkeypatch.setattr(workers, "RETRY_DELAY", 0.05)
     return path
 
 

@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from registry.host import wire
-from registry.host.limits import Limits
 from registry.host.messages import Reply
-from registry.host.verdict import Ended, verdict
+from registry.host.worker.limits import Limits
+from registry.host.worker.verdict import Ended, verdict
 
 MIB = 1024**2
 LIMITS = Limits(cpu=10.0, memory=100 * MIB)

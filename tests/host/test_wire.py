@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from registry.errors import InvalidData
 from registry.host import wire
 from registry.host.kinds import Kind
-from registry.host.limits import Limits
 from registry.host.messages import Reply, Task
+from registry.host.worker.limits import Limits
 
 SIMPLE = (
     st.none()

@@ -8,7 +8,8 @@ import pytest
 
 from processes.crew import Crew, Line
 from processes.traces import code_id, lines, note, query
-from registry import Registry, migrate
+from registry import Registry
+from registry.opening import migrate
 
 
 def opens(line: Line, rounds: int) -> int:
@@ -63,9 +64,9 @@ def dies_while_opening(line: Line, cache: Path, module: str, name: str, before: 
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("registry.opening", "_create"),
-        ("registry.migrate", "upgrade"),
-        ("registry.opening", "store_identity"),
+        ("registry.opening.cache", "_create"),
+        ("registry.opening.migrate", "upgrade"),
+        ("registry.opening.cache", "store_identity"),
     ],
     ids=["creating", "migrating", "naming"],
 )
@@ -84,7 +85,7 @@ def test_who_dies_while_making_a_cache_leaves_it_to_be_finished(
 
 
 def test_others_wait_for_the_one_who_makes_the_cache(cache: Path, crew: Crew) -> None:
-    maker = crew.start(dies_while_opening, cache, "registry.migrate", "upgrade", True)
+    maker = crew.start(dies_while_opening, cache, "registry.opening.migrate", "upgrade", True)
     maker.expect("stopped")
     others = [crew.start(opens, 1) for _ in range(3)]
     for other in others:

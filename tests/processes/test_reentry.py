@@ -37,8 +37,8 @@ from registry import (
     State,
     prepared,
 )
+from registry.opening.lock import in_turn, undisturbed
 from registry.world import fork
-from registry.world.open_lock import in_turn, undisturbed
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)

@@ -17,7 +17,9 @@ from support.frozen import FROZEN, PREPARED, SPEED, thawed
 
 from processes.crew import Crew, Line
 from processes.traces import assert_clean, query
-from registry import ArtifactId, Registry, migrate, opening
+from registry import ArtifactId, Registry
+from registry.opening import cache as cache_module
+from registry.opening import migrate
 from registry.schema import DDL
 
 OPENERS = 8
@@ -108,7 +110,7 @@ def _die_before(statement: int) -> None:
         if next(numbers) == statement:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    migrate.connect = opening.connect = traced
+    migrate.connect = cache_module.connect = traced
 
 
 def crashes(_line: Line, revision: str, place: Path) -> int:
@@ -119,7 +121,7 @@ def crashes(_line: Line, revision: str, place: Path) -> int:
     frozen = thawed(revision, place / "frozen")
     for number in count():
         cache = shutil.copytree(frozen, place / "cache")
-        killed = killed_at(number, lambda cache=cache: opening.open_cache(cache))
+        killed = killed_at(number, lambda cache=cache: cache_module.open_cache(cache))
         if killed:
             revision_then = migrate.revision_of(str(cache / "registry.db"))
             assert revision_then in (revision, migrate.HEAD)  # all of it, or nothing

@@ -15,7 +15,7 @@ import pytest
 from processes.crew import Crew, Line
 from processes.traces import claimed, code_id
 from registry import Artifact, AsyncRegistry, Claim, Registry, RegistryBusy, State
-from registry.opening import downgrade_cache
+from registry.opening.cache import downgrade_cache
 from registry.world.hosts import Hosts
 
 ID = code_id("x")

@@ -21,7 +21,8 @@ import pytest
 from support.tables import connected
 from support.wheels import ROOT, Unknown, build, install, last_commit_of, unpack
 
-from registry import ArtifactId, Registry, migrate
+from registry import ArtifactId, Registry
+from registry.opening import migrate
 
 SHARING = Path(__file__).with_name("sharing.py")
 PATIENCE = 60.0

@@ -11,9 +11,9 @@ from typing import Any
 
 from registry import ArtifactId
 from registry.sql.queries import Row
-from registry.verbs import claiming, maintaining, publishing
+from registry.verbs import claim, maintenance, publish
+from registry.verbs.check import CheckReport
 from registry.verbs.handle import Lease
-from registry.verbs.reconciling import CheckReport
 
 from .host import Host
 from .invariants import Promise, Violation
@@ -34,7 +34,7 @@ def finish(machine: Machine, *, closing: int = 0) -> None:
     machine.drain()
     for number, host in enumerate(machine.living()):
         if (number + closing) % 2:
-            machine.close_host(host, maintaining.close(host.handle))
+            machine.close_host(host, maintenance.close(host.handle))
         else:
             machine.kill(host)
     machine.drain()
@@ -52,12 +52,12 @@ def finish(machine: Machine, *, closing: int = 0) -> None:
 def _give_back(machine: Machine, host: Host) -> None:
     at_work = [task.lease for task in machine.tasks]
     for lease in [lease for lease in host.leases if lease not in at_work]:
-        machine.begin("release", host, publishing.release(host.handle, lease), lease=lease)
+        machine.begin("release", host, publish.release(host.handle, lease), lease=lease)
 
 
 def _ask(machine: Machine, host: Host, *, repair: bool) -> CheckReport:
     reports: list[Ended] = []
-    verb = maintaining.check(host.handle, repair=repair, checksums=True)
+    verb = maintenance.check(host.handle, repair=repair, checksums=True)
     machine.begin("check", host, verb, reports.append)
     machine.drain()
     report = reports[0].value
@@ -93,7 +93,7 @@ def _require_nothing_blocked(machine: Machine, host: Host) -> None:
             raise Violation(Promise.NOT_BLOCKED, f"{row} may not be tried again")
     for micros in (0, 24 * 60 * MINUTE + MINUTE):
         machine.clock.pass_by(micros)
-        machine.begin("prune", host, maintaining.prune(host.handle, 0, timedelta(days=1)))
+        machine.begin("prune", host, maintenance.prune(host.handle, 0, timedelta(days=1)))
         machine.drain()
     left = [row for row in machine.witness.world.rows.values() if row.state == "prepared"]
     if left:
@@ -118,7 +118,7 @@ def _claim(machine: Machine, host: Host, row: Row) -> Any:
             host.leases.append(end.value)
 
     named = ArtifactId(row.code_hash, row.prep_hash)
-    machine.begin("claim", host, claiming.claim(host.handle, named), hold)
+    machine.begin("claim", host, claim.claim(host.handle, named), hold)
     machine.drain()
     return ended[0].value
 

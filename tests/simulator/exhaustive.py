@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 from registry import effects as fx
 from registry.effects import Effect, Verb
 from registry.errors import RegistryError
+from registry.verbs.check import drop_fileless, sweep
 from registry.verbs.handle import Handle
-from registry.verbs.hosting import orphan_locks, reap_dead
-from registry.verbs.reconciling import drop_fileless, sweep
+from registry.verbs.hosts import orphan_locks, reap_dead
 
 from .invariants import Promise, Violation, check_state
 from .reversible import ReversibleWorld

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from registry import CleanupConfig, RetryPolicy
 from registry.effects import Draw, Elapsed, Now
-from registry.opening import database_path
+from registry.opening.cache import database_path
 from registry.verbs.handle import Handle, Lease
 from registry.world import hosts as locks
 from registry.world.database import Database

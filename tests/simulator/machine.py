@@ -26,9 +26,9 @@ from registry.effects import (
     Unlink,
     Verb,
 )
-from registry.verbs import hosting
+from registry.verbs import hosts
 from registry.verbs.handle import Lease
-from registry.verbs.hosting import Process
+from registry.verbs.hosts import Process
 from registry.world.world import outcome_of
 
 from .disk import Pick
@@ -73,7 +73,7 @@ class Machine:
         host = Host.open(f"host{self._named}", cache, self.clock, self.chance, cleanup, retry)
         self.hosts.append(host)
         self.note(f"{host.name} opens")
-        self.begin("enter", host, hosting.enter(host.handle, _PROCESS), self._entered(host))
+        self.begin("enter", host, hosts.enter(host.handle, _PROCESS), self._entered(host))
         return host
 
     def close_host(self, host: Host, verb: Verb[None]) -> None:

@@ -16,7 +16,7 @@ from registry.effects import ListNames, Now, Verb
 from registry.sql.queries import PATHS_PAGE, Row
 from registry.sql.statement import Statement
 from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
-from registry.verbs import asking, claiming, leases, pruning, publishing, reconciling
+from registry.verbs import check, claim, database, lease, prune, publish
 
 __all__ = [
     "Mutant",
@@ -35,53 +35,53 @@ Mutant: TypeAlias = Callable[[], AbstractContextManager[Any]]
 def without_fencing_token() -> AbstractContextManager[Any]:
     """Publish and fail whoever holds the claim."""
     changed = {event: _unfenced(TRANSITIONS[event]) for event in (Event.PUBLISH, Event.FAIL)}
-    return patch.object(asking, "TRANSITIONS", {**TRANSITIONS, **changed})
+    return patch.object(database, "TRANSITIONS", {**TRANSITIONS, **changed})
 
 
 def unlinking_before_the_commit() -> AbstractContextManager[Any]:
     """Prune files first, and then their rows."""
 
     def delete(_: object, limit: int, horizon: int, spared: int, _reason: str) -> Verb[list[Row]]:
-        yield from pruning.unlink_all((yield from pruning._doomed(limit, horizon)))
+        yield from prune.unlink_all((yield from prune._doomed(limit, horizon)))
         now = yield from Now()
         bounds = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "now": now}
-        return (yield from asking.end(Event.PRUNE, {**bounds, "most": PRUNE_BATCH})).rows
+        return (yield from database.end(Event.PRUNE, {**bounds, "most": PRUNE_BATCH})).rows
 
-    return patch.object(pruning, "_delete", delete)
+    return patch.object(prune, "_delete", delete)
 
 
 def sweeping_rows_first() -> AbstractContextManager[Any]:
     """Read the rows, and only then list the folder."""
 
     def orphans() -> Verb[list[str]]:
-        rows = yield from asking.run(PATHS_PAGE, {"after_id": 0, "most": 1000})
+        rows = yield from database.run(PATHS_PAGE, {"after_id": 0, "most": 1000})
         referred = {path for _, _, path in rows}
         referred |= {f"{path}.tmp" for _, state, path in rows if state == State.PREPARING}
         return sorted(set((yield from ListNames())) - referred)
 
-    return patch.object(reconciling, "orphans", orphans)
+    return patch.object(check, "orphans", orphans)
 
 
 def without_syncing_files() -> AbstractContextManager[Any]:
     """Publish what is not on the disk yet."""
-    return patch.object(publishing, "Sync", lambda name: iter(()))
+    return patch.object(publish, "Sync", lambda name: iter(()))
 
 
 def without_syncing_the_folder() -> AbstractContextManager[Any]:
     """Publish under a name that is not on the disk yet."""
-    return patch.object(publishing, "SyncFolder", lambda: iter(()))
+    return patch.object(publish, "SyncFolder", lambda: iter(()))
 
 
 def pruning_without_syncing_the_wal() -> AbstractContextManager[Any]:
     """Prune on the connection with synchronous=NORMAL."""
     changed = {Event.PRUNE: replace(TRANSITIONS[Event.PRUNE], durable=False)}
-    return patch.object(asking, "TRANSITIONS", {**TRANSITIONS, **changed})
+    return patch.object(database, "TRANSITIONS", {**TRANSITIONS, **changed})
 
 
 def believing_the_clock() -> AbstractContextManager[Any]:
     """Take a time that lies ahead for one that is yet to come."""
     stack = ExitStack()
-    for module in (claiming, leases):
+    for module in (claim, lease):
         stack.enter_context(patch.object(module, "is_ahead", lambda at, now: False))
     return stack
 

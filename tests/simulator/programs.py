@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from registry.effects import Verb
-from registry.verbs import claiming, hosting, looking, needing, pruning, publishing, reconciling
+from registry.verbs import check, claim, hosts, listing, need, prune, publish
 from registry.verbs.handle import Handle, Lease
 
 from .content import prepared_bytes
@@ -29,48 +29,48 @@ SECOND = timedelta(seconds=1)
 
 def publisher(handle: Handle) -> Verb[None]:
     """Claim for a second, and publish."""
-    claimed = yield from claiming.claim(handle, ID, SECOND)
+    claimed = yield from claim.claim(handle, ID, SECOND)
     if isinstance(claimed, Lease):
         data = prepared_bytes(ID, handle.host_id, 1)
-        yield from publishing.publish(handle, claimed, data)
+        yield from publish.publish(handle, claimed, data)
 
 
 def failer(handle: Handle) -> Verb[None]:
     """Claim for a second, and fail."""
-    claimed = yield from claiming.claim(handle, ID, SECOND)
+    claimed = yield from claim.claim(handle, ID, SECOND)
     if isinstance(claimed, Lease):
-        yield from publishing.fail(handle, claimed, "no luck")
+        yield from publish.fail(handle, claimed, "no luck")
 
 
 def extender(handle: Handle) -> Verb[None]:
     """Claim for a second, extend that to an hour, and give the claim back."""
-    claimed = yield from claiming.claim(handle, ID, SECOND)
+    claimed = yield from claim.claim(handle, ID, SECOND)
     if isinstance(claimed, Lease):
-        yield from publishing.extend(handle, claimed, timedelta(hours=1))
-        yield from publishing.release(handle, claimed)
+        yield from publish.extend(handle, claimed, timedelta(hours=1))
+        yield from publish.release(handle, claimed)
 
 
 def needer(handle: Handle) -> Verb[Any]:
     """Need."""
-    return needing.need(handle, ID)
+    return need.need(handle, ID)
 
 
 def remover(handle: Handle) -> Verb[Any]:
     """Remove."""
-    return looking.remove(handle, ID)
+    return listing.remove(handle, ID)
 
 
 def pruner(handle: Handle) -> Verb[Any]:
     """Prune everything."""
-    usage = yield from pruning.read_usage(handle)
-    return (yield from pruning.prune(handle, usage, 0, timedelta(0)))
+    usage = yield from prune.read_usage(handle)
+    return (yield from prune.prune(handle, usage, 0, timedelta(0)))
 
 
 def sweeper(handle: Handle) -> Verb[Any]:
     """Sweep the files that no row refers to."""
-    return reconciling.sweep(handle)
+    return check.sweep(handle)
 
 
 def reaper(handle: Handle) -> Verb[Any]:
     """Reap the dead."""
-    return hosting.reap_dead(handle)
+    return hosts.reap_dead(handle)

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 from registry import effects as fx
 from registry.effects import Effect
-from registry.opening import database_path
+from registry.opening.cache import database_path
 from registry.world.connection import connect
-from registry.world.directory import stored_identity
 from registry.world.files import Files
+from registry.world.identity_file import stored_identity
 
 from .host import Clock
 from .invariants import Snapshot, Step, check_change, check_state

@@ -16,7 +16,8 @@ from typing import Any
 
 from registry import ArtifactId
 from registry.effects import Verb
-from registry.verbs import claiming, looking, preparing, publishing
+from registry.verbs import claim, listing, prepare
+from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Lease
 
 from .content import prepared_bytes
@@ -52,13 +53,13 @@ def _scenery() -> dict[str, bytes]:
         host = _opened(machine)
         for artifact in (OLD, PREPARED):
             made = partial(prepared_bytes, artifact, host.id, 1)
-            _do(machine, host, preparing.get_or_prepare(host.handle, artifact, made))
+            _do(machine, host, prepare.get_or_prepare(host.handle, artifact, made))
         failed = _claimed(machine, host, FAILED)
-        _do(machine, host, publishing.fail(host.handle, failed, "no luck"))
-        _do(machine, host, looking.configure(host.handle, LIMITS))
+        _do(machine, host, publish_verb.fail(host.handle, failed, "no luck"))
+        _do(machine, host, listing.configure(host.handle, LIMITS))
         abandoned = _claimed(machine, host, ABANDONED)
         data = prepared_bytes(ABANDONED, host.id, 2)
-        publish = machine.begin("publish", host, publishing.publish(host.handle, abandoned, data))
+        publish = machine.begin("publish", host, publish_verb.publish(host.handle, abandoned, data))
         machine.step_to(publish, "publish")
         return picture(machine.witness.cache)
 
@@ -78,7 +79,7 @@ def _opened(machine: Machine) -> Host:
 
 
 def _claimed(machine: Machine, host: Host, id: ArtifactId) -> Lease:
-    lease = _do(machine, host, claiming.claim(host.handle, id))
+    lease = _do(machine, host, claim.claim(host.handle, id))
     assert isinstance(lease, Lease)
     return lease
 

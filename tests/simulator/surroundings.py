@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-from registry.opening import database_path, open_cache
+from registry.opening.cache import database_path, open_cache
 from registry.world.connection import connect
 
 from .host import Clock

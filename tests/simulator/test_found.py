@@ -8,7 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from registry.verbs import claiming, hosting, looking, publishing
+from registry.verbs import claim as claim_verb
+from registry.verbs import hosts as hosts_verb
+from registry.verbs import listing
+from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Lease
 from registry.world.hosts import Hosts
 
@@ -38,7 +41,7 @@ def opened(machine: Machine) -> Host:
 
 
 def claimed(machine: Machine, host: Host, timeout: timedelta | None = None) -> Lease:
-    verb = claiming.claim(host.handle, ID, timeout)
+    verb = claim_verb.claim(host.handle, ID, timeout)
     lease = machine.finish(machine.begin("claim", host, verb)).value
     assert isinstance(lease, Lease)
     return lease
@@ -60,13 +63,13 @@ def test_a_claim_found_late_and_extended_meanwhile_is_not_taken_over(machine: Ma
     holder, rival = opened(machine), opened(machine)
     lease = claimed(machine, holder, SECOND)
     machine.clock.pass_by(2_000_000)
-    claim = machine.begin("claim", rival, claiming.claim(rival.handle, ID))
+    claim = machine.begin("claim", rival, claim_verb.claim(rival.handle, ID))
     machine.step_to(claim, "take over")  # the rival has seen that the deadline has passed
-    extend = publishing.extend(holder.handle, lease, timedelta(hours=1))
+    extend = publish_verb.extend(holder.handle, lease, timedelta(hours=1))
     assert machine.finish(machine.begin("extend", holder, extend)).error is None
     found = machine.finish(claim).value
     assert found.holder.host_id == holder.id
-    publish = publishing.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
+    publish = publish_verb.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
     assert machine.finish(machine.begin("publish", holder, publish)).error is None
     finish(machine)
 
@@ -76,11 +79,11 @@ def test_a_host_that_only_looks_dead_keeps_what_it_publishes_while_it_is_reaped(
 ) -> None:
     holder, reaper = opened(machine), opened(machine)
     lease = claimed(machine, holder)
-    reap = machine.begin("reap", reaper, hosting.reap_dead(reaper.handle))
+    reap = machine.begin("reap", reaper, hosts_verb.reap_dead(reaper.handle))
     machine.step_to(reap, "IsAlive")
     machine.step(reap, Fault.LIE)
     machine.step_to(reap, "reap host")  # it has read which claims it is going to end
-    publish = publishing.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
+    publish = publish_verb.publish(holder.handle, lease, prepared_bytes(ID, holder.id, 1))
     path = machine.finish(machine.begin("publish", holder, publish)).value.path
     machine.finish(reap)
     assert path.exists()
@@ -93,12 +96,12 @@ def test_an_artifact_that_is_removed_while_it_is_needed_may_be_answered_as_it_wa
     """No path is pinned: the users of the simulator once took this for a broken promise."""
     maker, needer = opened(machine), opened(machine)
     data = prepared_bytes(ID, maker.id, 1)
-    publish = publishing.publish(maker.handle, claimed(machine, maker), data)
+    publish = publish_verb.publish(maker.handle, claimed(machine, maker), data)
     machine.finish(machine.begin("publish", maker, publish))
     Users(machine).need(needer, ID, 0)
     (need,) = machine.tasks
     machine.step_to(need, "MarkUse")  # its use is written: it was there
-    machine.finish(machine.begin("remove", maker, looking.remove(maker.handle, ID)))
+    machine.finish(machine.begin("remove", maker, listing.remove(maker.handle, ID)))
     found = machine.finish(need).value
     assert not found.path.exists()
     finish(machine)

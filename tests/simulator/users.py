@@ -13,18 +13,13 @@ from unittest.mock import patch
 
 from registry import Artifact, ArtifactId, CleanupConfig, PrepareError, RetryPolicy, State
 from registry.effects import Verb
-from registry.verbs import (
-    claiming,
-    hosting,
-    looking,
-    maintaining,
-    needing,
-    preparing,
-    publishing,
-    waiting,
-)
+from registry.verbs import claim as claim_verb
+from registry.verbs import hosts, hot, listing, maintenance
+from registry.verbs import need as need_verb
+from registry.verbs import prepare as prepare_verb
+from registry.verbs import publish as publish_verb
+from registry.verbs import wait as wait_verb
 from registry.verbs.handle import Lease
-from registry.world import hot
 
 from .content import maker, prepared_bytes
 from .host import Clock, Host
@@ -71,7 +66,7 @@ class Users:
             if isinstance(ended.value, Lease):
                 host.leases.append(ended.value)
 
-        verb = claiming.claim(host.handle, id, TIMEOUTS[n % 3], f"label {n}")
+        verb = claim_verb.claim(host.handle, id, TIMEOUTS[n % 3], f"label {n}")
         self.machine.begin("claim", host, verb, hold)
 
     def publish(self, host: Host, _: ArtifactId, n: int) -> None:
@@ -79,24 +74,26 @@ class Users:
         if lease is not None:
             data = self.prepare(host, lease.id)
             given = data if n % 3 else self._source(data)
-            verb = publishing.publish(host.handle, lease, given)
+            verb = publish_verb.publish(host.handle, lease, given)
             self.machine.begin("publish", host, verb, self._got(lease.id), lease)
 
     def fail(self, host: Host, _: ArtifactId, n: int) -> None:
         lease = self._idle(host, n)
         if lease is not None:
-            verb = publishing.fail(host.handle, lease, f"error {n}", "test", n % 2 == 0)
+            verb = publish_verb.fail(host.handle, lease, f"error {n}", "test", n % 2 == 0)
             self.machine.begin("fail", host, verb, lease=lease)
 
     def release(self, host: Host, _: ArtifactId, n: int) -> None:
         lease = self._idle(host, n)
         if lease is not None:
-            self.machine.begin("release", host, publishing.release(host.handle, lease), lease=lease)
+            self.machine.begin(
+                "release", host, publish_verb.release(host.handle, lease), lease=lease
+            )
 
     def extend(self, host: Host, _: ArtifactId, n: int) -> None:
         lease = self._idle(host, n)
         if lease is not None:
-            verb = publishing.extend(host.handle, lease, (n % 3) * SECOND)
+            verb = publish_verb.extend(host.handle, lease, (n % 3) * SECOND)
             self.machine.begin("extend", host, verb, lease=lease)
 
     def drop(self, host: Host, _: ArtifactId, n: int) -> None:
@@ -115,7 +112,7 @@ class Users:
             self.machine.note(f"{host.name} has it hot")
             self._got(id)(Ended(ready))
             return
-        self.machine.begin("need", host, needing.need(host.handle, id), self._got(id))
+        self.machine.begin("need", host, need_verb.need(host.handle, id), self._got(id))
 
     def open_file(self, host: Host, id: ArtifactId, n: int) -> None:
         began = self.machine.steps
@@ -127,7 +124,7 @@ class Users:
                 if began >= max(self.machine.harmed.values(), default=0):
                     _require_right(id, data)
 
-        self.machine.begin("open_file", host, needing.open_file(host.handle, id), read)
+        self.machine.begin("open_file", host, need_verb.open_file(host.handle, id), read)
 
     def get_or_prepare(self, host: Host, id: ArtifactId, n: int) -> None:
         def prepare() -> bytes | Path:
@@ -143,7 +140,7 @@ class Users:
             return self.prepare(host, id)
 
         span = (n % 5) * SECOND
-        verb = preparing.get_or_prepare(host.handle, id, prepare, span)
+        verb = prepare_verb.get_or_prepare(host.handle, id, prepare, span)
         self.machine.begin("get_or_prepare", host, verb, self._got(id))
 
     def wait(self, host: Host, id: ArtifactId, n: int) -> None:
@@ -151,26 +148,26 @@ class Users:
             if isinstance(ended.value, Artifact) and ended.value.state is State.PREPARING:
                 raise Violation(Promise.DOCUMENTED, f"waited for {id}, and it is still preparing")
 
-        self.machine.begin("wait", host, waiting.wait(host.handle, id, n % 3 * SECOND), settled)
+        self.machine.begin("wait", host, wait_verb.wait(host.handle, id, n % 3 * SECOND), settled)
 
     # --- the cache ------------------------------------------------------------------------------
 
     def prune(self, host: Host, _: ArtifactId, n: int) -> None:
         limit, stale = (None, 0, 400)[n % 3], (None, timedelta(0))[n % 2]
-        verb = maintaining.prune(host.handle, limit, stale, dry_run=n % 7 == 0)
+        verb = maintenance.prune(host.handle, limit, stale, dry_run=n % 7 == 0)
         self.machine.begin("prune", host, verb)
 
     def check(self, host: Host, _: ArtifactId, n: int) -> None:
-        verb = maintaining.check(host.handle, repair=n % 3 > 0, checksums=n % 2 > 0)
+        verb = maintenance.check(host.handle, repair=n % 3 > 0, checksums=n % 2 > 0)
         self.machine.begin("check", host, verb)
 
     def configure(self, host: Host, _: ArtifactId, n: int) -> None:
-        verb = looking.configure(host.handle, SETTINGS[n % len(SETTINGS)])
+        verb = listing.configure(host.handle, SETTINGS[n % len(SETTINGS)])
         self.machine.begin("configure", host, verb)
 
     def close(self, host: Host, _: ArtifactId, n: int) -> None:
         if not self.machine.busy(host):
-            self.machine.close_host(host, maintaining.close(host.handle))
+            self.machine.close_host(host, maintenance.close(host.handle))
 
     # --- words ----------------------------------------------------------------------------------
 
@@ -235,15 +232,15 @@ VERBS: dict[str, Callable[[Users, Host, ArtifactId, int], None]] = {
     "check": Users.check,
     "configure": Users.configure,
     "close": Users.close,
-    "get": _plain("get", lambda host, this: looking.get(host.handle, this)),
-    "remove": _plain("remove", lambda host, this: looking.remove(host.handle, this)),
-    "retry": _plain("retry", lambda host, this: looking.retry(host.handle, this)),
-    "find": _plain("find", lambda host, this: looking.find(host.handle, this.code_hash[:8])),
-    "stats": _plain("stats", lambda host, _: looking.stats(host.handle)),
-    "settings": _plain("settings", lambda host, _: looking.settings(host.handle)),
-    "hosts": _plain("hosts", lambda host, _: hosting.hosts(host.handle)),
-    "maintain": _plain("maintain", lambda host, _: maintaining.pulse(host.handle)),
+    "get": _plain("get", lambda host, this: listing.get(host.handle, this)),
+    "remove": _plain("remove", lambda host, this: listing.remove(host.handle, this)),
+    "retry": _plain("retry", lambda host, this: listing.retry(host.handle, this)),
+    "find": _plain("find", lambda host, this: listing.find(host.handle, this.code_hash[:8])),
+    "stats": _plain("stats", lambda host, _: listing.stats(host.handle)),
+    "settings": _plain("settings", lambda host, _: listing.settings(host.handle)),
+    "hosts": _plain("hosts", lambda host, _: hosts.hosts(host.handle)),
+    "maintain": _plain("maintain", lambda host, _: maintenance.pulse(host.handle)),
     "artifacts": _plain(
-        "artifacts", lambda host, _: looking.page(host.handle, None, looking.start(None))
+        "artifacts", lambda host, _: listing.page(host.handle, None, listing.start(None))
     ),
 }

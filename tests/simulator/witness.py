@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.effects import Effect, Rename, Run, TakeIn, Unlink, Write
-from registry.opening import database_path
+from registry.opening.cache import database_path
 from registry.sql.queries import Row
 from registry.world.connection import connect
 

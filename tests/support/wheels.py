@@ -55,7 +55,7 @@ def last_commit_of(revision: str, following: str) -> str:
     if not added:
         raise Unknown(f"git does not know when revision {following} came")
     commit = _git("rev-parse", "--verify", f"{added[-1]}^").strip()
-    assert f'HEAD = "{revision}"' in _git("show", f"{commit}:registry/migrate.py")
+    assert f'HEAD = "{revision}"' in _git("grep", "-h", "^HEAD = ", commit, "--", "registry")
     return commit
 
 

@@ -12,7 +12,7 @@ import zstandard
 from registry import wasm
 from registry.artifact import ArtifactId
 from registry.errors import InvalidParams, PrepareError, RegistryError
-from registry.wasm.preparing import _failure
+from registry.wasm.compiler import _failure
 
 ANSWER = b'(module (func (export "answer") (result i32) (i32.const 42)))'
 

@@ -1,0 +1,40 @@
+"""What both kinds of claim are, whoever drives them: a lease, and the artifact as it was found."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+from registry.artifact import Artifact, ArtifactId
+from registry.verbs import publish
+from registry.verbs.handle import Handle, Lease
+
+__all__ = ["HeldClaim"]
+
+
+class _Opened(Protocol):
+    _handle: Handle
+
+
+Opener = TypeVar("Opener", bound=_Opened)
+
+
+class HeldClaim(Generic[Opener]):
+    """A claim of the handle that made it; `Claim` and `AsyncClaim` give it its verbs."""
+
+    def __init__(self, registry: Opener, lease: Lease) -> None:
+        self._registry = registry
+        self._lease = lease
+
+    @property
+    def id(self) -> ArtifactId:
+        """What is claimed."""
+        return self._lease.id
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        return self._registry._handle.artifact(publish.claimed_row(self._lease))  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        ended = " (ended)" if self._lease.ended else ""
+        return f"<{type(self).__name__} of {self._lease.id.short}{ended}>"

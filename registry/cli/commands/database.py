@@ -1,0 +1,199 @@
+"""The database beneath: where it is, which schema it has, and how it gets the newest one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from registry.cli.options import InOrder, file_name, shared_options, with_shared_options
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_size
+from registry.errors import CacheDirectoryRefused
+
+__all__ = ["db"]
+
+
+@click.group(cls=InOrder, no_args_is_help=False)
+@with_shared_options
+@click.pass_context
+def db(context: click.Context, *, cache: str | None, json: bool) -> None:
+    """The database itself: its place, its schema, its copies."""
+    shared_options(context, cache=cache, json=json)
+
+
+_COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("WHAT IT BROUGHT", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A revision of the schema, as it is listed; `state` is applied, current or not yet."""
+
+    revision: str
+    says: str
+    state: str
+
+
+@db.command()
+@in_session
+def path(session: Session) -> None:
+    """Print where the database is, for the sqlite3 shell."""
+    place = _path(session)
+    session.write({"path": place}, [place], exact=True)
+
+
+@db.command()
+@in_session
+def current(session: Session) -> None:
+    """Print the revision of the schema; changes nothing."""
+    from registry.opening.migrate import HEAD
+
+    revision = _revision(_path(session))
+    words = f"{revision or 'none'} ({_age(revision)})"
+    session.write({"revision": revision, "head": HEAD}, [words])
+
+
+@db.command()
+@in_session
+def history(session: Session) -> None:
+    """List the revisions of the schema that this version knows; changes nothing.
+
+    What happened to artifacts, `registry why` tells.
+    """
+    from registry.opening.migrate import revisions
+
+    now, known = _revision(_path(session)), revisions()
+    ids = [revision.id for revision in known]
+    at = -1 if now is None else ids.index(now) if now in ids else len(ids)
+    listed = [Listed(*revision, _state(n, at)) for n, revision in enumerate(known)]
+    session.write_list(listed, _COLUMNS, lambda it: (it.revision, it.state, it.says))
+    if at == len(ids):  # it was built on those that we know
+        session.note(f"the database has revision {now}, of a newer version of registry")
+
+
+@db.command()
+@in_session
+def upgrade(session: Session) -> None:
+    """Bring the schema to the newest revision; makes the database if there is none.
+
+    All that opens the cache does this by itself. Hosts of older versions go on working, as long
+    as the database admits them.
+    """
+    before = _revision(_path(session))
+    after = _revision(str(session.registry.cache_dir / "registry.db"))
+    changed = f"{before or 'none'} -> {after}"
+    words = changed if after != before else f"{after} already ({_age(after)})"
+    session.write({"before": before, "revision": after}, [words])
+
+
+@db.command()
+@in_session
+@click.argument("revision", metavar="REVISION")
+def downgrade(session: Session, revision: str) -> None:
+    """Take the schema back to an older revision, for an older version of registry.
+
+    REVISION is as `db history` has it.
+
+    What the newer ones added is lost; the artifacts are kept. Stop all hosts first; and whatever
+    of this version opens the cache next upgrades it again. Make a backup before.
+    """
+    from registry.opening.cache import downgrade_cache
+
+    path, before = _existing(session)
+    downgrade_cache(session.cache_dir, revision)
+    after = _revision(path)
+    session.write({"before": before, "revision": after}, [f"{before} -> {after}"])
+    session.note("whatever of this version opens the cache next upgrades it again")
+
+
+@db.command()
+@in_session
+@click.argument("file", type=file_name, metavar="FILE")
+def backup(session: Session, file: Path) -> None:
+    """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
+
+    FILE must not be there yet; its mode will be 0600.
+
+    It holds the rows, not the artifacts: those are files of their own in the cache directory.
+    """
+    from registry.opening import migrate
+    from registry.opening.errors import worded
+
+    path, _ = _existing(session)
+    with worded(path):
+        migrate.backup(path, str(file))
+    size = file.stat().st_size
+    session.write({"path": str(file), "size": size}, [f"{file}: {near_size(size)}"])
+
+
+@db.command()
+@in_session
+@click.argument("folder", required=False, type=file_name, metavar="[FOLDER]")
+def recover(session: Session, folder: Path | None) -> None:
+    """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
+
+    FOLDER is one in damaged/, by default the newest there.
+
+    What can be read of it is compared with the files, and what is whole comes back, as needed now.
+    Do it within the hour: then the files that no row knows are swept.
+    """
+    from registry.recovery import newest, recover
+
+    place = folder or newest(session.cache_dir)
+    done = recover(session.registry, place)
+    words = (
+        f"{place}: {done.read} artifacts can be read; {done.recovered} are back, "
+        f"{done.known} were known already, {done.missing} are without a file, "
+        f"{done.damaged} have one that is damaged"
+    )
+    session.write({"folder": place, **asdict(done)}, [words])
+
+
+def _age(revision: str | None) -> str:
+    """Say how the revision of a database stands to those of this version."""
+    from registry.opening.migrate import HEAD, revisions
+
+    if revision is None:
+        return f"there is no database yet; the newest is {HEAD}"
+    if revision == HEAD:
+        return "the newest"
+    if revision in {known.id for known in revisions()}:
+        return f"the newest is {HEAD}: `registry db upgrade`, or whatever opens the cache"
+    return f"of a newer version of registry; the newest that this one knows is {HEAD}"
+
+
+def _state(number: int, at: int) -> str:
+    return "current" if number == at else "applied" if number < at else "not yet"
+
+
+def _path(session: Session) -> str:
+    from registry.opening.cache_path import path_problem
+    from registry.opening.problems import refusal
+
+    cache = session.cache_dir
+    problem = path_problem(cache)
+    if problem is not None:
+        raise refusal(cache, [problem])
+    if cache.exists() and not cache.is_dir():
+        raise CacheDirectoryRefused(f"{cache} is not a directory; choose another path")
+    return str(cache / "registry.db")
+
+
+def _existing(session: Session) -> tuple[str, str | None]:
+    """Where the database is, and its revision; raises FileNotFoundError."""
+    path = _path(session)
+    os.stat(path)
+    return path, _revision(path)
+
+
+def _revision(path: str) -> str | None:
+    """The revision of a database; None where there is none yet."""
+    from registry.opening.errors import worded
+    from registry.opening.migrate import revision_of
+
+    if not os.path.lexists(path):
+        return None
+    with worded(path):
+        return revision_of(path)

@@ -1,0 +1,69 @@
+"""Who uses the cache just now, and whether all that it depends on is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from registry.cli import exits
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_age
+
+if TYPE_CHECKING:
+    from registry.doctor import Finding
+    from registry.verbs.hosts import HostInfo
+
+__all__ = ["doctor", "hosts"]
+
+_COMMAND_WIDTH = 40
+_COLUMNS = (
+    ("HOST", "<12"),
+    ("PROCESS", "<9"),
+    ("SINCE", "<8"),
+    ("COMMAND", f"<{_COMMAND_WIDTH}"),
+    ("PREPARES", ""),
+)
+
+
+@click.command()
+@in_session
+def hosts(session: Session) -> None:
+    """List the processes that use the cache, this one too, and what each prepares."""
+    session.write_list(session.registry.hosts(), _COLUMNS, _row)
+
+
+@click.command()
+@in_session
+def doctor(session: Session) -> None:
+    """Look at all that the cache depends on, and say what to do; also where it cannot be opened.
+
+    The exit code is 1 if something is a problem.
+    """
+    from registry.doctor import examine_path
+
+    findings = examine_path(session.cache_name)
+    session.write(findings, _lines(findings))
+    if any(finding.verdict == "problem" for finding in findings):
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+def _row(host: HostInfo) -> tuple[str, ...]:
+    command = host.command
+    return (
+        host.id[:12],
+        str(host.pid) if host.alive else "dead",
+        near_age(host.opened_at, datetime.now(UTC)),
+        command if len(command) <= _COMMAND_WIDTH else f"{command[: _COMMAND_WIDTH - 3]}...",
+        ", ".join(map(str, host.prepares)) or "-",
+    )
+
+
+def _lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """One line a finding, and beneath it what to do about it."""
+    for finding in findings:
+        yield f"{finding.verdict:<7}  {finding.name:<17}  {finding.value}"
+        if finding.advice:
+            yield f"{'':<9}-> {finding.advice}"

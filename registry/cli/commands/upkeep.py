@@ -1,0 +1,151 @@
+"""The cache as a whole: how full it is, what pruning takes, whether all is in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from registry.cli import exits
+from registry.cli.commands.artifacts import COLUMNS, row
+from registry.cli.options import read_by
+from registry.cli.report.alarms import alarms
+from registry.cli.session import Session, in_session
+from registry.cli.units import near_size, parse_size, parse_span
+from registry.errors import DatabaseDamaged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from registry import CheckReport, Stats
+
+__all__ = ["check", "prune", "stats"]
+
+_PROBLEM = ("kind", "subject", "message")
+
+
+@click.command()
+@in_session
+def stats(session: Session) -> None:
+    """Tell how much the cache holds, and what its limit is."""
+    figures = session.registry.stats()
+    session.write(figures, [*_figures(figures), *_few_inodes(session.cache_dir)])
+
+
+@click.command()
+@in_session
+@click.option(
+    "--limit", callback=read_by(parse_size), metavar="SIZE", help="Keep at most this, as in 5GiB."
+)
+@click.option(
+    "--min-stale",
+    callback=read_by(parse_span),
+    metavar="TIME",
+    help="Keep what was needed within this time, as in 12h, 1d12h or 0.",
+)
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_run: bool) -> None:
+    """Delete what was needed longest ago, down to the limit."""
+    pruned = session.registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
+    session.write_list(pruned, COLUMNS, row)
+    freed = near_size(sum(artifact.size or 0 for artifact in pruned))
+    session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
+    forgotten = session.registry.counters.forgotten
+    if forgotten:
+        session.note(f"failures forgotten, beyond their bounds: {forgotten}")
+
+
+@click.command()
+@in_session
+@click.option("--repair", is_flag=True, help="Put right what can be.")
+@click.option("--checksums", is_flag=True, help="Also read every file and compare it.")
+def check(session: Session, repair: bool, checksums: bool) -> None:
+    """Compare the database and the files.
+
+    The exit code is 1 if something is wrong, repaired or not. A database whose pages are damaged
+    is set aside by a repair, for `registry db recover`, and a fresh one takes its place.
+    """
+    report = _report(session, repair=repair, checksums=checksums)
+    problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in report.problems]
+    document = {"ok": report.ok, "repaired": report.repaired, "problems": problems}
+    session.write(document, _findings(report))
+    if not report.ok:
+        _close(session)
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
+    """Check the cache; a repair sets a database aside that is past mending."""
+    try:
+        report = session.registry.check(repair=repair, checksums=checksums)
+    except DatabaseDamaged:
+        set_aside = _set_aside(session) if repair else None
+        if set_aside is None:
+            raise
+        return set_aside
+    if repair and not report.repaired:
+        return _set_aside(session) or report
+    return report
+
+
+def _set_aside(session: Session) -> CheckReport | None:
+    from registry import CheckReport
+    from registry.opening.cache import replace_damaged
+    from registry.verbs.check import Problem
+
+    _close(session)
+    place = replace_damaged(session.cache_dir)
+    if place is None:
+        return None
+    words = (
+        f"it was set aside in {place}; `registry db recover` brings back what can be read, but do "
+        "that first: another repair sweeps the files that no row knows"
+    )
+    return CheckReport([Problem("integrity", "registry.db", words)], repaired=True)
+
+
+def _close(session: Session) -> None:
+    with suppress(DatabaseDamaged):  # that was said; the handle had its row to remove there
+        session.close()
+
+
+def _figures(figures: Stats) -> Iterator[str]:
+    share = f"{near_size(figures.prepared_bytes)} of {near_size(figures.cache_limit)}"
+    yield f"prepared   {figures.prepared_count}, {share}"
+    yield f"preparing  {figures.preparing_count}"
+    yield f"failed     {figures.failed_count}, {near_size(figures.failed_bytes)} of errors"
+    yield from _traffic(figures.totals)
+    yield from alarms(figures)
+
+
+def _few_inodes(cache: Path) -> Iterator[str]:
+    """Whether the file system has hardly a file left to give; each artifact needs one."""
+    from registry.doctor.disk import room
+
+    for found in room(cache):
+        if found.name == "inodes" and found.verdict != "ok":
+            yield f"inodes     {found.value}; `registry doctor` says what to do"
+
+
+def _traffic(totals: Mapping[str, int]) -> Iterator[str]:
+    """How often what was needed was there, and what was evicted, since the cache was made."""
+    hits, waits = totals["hits"], totals["coalesced"]
+    needs = hits + totals["misses"]
+    if needs:
+        yield f"needs      {needs}, {hits / needs:.1%} of them hits; {waits} waits for another"
+    if totals["forgotten"]:
+        yield f"forgotten  {totals['forgotten']} failures, beyond their bounds"
+    if totals["pruned"]:
+        size, again = near_size(totals["pruned_bytes"]), totals["rebuilt"]
+        yield f"pruned     {totals['pruned']}, {size}; {again} prepared again since"
+
+
+def _findings(report: CheckReport) -> Iterator[str]:
+    for kind, subject, message in report.problems:
+        yield f"{kind}: {subject}"
+        yield f"    {message}"
+    if report.ok:
+        yield "all is in order"

@@ -1,0 +1,54 @@
+"""Run WebAssembly in worker processes that can be killed, through the host."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from registry.cli.commands.prepare import Found
+
+if TYPE_CHECKING:
+    from registry.wasm import Result
+
+__all__ = ["run_isolated"]
+
+# CPU time. A person at a terminal stops what takes too long; this is for what nobody watches.
+PATIENCE = timedelta(hours=1)
+
+
+def run_isolated(
+    cache: Path, code: bytes, request: dict[str, Any], label: str
+) -> tuple[Found, Result]:
+    """Find the artifact or have a worker compile it, and have another one run it.
+
+    Both are confined where the kernel can do it. Input and output are whole: what the module
+    writes is there when it has ended. Raises what `Host.execute` raises.
+    """
+    return asyncio.run(_run(cache, code, request, label))
+
+
+async def _run(
+    cache: Path, code: bytes, request: dict[str, Any], label: str
+) -> tuple[Found, Result]:
+    from registry import AsyncRegistry, wasm
+    from registry.confinement import isolation
+    from registry.host import Confinement, Host
+
+    confinement = Confinement() if isolation.available() else None  # and no warning at each run
+    async with (
+        AsyncRegistry(cache) as registry,
+        Host(registry, "registry.wasm", confinement=confinement) as host,
+    ):
+        name = wasm.artifact_id(code)
+        started = perf_counter()
+        known = await registry.get(name)  # the host needs it; twice would be counted twice
+        seconds = perf_counter() - started
+        result: Result = await host.execute(code, {}, request, timeout=PATIENCE, label=label)
+        made = await registry.get(name) or known  # it may have been removed while it ran
+        assert made is not None
+        if known is not None and known.path is not None and known.path == made.path:
+            return Found(made, "hit", seconds), result
+        return Found(made, "miss", made.prepare_seconds or 0.0), result

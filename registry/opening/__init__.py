@@ -1,0 +1,1 @@
+"""Open a cache: its path and directory, its lock, its schema, a damaged database."""

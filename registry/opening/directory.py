@@ -1,0 +1,81 @@
+"""The cache directory: one user's, on a local file system, made if it is missing.
+
+Whoever can write to it can have code of their choice run as its owner. And SQLite's WAL, our locks
+and our renames hold on one machine only.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from registry.errors import CacheDirectoryRefused
+from registry.opening import copy_on_write
+from registry.opening.cache_path import named_directory
+from registry.opening.directory_check import FOLDERS, directory_problems
+from registry.opening.problems import Problem, refusal
+from registry.world.full_disk import explained_os_error
+from registry.world.mounts import NETWORK_FILE_SYSTEMS, file_system
+
+__all__ = [
+    "NETWORK_FILE_SYSTEMS",
+    "file_system",
+    "named_directory",
+    "prepared_directory",
+]
+
+
+def prepared_directory(path: str | os.PathLike[str]) -> Path:
+    """Check the cache directory, make what is missing, and answer it resolved.
+
+    Raises `CacheDirectoryRefused`, with all that is wrong and what to do, before anything is made.
+    """
+    cache = named_directory(path)
+    try:
+        _require_usable(cache)
+        if _made(cache):
+            _require_usable(cache)  # somebody may have been faster
+        if file_system(cache) == "btrfs":
+            copy_on_write.switch_off(cache)
+    except OSError as error:
+        raise explained_os_error(error, str(cache)) or CacheDirectoryRefused(
+            f"{str(cache)!r} cannot be used as a cache directory: {error.strerror}; "
+            "choose another one"
+        ) from error
+    # Its parents may be links: one cache has one name, by which its handles know each other.
+    return Path(os.path.realpath(cache))
+
+
+def _require_usable(cache: Path) -> None:
+    problems = directory_problems(cache)
+    kind = file_system(cache)
+    if kind in NETWORK_FILE_SYSTEMS:
+        problems.append(
+            Problem(cache, f"is on a network file system ({kind})", "choose a local disk")
+        )
+    if problems:
+        raise refusal(cache, problems)
+
+
+def _made(cache: Path) -> list[Path]:
+    """Make the folders that are missing; all of them or, if that fails, none."""
+    made: list[Path] = []
+    try:
+        for folder in (cache, *(cache / name for name in FOLDERS)):
+            _make(folder, made)
+    except OSError:
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(folder)
+        raise
+    return made
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make a folder and its parents, each for us alone, whatever the umask says."""
+    if not os.path.lexists(folder):
+        _make(folder.parent, made)
+        with suppress(FileExistsError):  # another process may be opening the same new cache
+            os.mkdir(folder, 0o700)
+            made.append(folder)

@@ -1,0 +1,193 @@
+"""Look, and the small things done by hand: get, list, find, count, settings, remove, retry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from registry.artifact import Artifact, ArtifactId, State, names
+from registry.config import Settings, as_stored, from_stored
+from registry.effects import Now, Verb
+from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
+from registry.sql.journal import PAST_BY_PREFIX
+from registry.sql.queries import (
+    ALL_PREPARING,
+    BY_PREFIX,
+    CONFIGURE,
+    COUNTS,
+    FAILED_PAGE,
+    PREPARED_PAGE,
+    SETTINGS,
+    WORKING_SET,
+    Row,
+)
+from registry.sql.transitions import Event
+from registry.verbs.database import end, move, one, read, run, run_on_the_reserve
+from registry.verbs.handle import Handle
+from registry.verbs.history import Rebuilt, ended, rebuilt_lately, record
+from registry.verbs.lease import require_id, settle, unlinking_if_cut_short
+from registry.verbs.prune import Usage, read_usage, unlink_all
+from registry.verbs.shared_counters import totals
+
+__all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry", "settings"]
+
+_PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
+_PAGE = 500
+_PAGE_OF_FAILURES = 50  # each may hold 64 KiB of an error
+_LAST = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much the registry holds: counts of rows, and bytes of the prepared.
+
+    `cache_limit` is the limit that holds for this handle; `over_limit` says that more is held, and
+    `limit_below_working_set` that so much was needed within `min_stale_time` alone. `totals` is how
+    often what happened since the cache was made, in all processes, by the names of the table
+    `counter`; of the hits, misses and waits of other handles the last second may be missing.
+    `rebuilt_lately` is what was, within the last 24 hours, prepared again within 24 hours of its
+    eviction: the cache is too small for its use. `failed_bytes` are those of the errors kept.
+    """
+
+    prepared_count: int
+    prepared_bytes: int
+    preparing_count: int
+    failed_count: int
+    cache_limit: int
+    over_limit: bool
+    limit_below_working_set: bool
+    totals: Mapping[str, int]
+    rebuilt_lately: Rebuilt
+    failed_bytes: int = 0
+
+
+class Page(NamedTuple):
+    """A page of artifacts, and where the next one starts; None: that was the last."""
+
+    artifacts: list[Artifact]
+    next: tuple[State, int, int] | None
+
+
+def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
+    """Answer the artifact as its row stands."""
+    require_id(id)
+    row = yield from read(id)
+    return None if row is None else handle.artifact(row, id)
+
+
+def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:
+    """Find the one artifact whose code hash, or "code/prep", starts so."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+    match = _PREFIX.fullmatch(prefix)
+    if match is None:
+        raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
+    code, prep = match[1], match[2] or ""
+    bounds = {"code_start": code, "code_end": code + "g", "prep_start": prep}  # 'g' follows 'f'
+    pairs = [row[1:3] for row in (yield from run(BY_PREFIX, bounds))]
+    if past:
+        pairs += yield from run(PAST_BY_PREFIX, bounds)
+    found = {ArtifactId(*pair) for pair in pairs if names(*pair)}
+    if not found:
+        raise UnknownArtifact(f"no artifact's id starts with {prefix}; `registry ls` lists them")
+    if len(found) > 1:
+        raise AmbiguousPrefix(f"several artifacts' ids start with {prefix}; give more digits")
+    return found.pop()
+
+
+def start(state: State | None) -> tuple[State, int, int]:
+    """Where a listing of one state, or of all, starts."""
+    if state is not None and not isinstance(state, State):
+        raise TypeError(f"state is a State, not {type(state).__name__}")
+    return (state or State.PREPARED, _LAST, _LAST)
+
+
+def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Verb[Page]:
+    """Read one page: the prepared by last use, then those preparing, then the failed."""
+    listed, before, before_id = at
+    most = _PAGE_OF_FAILURES if listed is State.FAILED else _PAGE
+    key = {"before": before, "before_id": before_id, "most": most}
+    if listed is State.PREPARED:
+        rows = [Row(*row) for row in (yield from run(PREPARED_PAGE, key))]
+    elif listed is State.PREPARING:
+        rows = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
+    else:
+        rows = [Row(*row) for row in (yield from run(FAILED_PAGE, key))]
+    shown = handle.artifacts(rows)
+    if listed is not State.PREPARING and len(rows) == most:
+        last = rows[-1]
+        time = last.last_time_needed if listed is State.PREPARED else last.last_time_failed
+        return Page(shown, (listed, time or 0, last.id))
+    following = {State.PREPARED: State.PREPARING, State.PREPARING: State.FAILED}.get(listed)
+    if state is not None or following is None:
+        return Page(shown, None)
+    return Page(shown, (following, _LAST, _LAST))
+
+
+def stats(handle: Handle) -> Verb[Stats]:
+    """Count what is held."""
+    usage = yield from read_usage(handle)
+    preparing, failed, failed_bytes = yield from one(COUNTS, {})
+    return Stats(
+        prepared_count=usage.count,
+        prepared_bytes=usage.bytes,
+        preparing_count=preparing,
+        failed_count=failed,
+        cache_limit=usage.cache_limit,
+        over_limit=usage.bytes > usage.cache_limit,
+        limit_below_working_set=(yield from _is_too_low(usage)),
+        totals=(yield from totals(handle)),
+        rebuilt_lately=(yield from rebuilt_lately()),
+        failed_bytes=failed_bytes,
+    )
+
+
+def _is_too_low(usage: Usage) -> Verb[bool]:
+    """Whether what was needed lately alone is over the limit; read only where all together is."""
+    if usage.bytes <= usage.cache_limit:
+        return False
+    now = yield from Now()
+    _, working_set = yield from one(WORKING_SET, {"since": now - usage.min_stale_time, "now": now})
+    return bool(working_set > usage.cache_limit)
+
+
+def settings(_handle: Handle) -> Verb[Settings]:
+    """Read the settings that all hosts share."""
+    return from_stored(dict((yield from run(SETTINGS, {}))))
+
+
+def configure(handle: Handle, changes: Mapping[str, Any]) -> Verb[Settings]:
+    """Change stored settings, all or none; raises `InvalidSetting`."""
+    stored = as_stored(changes)
+    if stored:
+        yield from run_on_the_reserve(CONFIGURE, {"changes": json.dumps(stored)})
+        handle.hot.expire()
+    return (yield from settings(handle))
+
+
+def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
+    """Delete an artifact: the row, then the file; raises `ArtifactBusy`."""
+    require_id(id)
+    yield from settle(handle)
+    now = yield from Now()
+    row = yield from read(id)
+    work = end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
+    removed = yield from unlinking_if_cut_short([] if row is None else [row], work)
+    yield from unlink_all(removed.rows)
+    handle.hot.pop(id, None)
+    if removed.rows:
+        yield from record(handle, map(ended, removed.rows), "removed", now)
+        return True
+    if (yield from read(id)) is None:
+        return removed.unsure  # its file, if any, is garbage then
+    raise ArtifactBusy(f"{id.short} is being prepared; wait for it, then remove it")
+
+
+def retry(handle: Handle, id: ArtifactId) -> Verb[bool]:
+    """Let a failed artifact be tried again at once; whether it had failed."""
+    require_id(id)
+    yield from settle(handle)
+    return (yield from move(Event.RETRY, id, now=(yield from Now()))) is not None
