@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from registry.errors import InvalidId, InvalidParams
+from registry.base_errors import InvalidId, InvalidParams
 
 __all__ = [
     "Artifact",

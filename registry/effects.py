@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeAlias, TypeVar
 from registry.artifact import ArtifactId
 from registry.sql.statement import Statement
 
-__all__ = ["Effect", "Interrupted", "Outcome", "Signal", "Verb", "Written"]
+__all__ = ["Effect", "Interrupted", "Outcome", "Process", "Signal", "Verb", "Written"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -283,6 +283,16 @@ class RebuildReserve(Effect[None]):
 
 
 # --- hosts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a host says of itself."""
+
+    pid: int
+    hostname: str
+    command: str
+    version: str
 
 
 @dataclass(slots=True)

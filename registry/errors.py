@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.base_errors import InvalidId, InvalidParams, RegistryError
+
 if TYPE_CHECKING:
     from registry.artifact import Artifact
 
@@ -44,18 +46,6 @@ __all__ = [
     "WaitTimeout",
     "WrongLoop",
 ]
-
-
-class RegistryError(Exception):
-    """The base of every error that `registry` raises on purpose."""
-
-
-class InvalidId(RegistryError, ValueError):
-    """An artifact id is not two hashes of 64 lower-case hex digits, or there is no code to hash."""
-
-
-class InvalidParams(RegistryError, ValueError):
-    """Preparation parameters hold something that has no canonical form."""
 
 
 class FunctionRefused(RegistryError, TypeError):

@@ -17,16 +17,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, ParamSpec, TypeAlias
+from typing import Any, BinaryIO, Generic, NamedTuple, Never, ParamSpec, Protocol, TypeAlias
 
 from registry.artifact import Artifact, ArtifactId
 from registry.canonical import exact
 from registry.errors import FunctionRefused, UnknownArtifact
 from registry.origin import Origin, code_digest, key_digest, require_function
-
-if TYPE_CHECKING:
-    from registry.aio import AsyncRegistry
-    from registry.sync import Registry
 
 __all__ = ["AsyncRecipe", "Data", "Recipe", "Terms"]
 
@@ -35,6 +31,26 @@ Data: TypeAlias = bytes | os.PathLike[str]
 Label: TypeAlias = str | Callable[..., str]
 # What was answered a moment ago may be pruned before it is opened; twice in a row hardly ever.
 TRIES = 3
+
+
+class Preparer(Protocol):
+    """What a recipe asks of a `Registry`, which stands above it."""
+
+    def get_or_prepare(
+        self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
+    ) -> Artifact: ...
+    def open_file(self, id: ArtifactId) -> BinaryIO: ...
+    def remove(self, id: ArtifactId) -> bool: ...
+
+
+class AsyncPreparer(Protocol):
+    """What an async recipe asks of an `AsyncRegistry`."""
+
+    async def get_or_prepare(
+        self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
+    ) -> Artifact: ...
+    async def open_file(self, id: ArtifactId) -> BinaryIO: ...
+    async def remove(self, id: ArtifactId) -> bool: ...
 
 
 class Order(NamedTuple):
@@ -127,7 +143,7 @@ class Recipe(Generic[P]):
 
     __wrapped__: Callable[P, Data]
 
-    def __init__(self, terms: Terms, registry: Callable[[], Registry]) -> None:
+    def __init__(self, terms: Terms, registry: Callable[[], Preparer]) -> None:
         self._terms = terms
         self._registry = registry
         update_wrapper(self, terms.function)
@@ -168,7 +184,7 @@ class AsyncRecipe(Generic[P]):
 
     __wrapped__: Callable[P, Data | Awaitable[Data]]
 
-    def __init__(self, terms: Terms, registry: Callable[[], Awaitable[AsyncRegistry]]) -> None:
+    def __init__(self, terms: Terms, registry: Callable[[], Awaitable[AsyncPreparer]]) -> None:
         self._terms = terms
         self._registry = registry
         update_wrapper(self, terms.function)

@@ -142,4 +142,4 @@ def _forget_ended_loops() -> None:
     for key in list(_async_handles):
         pid, _, loop = key
         if pid == os.getpid() and loop.is_closed():
-            _async_handles.pop(key).at_exit()
+            _async_handles.pop(key)._at_exit()  # noqa: SLF001

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[1]
 # Each takes longer to import than the rest of the registry together, or belongs to an extra.
@@ -39,6 +42,14 @@ def imported_by(statement: str) -> set[str]:
 def test_imports_go_down_only() -> None:
     told = run("-c", "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])")
     assert told.returncode == 0, told.stdout
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """Not even one that only types take part in."""
+    graph = grimp.build_graph("registry", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(imports) > 200
+    TopologicalSorter(imports).prepare()  # raises `CycleError`, which names one
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -377,7 +377,7 @@ assert kernels.build("xyz") == b"xyzxyzxyz"
 
 def test_through_a_handle_a_forked_child_is_refused(registry: Registry) -> None:
     build = registry.artifact(version=1, name="build")(build_of(Builder()))
-    registry.after_fork()
+    registry._after_fork()
     with pytest.raises(HandleForked):
         build(b"code")
 

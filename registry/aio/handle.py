@@ -180,15 +180,15 @@ class AsyncHandle:
 
     # --- the process ----------------------------------------------------------------------------
 
-    def after_fork(self) -> None:
-        """Be closed in the child of a fork; see `Registry.after_fork`."""
+    def _after_fork(self) -> None:
+        """Be closed in the child of a fork; its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
         self._changing = asyncio.Lock()  # whoever held the old one does not exist here
         self._handle.hot.clear()
         self._database.abandon()
         self._world.abandon()
 
-    def at_exit(self) -> None:
+    def _at_exit(self) -> None:
         """Give the claims back at the end of the process, though the loop has ended.
 
         The verbs do not know who drives them; here it is the sync driver.

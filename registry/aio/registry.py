@@ -6,14 +6,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 from registry.aio.claim import AsyncClaim
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
 from registry.hot_path import hot_artifact
-from registry.recipe import AsyncRecipe, Label, Terms
 from registry.verbs import claim as claim_verb
 from registry.verbs import diagnosis, listing, maintenance, publish
 from registry.verbs import history as history_verb
@@ -31,6 +30,9 @@ from registry.verbs.hosts import HostInfo
 from registry.verbs.listing import Stats
 from registry.verbs.stats import Measurement
 from registry.world import clock
+
+if TYPE_CHECKING:
+    from registry.recipe import AsyncRecipe, Label
 
 __all__ = ["AsyncRegistry"]
 
@@ -144,6 +146,7 @@ class AsyncRegistry(AsyncHandle):
         AsyncRecipe[P],
     ]:
         """As `Registry.artifact`, for coroutine functions and others."""
+        from registry.recipe import AsyncRecipe, Terms
 
         async def this() -> AsyncRegistry:
             return self
@@ -207,11 +210,11 @@ class AsyncRegistry(AsyncHandle):
     # --- for the host ---------------------------------------------------------------------------
 
     @property
-    def workers_folder(self) -> Path:
+    def _workers_folder(self) -> Path:
         """Where this handle's workers live; it goes with the handle, or with its reaper."""
         return self._opened.cache / "workers" / self._opened.host_id
 
-    async def prepare_under_claim(
+    async def _prepare_under_claim(
         self,
         id: ArtifactId,
         prepare: Callable[[], Any],
@@ -228,14 +231,14 @@ class AsyncRegistry(AsyncHandle):
         )
         return await self._drive(verb)
 
-    def time_from_now(self, lease: Lease) -> None:
+    def _time_from_now(self, lease: Lease) -> None:
         """Count the seconds of preparing from now on: until now the claim has only waited."""
         lease.since = clock.elapsed()
 
-    async def extend_lease(self, lease: Lease, timeout: timedelta) -> None:
+    async def _extend_lease(self, lease: Lease, timeout: timedelta) -> None:
         """Extend a claim that `prepare_under_claim` showed."""
         await self._drive(publish.extend(self._opened, lease, timeout))
 
-    async def reject(self, artifact: Artifact) -> None:
+    async def _reject(self, artifact: Artifact) -> None:
         """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
         await self._drive(need_verb.reject(self._opened, artifact))

@@ -114,8 +114,8 @@ class Host:
         self._code_limit = as_amount("code_limit", code_limit)
         if confinement is not None:
             _require("confinement", confinement, Confinement)
-            confinement = confinement.around(registry.cache_dir)
-        self._folder = registry.workers_folder / secrets.token_hex(4)
+            confinement = confinement._around(registry.cache_dir)  # noqa: SLF001
+        self._folder = registry._workers_folder / secrets.token_hex(4)  # noqa: SLF001
         self._pool = PreparePool(
             name,
             self._folder / "prepare",
@@ -278,7 +278,7 @@ class Host:
             except PossiblyInvalid as error:
                 if error.kind != Kind.CORRUPTED_ARTIFACT:
                     raise
-                await self._registry.reject(artifact)
+                await self._registry._reject(artifact)  # noqa: SLF001
                 if mended:
                     raise
                 mended = True

@@ -12,14 +12,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from registry.host.pool.job import Job
 from registry.host.pool.worker import Worker, WorkerLost
 from registry.metrics import Family, Sample, counter, of_handle
 from registry.verbs.counters import Counters, Tally
-
-if TYPE_CHECKING:
-    from registry.host.pool.workers import Job
 
 __all__ = ["Histogram", "HostMetrics", "PoolMetrics"]
 

@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import registry
 from registry.errors import DatabaseDamaged, NotARegistry, SchemaTooNew
 from registry.opening.cache_path import LONGEST_DATABASE_PATH
 from registry.schema import APPLICATION_ID
@@ -226,7 +225,7 @@ def _knows(revision: str) -> bool:
 
 def _scripts() -> Path:
     """In a wheel they are inside the package; in a checkout, beside it."""
-    package = Path(registry.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
 

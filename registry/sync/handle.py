@@ -139,7 +139,7 @@ class SyncHandle:
 
     # --- the process ----------------------------------------------------------------------------
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
         self._gone = True
@@ -147,7 +147,7 @@ class SyncHandle:
         self._handle.hot.clear()
         self._world.abandon()
 
-    def at_exit(self) -> None:
+    def _at_exit(self) -> None:
         """Be closed at the end of the process."""
         self.close()
 

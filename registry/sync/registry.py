@@ -6,12 +6,11 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, BinaryIO, ParamSpec
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
 from registry.hot_path import hot_artifact
-from registry.recipe import Label, Recipe, Terms
 from registry.sync.claim import Claim
 from registry.sync.handle import SyncHandle
 from registry.verbs import claim as claim_verb
@@ -31,6 +30,9 @@ from registry.verbs.hosts import HostInfo
 from registry.verbs.listing import Stats
 from registry.verbs.stats import Measurement
 from registry.world import fork
+
+if TYPE_CHECKING:
+    from registry.recipe import Label, Recipe
 
 __all__ = ["Registry"]
 
@@ -186,6 +188,7 @@ class Registry(SyncHandle):
 
         After a fork the decorated function raises `HandleForked`; `registry.prepared` does not.
         """
+        from registry.recipe import Recipe, Terms
 
         def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
             _refuse_coroutines(function)

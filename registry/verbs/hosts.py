@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from registry.artifact import Artifact, from_micros
-from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Verb
+from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Process, Verb
 from registry.errors import DatabaseDamaged, DiskFull
 from registry.sql.queries import (
     ALL_PREPARING,
@@ -57,16 +57,6 @@ class HostInfo:
     version: str
     alive: bool
     prepares: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What a host says of itself."""
-
-    pid: int
-    hostname: str
-    command: str
-    version: str
 
 
 def enter(handle: Handle, process: Process) -> Verb[None]:

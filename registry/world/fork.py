@@ -63,8 +63,8 @@ _POLL_SECONDS = 0.0005
 class Tracked(Protocol):
     """A handle that may meet a fork, or the end of the process."""
 
-    def after_fork(self) -> None: ...
-    def at_exit(self) -> None: ...
+    def _after_fork(self) -> None: ...
+    def _at_exit(self) -> None: ...
 
 
 class Busy(Protocol):
@@ -202,7 +202,7 @@ def _in_child() -> None:
     _mutex = threading.RLock()  # no other thread exists here
     dropped.forget()
     for handle in _all(_handles):
-        handle.after_fork()
+        handle._after_fork()  # noqa: SLF001
     for thing in _all(_busy):
         thing.after_fork()
     for file in _all(_files):
@@ -220,7 +220,7 @@ def _at_exit() -> None:
     dropped.finish()
     with ExitStack() as stack:  # each is closed, whatever closing another raises
         for handle in _all(_handles):
-            stack.callback(handle.at_exit)
+            stack.callback(handle._at_exit)  # noqa: SLF001
 
 
 # A method of C, which no signal handler interrupts: nothing stays locked after a fork.

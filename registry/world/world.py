@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry import effects
-from registry.effects import Effect, Outcome
+from registry.effects import Effect, Outcome, Process
 from registry.errors import HandleClosed
 from registry.log import about, logger
 from registry.recursion import preparing
-from registry.verbs.hosts import Process
 from registry.version import __version__
 from registry.world import clock
 from registry.world.cache_identity import CacheIdentity

@@ -326,7 +326,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_verb_only_orphans_its_claim(
     holder = rival.get(id)
     assert holder is not None
     assert holder.state is State.PREPARING
-    registry.at_exit()
+    registry._at_exit()
     assert rival.get(id) is None
     assert files(cache) == set()
 

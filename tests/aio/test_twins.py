@@ -9,16 +9,9 @@ import pytest
 
 from registry import AsyncClaim, AsyncRegistry, Claim, Registry
 
-# An async handle cannot be opened by its constructor; and a Host, which is async, has its own uses.
-ONLY_ASYNC = {
-    "open",
-    "workers_folder",
-    "prepare_under_claim",
-    "time_from_now",
-    "extend_lease",
-    "reject",
-}
-NOT_AWAITED = {"after_fork", "at_exit", "artifact"}
+# An async handle cannot be opened by its constructor.
+ONLY_ASYNC = {"open"}
+NOT_AWAITED = {"artifact"}
 MADE = "bytes | os.PathLike[str]"
 
 TWINS = [(Registry, AsyncRegistry), (Claim, AsyncClaim)]

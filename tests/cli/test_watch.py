@@ -17,8 +17,9 @@ from support.command import Command, Run
 from support.terminal import PATIENCE, terminal
 
 from registry import ArtifactId, Claim, CleanupConfig, Registry
-from registry.cli.commands.watch import Glance, Watcher
+from registry.cli.commands.watch import Watcher
 from registry.cli.report.frame import Frame
+from registry.cli.report.glance import Glance
 
 KIB = 1024
 

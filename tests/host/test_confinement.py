@@ -197,7 +197,7 @@ def test_a_confinement_is_told_to_workers_as_it_is():
         heard = from_wire(to_wire(said))
         assert (heard is None) == (said is None)
         if heard is not None and said is not None:
-            assert heard.enclosure() == said.enclosure()
+            assert heard._enclosure() == said._enclosure()
 
 
 def test_the_accesses_are_those_of_the_kernels_header():
@@ -214,7 +214,7 @@ def test_what_lies_beside_the_cache_is_granted_piece_by_piece(
         folder.mkdir()
     (tmp_path / "up").symlink_to(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    granted = dict(Confinement(hidden=cache).grants())
+    granted = dict(Confinement(hidden=cache)._grants())
     assert granted[str(tmp_path)] == Access.LIST
     assert granted[str(package)] == Access.READ
     assert not any(Path(path).is_relative_to(cache) for path in granted)

@@ -350,8 +350,8 @@ class Pruned(AsyncRegistry):
     async def need(self, id):
         return self._prune(await super().need(id))
 
-    async def prepare_under_claim(self, id, prepare, **options):
-        return self._prune(await super().prepare_under_claim(id, prepare, **options))
+    async def _prepare_under_claim(self, id, prepare, **options):
+        return self._prune(await super()._prepare_under_claim(id, prepare, **options))
 
     def _prune(self, artifact):
         if artifact is not None and self.times:

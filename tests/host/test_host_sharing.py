@@ -152,8 +152,8 @@ async def test_a_claim_is_extended_for_as_long_as_its_job_waits(hosted, monkeypa
     extended = asyncio.Queue()
 
     class Watched(AsyncRegistry):
-        async def extend_lease(self, lease, timeout):
-            await super().extend_lease(lease, timeout)
+        async def _extend_lease(self, lease, timeout):
+            await super()._extend_lease(lease, timeout)
             extended.put_nowait(lease.id)
 
     async with meeting() as held, hosting(hosted, opened=Watched, precheck_timeout=limit) as host:

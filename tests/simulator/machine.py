@@ -22,13 +22,13 @@ from registry.effects import (
     Interrupted,
     IsAlive,
     Now,
+    Process,
     Run,
     Unlink,
     Verb,
 )
 from registry.verbs import hosts
 from registry.verbs.handle import Lease
-from registry.verbs.hosts import Process
 from registry.world.world import outcome_of
 
 from .disk import Pick

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from os import getpid
@@ -14,36 +13,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from registry.artifact import Artifact, State
+from registry.artifact import State
 from registry.cli import output
 from registry.cli.options import read_by
+from registry.cli.report.glance import Glance
 from registry.cli.session import Session, in_session
 from registry.cli.units import parse_span
 from registry.clock_slack import CLOCK_SLACK
 
 if TYPE_CHECKING:
-    from registry import HistoryEvent, HostInfo, Registry, Settings, Stats
+    from registry import Registry, Stats
 
-__all__ = ["Glance", "Watcher", "watch"]
+__all__ = ["Watcher", "watch"]
 
 _EVICTIONS = 5
 # Over how much time hits and misses are averaged.
 _WINDOW = timedelta(seconds=10)
 _EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """How the cache stands at one moment; `hits` and `misses` are a second, None at the first."""
-
-    at: datetime
-    stats: Stats
-    settings: Settings
-    hits: float | None
-    misses: float | None
-    hosts: tuple[HostInfo, ...]
-    preparing: tuple[Artifact, ...]
-    evicted: tuple[HistoryEvent, ...]
 
 
 class Watcher:

@@ -18,7 +18,7 @@ from registry.cli.units import coarse_span, near_age, near_size, near_span
 
 if TYPE_CHECKING:
     from registry import Artifact, HistoryEvent
-    from registry.cli.commands.watch import Glance
+    from registry.cli.report.glance import Glance
 
 __all__ = ["Frame", "draw"]
 

@@ -131,7 +131,7 @@ class Preparations:
                     wanted.id,
                     wanted.task,
                     priority=wanted.priority,
-                    begun=lambda: self._registry.time_from_now(lease),
+                    begun=lambda: self._registry._time_from_now(lease),  # noqa: SLF001
                 )
             finally:
                 extending.cancel()
@@ -140,7 +140,7 @@ class Preparations:
             return prepared.path
 
         try:
-            made = await self._registry.prepare_under_claim(
+            made = await self._registry._prepare_under_claim(  # noqa: SLF001
                 wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
             )
         except NotPrepared as error:
@@ -186,7 +186,7 @@ class Preparations:
             if not self._pool.is_up:  # nobody is at it, nor at what it waits for
                 continue
             try:
-                await self._registry.extend_lease(lease, held)
+                await self._registry._extend_lease(lease, held)  # noqa: SLF001
             except ClaimLost:
                 told = about("claim_lost", lease.id)
                 _log.warning("the claim of %s was lost meanwhile", lease.id.short, extra=told)

@@ -22,11 +22,12 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from registry.errors import InternalError, RegistryError
 from registry.host.intake import stopped
 from registry.host.metrics import PoolMetrics
+from registry.host.pool.job import Job
 from registry.host.pool.worker import NoWorker, Worker, WorkerLost
 from registry.host.queue.events import (
     Answer,
@@ -45,7 +46,7 @@ from registry.host.queue.events import (
 from registry.host.worker.confinement import Confinement
 from registry.log import about
 
-__all__ = ["RETRY_DELAY", "START_TRIES", "Crew", "Job"]
+__all__ = ["RETRY_DELAY", "START_TRIES", "Crew"]
 
 # Seconds. What keeps a process from starting (no memory, no process numbers) may pass.
 RETRY_DELAY = 3.0
@@ -56,16 +57,6 @@ Id: TypeAlias = Hashable
 Enqueue = TypeVar("Enqueue")
 
 _log = logging.getLogger(__name__)
-
-
-class Job(Protocol):
-    """Something that a worker can do."""
-
-    async def perform(self, worker: Worker) -> object:
-        """Have the worker do it; return, or raise as a `RegistryError`, what came of it.
-
-        `WorkerLost` and cancellation are passed on.
-        """
 
 
 class Crew(Generic[Enqueue]):

@@ -62,7 +62,7 @@ class Confinement:
     hidden: Path | None = None
     means: Means = field(default=Means())
 
-    def around(self, cache: Path) -> Confinement:
+    def _around(self, cache: Path) -> Confinement:
         """Hide the cache; `InvalidSetting` for a path that is not there or would lay it open."""
         means = isolation.available()
         _tell(means)
@@ -74,11 +74,11 @@ class Confinement:
                 raise InvalidSetting(f"jobs cannot be given {path}: the cache {cache} is in it")
         return Confinement(_absolute(self.read), _absolute(self.write), hidden, means)
 
-    def enclosure(self) -> Enclosure:
+    def _enclosure(self) -> Enclosure:
         """Collect what is the same for all jobs of this very process."""
-        return Enclosure(self.grants(), self.means)
+        return Enclosure(self._grants(), self.means)
 
-    def seal(self, folder: Path) -> None:
+    def _seal(self, folder: Path) -> None:
         """Let this very process, a worker in namespaces, write to nothing else; raises `OSError`.
 
         Jobs need /proc to offer themselves to the kernel when memory runs out.
@@ -88,7 +88,7 @@ class Confinement:
             namespaces.make_read_only([str(folder), *map(str, self.write), *proc])
             os.chdir(folder)  # where we are is beneath what is now read-only
 
-    def grants(self) -> list[Grant]:
+    def _grants(self) -> list[Grant]:
         """What every job of this very process may reach, but for its own folder."""
         needed = {*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path}
         return [

@@ -92,8 +92,8 @@ def _learn(backend: str, confinement: Confinement | None, group: Group | None) -
     preload(loaded)
     if confinement is None:
         return Trade(loaded, group=group)
-    enclosure = confinement.enclosure()  # it looks at the folders as they are now
-    confinement.seal(Path.cwd())
+    enclosure = confinement._enclosure()  # it looks at the folders as they are now  # noqa: SLF001
+    confinement._seal(Path.cwd())  # noqa: SLF001
     return Trade(loaded, enclosure, group)
 
 
