@@ -46,8 +46,8 @@ FILE_HEIGHT, FILES_A_LINE = 22, 5
 def layers() -> list[list[str]]:
     """The layers of the import contract, the highest first; each is a list of modules."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (order,) = (it["layers"] for it in contracts["contracts"] if it.get("containers") == ["registry"])
-    rows = [layer.replace(":", "|").split("|") for layer in order]
+    (contract,) = (it for it in contracts["contracts"] if it.get("containers") == ["registry"])
+    rows = [layer.replace(":", "|").split("|") for layer in contract["layers"]]
     return [[name.strip(" ()") for name in row] for row in rows if row != ["__main__"]]
 
 
