@@ -1,7 +1,6 @@
-"""What a host counts: its workers, its jobs, how long they waited and took, and what they used.
+"""The metrics of a host: its workers, its jobs, how long they waited and ran, what they used.
 
-A pool has one `PoolMetrics`, to which its crew adds as workers come and go, and the pool itself as
-jobs do. All of it belongs to one event loop; `copy` may be called from any thread.
+Each pool has one `PoolMetrics`. The event loop changes it; any thread may call `copy`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from registry.verbs.counters import Counters, Tally
 
 __all__ = ["Histogram", "HostMetrics", "PoolMetrics"]
 
-# From what an execution takes to the longest that a preparation may.
+# From a short execution to the longest preparation allowed.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 6, 12, 30, 60, 120, 240, 360)
 BYTES = tuple(1024 * 4**power for power in range(13))  # 1 KiB to 16 GiB
 DONE, WITHDRAWN = "ok", "withdrawn"
@@ -28,7 +27,11 @@ DONE, WITHDRAWN = "ok", "withdrawn"
 
 @dataclass
 class Histogram:
-    """How often values fell beneath each bound, and what they sum up to."""
+    """How many values fell into each bucket, and their sum.
+
+    Not prometheus_client's own: with PROMETHEUS_MULTIPROC_DIR set, that one keeps its counts in a
+    file by the metric's name, so that the second host of a process starts with the first's counts.
+    """
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -38,16 +41,16 @@ class Histogram:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count a value; one that is a bound falls beneath it."""
+        """Count a value; a value equal to a bound falls into its bucket."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def copy(self) -> Histogram:
-        """Take it as it is now."""
+        """Return a copy."""
         return replace(self, counts=list(self.counts))
 
     def samples(self, **labels: str) -> Iterator[Sample]:
-        """Say it as Prometheus wants it: each bucket holds all that are beneath its bound."""
+        """Return Prometheus's samples; each bucket includes all smaller ones."""
         total = 0
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
             total += count
@@ -66,14 +69,16 @@ def _bytes() -> Histogram:
 
 @dataclass
 class PoolMetrics:
-    """What one pool counts. The flavour is what its workers do: "prepare" or "execute"."""
+    """The metrics of one pool. `flavour` is what its workers do: "prepare" or "execute"."""
 
     flavour: str
-    spawning: int = 0  # begun to be spawned, each try
+    spawning: int = 0  # attempts to spawn a worker
     spawned: int = 0
     retired: int = 0
     enqueued: int = 0
-    concluded: Tally = field(default_factory=Tally)  # by outcome: "ok", "withdrawn", or the kind
+    concluded: Tally = field(
+        default_factory=Tally
+    )  # by outcome: "ok", "withdrawn", or the kind of the failure
     payload_bytes: Histogram = field(default_factory=_bytes)
     queued_seconds: Histogram = field(default_factory=_seconds)
     job_seconds: Histogram = field(default_factory=_seconds)
@@ -81,7 +86,7 @@ class PoolMetrics:
 
     @contextmanager
     def accompany(self, job: Job, payload: bytes) -> Iterator[Job]:
-        """Count a job from here to its outcome, and clock it while it is performed."""
+        """Count a job until its outcome, and measure how long it waits and runs."""
         self.enqueued += 1
         self.payload_bytes.observe(len(payload))
         outcome = DONE
@@ -97,7 +102,7 @@ class PoolMetrics:
             self.concluded.note(outcome)
 
     def copy(self) -> PoolMetrics:
-        """Take them as they are now."""
+        """Return a copy."""
         return replace(
             self,
             concluded=Tally(self.concluded),
@@ -110,7 +115,7 @@ class PoolMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _Clocked:
-    """A job, and since when it waits."""
+    """A job, and when it began to wait."""
 
     job: Job
     metrics: PoolMetrics
@@ -121,7 +126,7 @@ class _Clocked:
         try:
             outcome = await self.job.perform(worker)
         except WorkerLost:
-            raise  # it did not begin, and goes to another worker
+            raise  # the job has not begun; another worker gets it
         except BaseException:
             self._ended(begun)
             raise
@@ -135,7 +140,7 @@ class _Clocked:
 
 @dataclass(frozen=True, slots=True)
 class HostMetrics:
-    """What a host, and its handle on the registry, did until now."""
+    """The metrics of a host and of its handle on the registry."""
 
     handle: Counters
     coalesced: int
@@ -143,7 +148,7 @@ class HostMetrics:
     execute: PoolMetrics
 
     def families(self) -> Iterator[Family]:
-        """Say it all for `registry.metrics.render`."""
+        """Make the families, for `registry.metrics.render`."""
         pools = (self.prepare, self.execute)
         yield from of_handle(self.handle)
         joined = "Requests that joined a preparation of this host."
@@ -153,15 +158,15 @@ class HostMetrics:
 
 
 def _counters(pools: Iterable[PoolMetrics]) -> Iterator[Family]:
-    for name, says in (
-        ("spawning", "Workers begun to be spawned, each try."),
-        ("spawned", "Workers that came up."),
-        ("retired", "Workers that ended, or were killed."),
+    for name, about in (
+        ("spawning", "Attempts to spawn a worker."),
+        ("spawned", "Workers that started."),
+        ("retired", "Workers that ended or were killed."),
     ):
         counts = [Sample(getattr(pool, name), {"flavour": pool.flavour}) for pool in pools]
-        yield counter(f"registry_host_workers_{name}_total", says, counts)
+        yield counter(f"registry_host_workers_{name}_total", about, counts)
     enqueued = [Sample(pool.enqueued, {"flavour": pool.flavour}) for pool in pools]
-    yield counter("registry_host_jobs_enqueued_total", "Jobs that were asked for.", enqueued)
+    yield counter("registry_host_jobs_enqueued_total", "Jobs requested.", enqueued)
     concluded = [
         Sample(count, {"flavour": pool.flavour, "outcome": outcome})
         for pool in pools
@@ -171,15 +176,15 @@ def _counters(pools: Iterable[PoolMetrics]) -> Iterator[Family]:
 
 
 def _histograms(pools: Iterable[PoolMetrics]) -> Iterator[Family]:
-    for name, attribute, says in (
-        ("payload_bytes", "payload_bytes", "Size of what jobs were given: code, or a request."),
+    for name, attribute, about in (
+        ("payload_bytes", "payload_bytes", "Size of the input of jobs: code or a request."),
         ("queued_seconds", "queued_seconds", "How long jobs waited for a worker."),
-        ("job_seconds", "job_seconds", "How long jobs took, by the clock on the wall."),
-        ("peak_memory_bytes", "peak_memory", "Most memory that a job which went well had."),
+        ("job_seconds", "job_seconds", "How long jobs ran, in wall-clock time."),
+        ("peak_memory_bytes", "peak_memory", "Peak memory of successful jobs."),
     ):
         samples = [
             sample
             for pool in pools
             for sample in getattr(pool, attribute).samples(flavour=pool.flavour)
         ]
-        yield Family(f"registry_host_{name}", "histogram", says, tuple(samples))
+        yield Family(f"registry_host_{name}", "histogram", about, tuple(samples))

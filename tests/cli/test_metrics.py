@@ -18,8 +18,8 @@ def test_metrics_are_those_of_the_cache_and_of_no_single_process(
     failed(registry, "broken")
     answer = run("metrics")
     assert (answer.code, answer.err) == (0, "")
-    assert "registry_prepared_bytes 1000\n" in answer.out
-    assert "registry_hosts 2\n" in answer.out  # the command itself is the other one
+    assert "registry_prepared_bytes 1000.0\n" in answer.out
+    assert "registry_hosts 2.0\n" in answer.out  # the command itself is the other one
     assert "registry_hits_total" not in answer.out
     with Registry(registry.cache_dir) as other:  # which knows as little of what ours did
         assert answer.out == metrics.render(metrics.of_cache(other.measure()))
@@ -31,7 +31,7 @@ def test_metrics_are_a_document_too(run: Run, registry: Registry) -> None:
     assert found["registry_prepared_bytes"] == {
         "name": "registry_prepared_bytes",
         "kind": "gauge",
-        "help": "Bytes of the prepared.",
+        "help": "Bytes of prepared artifacts.",
         "samples": [{"value": 1000, "labels": {}, "suffix": ""}],
     }
 
@@ -73,8 +73,8 @@ def test_kinds_that_read_alike_are_one_series(run: Run, registry: Registry) -> N
             registry.get_or_prepare(ArtifactId.of(b"%d" % number), prepare)
     told = [line for line in run("metrics").out.splitlines() if "failed_artifacts{" in line]
     assert sorted(told) == [
-        'registry_failed_artifacts{kind="\\\\x1b"} 2',
-        'registry_failed_artifacts{kind="other"} 1',
+        'registry_failed_artifacts{kind="\\\\x1b"} 2.0',
+        'registry_failed_artifacts{kind="other"} 1.0',
     ]
 
 
