@@ -12,7 +12,16 @@ from registry import Registry
 
 # SQLAlchemy imports asyncio by itself; what is ours of it is not imported.
 ASYNC = {"aiosqlite", "registry.aio"}
-HEAVY = ASYNC | {"alembic", "msgpack", "rich", "click", "wasmtime", "zstandard"}
+HEAVY = ASYNC | {
+    "alembic",
+    "msgpack",
+    "rich",
+    "click",
+    "jinja2",
+    "prometheus_client",
+    "wasmtime",
+    "zstandard",
+}
 USE = """
 import sys
 from registry import ArtifactId, Claim, PreparationFailed, Registry

@@ -38,7 +38,8 @@ def test_the_wheel_holds_the_migrations_inside_the_package(installed: Path) -> N
     assert {str(script.relative_to(inside)) for script in inside.rglob("*.py")} == {
         str(script.relative_to(ROOT / "migrations")) for script in SCRIPTS
     }
-    assert (package.parent / "py.typed").exists()
+    for file in ("py.typed", "cli/report/page.html", "cli/report/page.css"):
+        assert (package.parent / file).exists()
     assert not (package.parents[1] / "migrations").exists()
 
 
@@ -48,7 +49,8 @@ def test_the_installed_wheel_creates_and_upgrades_a_database(
     story = """\
 import pathlib, sys
 import registry
-from registry import ArtifactId, Registry, migrate
+from registry import ArtifactId, Registry
+from registry.opening import migrate
 
 assert pathlib.Path(registry.__file__).is_relative_to(sys.prefix), registry.__file__
 cache = pathlib.Path(sys.argv[1])

@@ -10,7 +10,7 @@ from support.command import Command
 
 from registry import Registry
 
-HEAVY = ("alembic", "rich", "wasmtime", "zstandard")
+HEAVY = ("alembic", "rich", "jinja2", "prometheus_client", "wasmtime", "zstandard")
 SCRIPT = """
 import sys
 from registry.cli import main

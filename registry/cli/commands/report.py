@@ -1,4 +1,4 @@
-"""A page about the cache, to be looked at in a browser, kept, or sent to somebody."""
+"""A page about the cache, to view in a browser, to keep or to send."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["report"]
 def report(session: Session, html: Path | None) -> None:
     """Write a page about the cache, for a browser.
 
-    Its size by age, its past, what pruning would free, what was dear. The page is one file, with
-    names and sizes in it but no artifacts; no network is asked when it is opened. With --json the
-    figures are printed.
+    It shows the size by age, the use over time, what pruning would free and the most expensive
+    artifacts. The page is one file with names and sizes, without artifacts; it loads nothing from
+    the network. With --json the figures are printed.
     """
     from registry.cli.report.figures import collect
     from registry.cli.report.page import page
 
     if html is None and not session.json:
-        raise click.BadParameter("say which file to write", param_hint="'--html'")
+        raise click.BadParameter("name the file to write", param_hint="'--html'")
     figures = collect(session.registry)
     if html is not None:
         html.write_text(page(figures), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What a report tells of a cache, in numbers: read through the public verbs, and thinned out.
+"""The figures of a report, read through the public verbs and reduced to what a page can show.
 
-The artifacts are read once, the most recently needed first, and not kept: a cache may hold a
-million. Of the past, the journal's last 10,000 events are known.
+The artifacts are read once, the most recently needed first, and not kept in memory: a cache may
+hold a million. The past is the journal's last 10,000 events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AGES", "AgeClass", "Figures", "Moment", "collect"]
 
-# How many points a curve has at most, and how many lines a list.
+# The most points of a curve, and the most lines of a list.
 POINTS = 400
 LINES = 12
 AGES = (
@@ -35,7 +35,7 @@ _ENDS = frozenset({"pruned", "removed", "missing", "damaged", "hostile"})
 
 @dataclass(slots=True)
 class AgeClass:
-    """The artifacts that were last needed within some time, and not within the one before."""
+    """The artifacts last needed within a time, but not within the shorter one before it."""
 
     within: str
     count: int = 0
@@ -44,7 +44,7 @@ class AgeClass:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How many bytes were held at a time."""
+    """The bytes held at one time."""
 
     at: datetime
     held: int
@@ -52,7 +52,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that a report tells; sizes are bytes, ages seconds since the last need."""
+    """All figures of a report. Sizes are bytes, ages are seconds since the last need."""
 
     at: datetime
     cache: str
@@ -60,19 +60,19 @@ class Figures:
     settings: Settings
     failed_by_kind: Mapping[str, int]
     by_age: Sequence[AgeClass]
-    freed_by_age: Sequence[tuple[float, int]]  # pruning what is at least so old frees so much
+    freed_by_age: Sequence[tuple[float, int]]  # pruning from this age on frees so many bytes
     next_prune: Sequence[Artifact]
     next_prune_count: int
     next_prune_size: int
     past: Sequence[Moment]
-    prepared_lately: int  # since the first of `past`, as the two below
+    prepared_lately: int  # since the first of `past`, like the two below
     pruned_lately: int
     prepare_seconds_lately: float
     dearest: Sequence[Artifact]
 
 
 def collect(registry: Registry) -> Figures:
-    """Read everything; no snapshot, for hosts are at work."""
+    """Read everything. This is no snapshot: other processes keep working."""
     now, stats = datetime.now(UTC), registry.stats()
     events = list(registry.events())[::-1]
     events.sort(key=lambda event: event.at)
@@ -80,7 +80,7 @@ def collect(registry: Registry) -> Figures:
     held = _Held(now)
     for artifact in registry.artifacts(state=State.PREPARED):
         held.add(artifact)
-    doomed = registry.prune(dry_run=True)
+    next_prune = registry.prune(dry_run=True)
     return Figures(
         at=now,
         cache=str(registry.cache_dir),
@@ -89,9 +89,9 @@ def collect(registry: Registry) -> Figures:
         failed_by_kind=registry.measure().failed_by_kind,
         by_age=held.by_age,
         freed_by_age=held.freed_by_age(),
-        next_prune=doomed[:LINES],
-        next_prune_count=len(doomed),
-        next_prune_size=sum(artifact.size or 0 for artifact in doomed),
+        next_prune=next_prune[:LINES],
+        next_prune_count=len(next_prune),
+        next_prune_size=sum(artifact.size or 0 for artifact in next_prune),
         past=_past(events, stats.prepared_bytes, now),
         prepared_lately=len(published),
         pruned_lately=sum(event.event == "pruned" for event in events),
@@ -101,7 +101,7 @@ def collect(registry: Registry) -> Figures:
 
 
 class _Held:
-    """What is held, as it is read: the most recently needed first."""
+    """Adds up the prepared artifacts as they are read, the most recently needed first."""
 
     def __init__(self, now: datetime) -> None:
         self.by_age = [AgeClass(name) for name, _ in AGES] + [AgeClass("longer ago")]
@@ -109,10 +109,10 @@ class _Held:
         self._size = 0
         self._curve: list[tuple[float, int]] = []  # age, and the size of what is younger
         self._every, self._count = 1, 0
-        self._dear: list[Artifact] = []
+        self._expensive: list[Artifact] = []
 
     def add(self, artifact: Artifact) -> None:
-        """Take in one more."""
+        """Add one artifact."""
         needed = artifact.last_time_needed or self._now
         age, size = max(self._now - needed, timedelta(0)), artifact.size or 0
         place = self.by_age[bisect_left([longest for _, longest in AGES], age)]
@@ -124,27 +124,27 @@ class _Held:
             self._curve, self._every = self._curve[::2], self._every * 2
         self._count += 1
         self._size += size
-        self._dear.append(artifact)
-        if len(self._dear) > 1000:
-            self._dear = self.dearest()
+        self._expensive.append(artifact)
+        if len(self._expensive) > 1000:
+            self._expensive = self.dearest()
 
     def freed_by_age(self) -> list[tuple[float, int]]:
-        """How much goes with what has been unused for so long, or longer."""
+        """Return how many bytes are unused for each age or longer."""
         return [(age, self._size - younger) for age, younger in self._curve]
 
     def dearest(self) -> list[Artifact]:
-        """Those that took longest to prepare."""
-        return nlargest(LINES, self._dear, key=lambda it: it.prepare_seconds or 0.0)
+        """Return the artifacts that took longest to prepare."""
+        return nlargest(LINES, self._expensive, key=lambda it: it.prepare_seconds or 0.0)
 
 
 def _past(events: Sequence[HistoryEvent], held: int, now: datetime) -> list[Moment]:
-    """Go back from what is held now: what was published was not there before, what went was."""
+    """Go back from the bytes held now: fewer before a publish, more before a deletion."""
     past = [Moment(now, held)]
     for event in reversed(events):
         if event.event == "published" or event.event in _ENDS:
             past.append(Moment(event.at, held))
             held += (event.size or 0) * (1 if event.event in _ENDS else -1)
-            held = max(held, 0)  # not all that went was written down
+            held = max(held, 0)  # the journal does not know all deletions
     past.reverse()
     step = max(1, len(past) // POINTS)
     return [*past[:-1][::step], past[-1]]
