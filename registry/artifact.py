@@ -18,13 +18,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -91,6 +89,8 @@ class ArtifactId:
             raise TypeError(f"code is bytes, not {type(code).__name__}")
         if memoryview(code).nbytes == 0:
             raise InvalidId("the code is empty; an artifact is made of at least one byte")
+        from hashlib import blake2b
+
         return cls(blake2b(bytes(code), digest_size=32).hexdigest(), _prep_hash(params))
 
     @classmethod
@@ -188,6 +188,9 @@ def to_micros(span: timedelta) -> int:
 
 
 def _prep_hash(params: Mapping[str, Any]) -> str:
+    import json
+    from hashlib import blake2b
+
     if not isinstance(params, Mapping):
         raise TypeError(f"params is a mapping, not {type(params).__name__}")
     try:

@@ -16,7 +16,7 @@ from contextlib import closing
 import pytest
 
 import registry
-from registry.schema import DDL
+from registry.schema.ddl import DDL
 from registry.sql import journal, queries
 from registry.sql.statement import Statement
 from registry.sql.transitions import TRANSITIONS

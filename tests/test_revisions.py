@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from registry.opening import migrate
-from registry.schema import DDL
+from registry.schema.ddl import DDL
 
 CODE, PREP, OTHER = "a" * 64, "b" * 64, "c" * 64
 FILE = "1" * 128 + ".pvf"

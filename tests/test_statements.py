@@ -17,7 +17,7 @@ from support.making import prepared
 from support.tables import change
 
 from registry import ArtifactId, Registry, State
-from registry.schema import DDL
+from registry.schema.ddl import DDL
 from registry.sql.transitions import MOVES, TRANSITIONS, Event
 
 LEGAL: dict[Event, dict[State | None, State | None]] = {

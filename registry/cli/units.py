@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from fractions import Fraction
 
 from registry.sizes import BINARY, near_size
 
@@ -44,6 +43,8 @@ _SPAN_FORMS = "write it as 12h, 90m, 1d12h, 30s or 0"
 
 def parse_size(text: str) -> int:
     """Read a size; bytes, a fraction of a byte dropped. Raises `ValueError` with the forms."""
+    from fractions import Fraction
+
     match = _SIZE.fullmatch(text.strip())
     unit = match and _BYTES.get(match[2].lower() or "b")
     if not match or not unit:

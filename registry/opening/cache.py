@@ -13,7 +13,6 @@ closing such a descriptor would drop the locks that SQLite holds in this process
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -240,7 +239,7 @@ def _back_up(cache: Path, revision: str) -> None:
     """Copy the database into `backups/`: a table that is made anew may lose what nobody foresaw."""
     folder = cache / "backups"
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    place = folder / f"{revision}-{secrets.token_hex(4)}.db"
+    place = folder / f"{revision}-{os.urandom(4).hex()}.db"
     migrate.backup(database_path(cache), str(place))
     told = about("backed_up", place=str(place))
     logger.warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,8 @@ def advice(problems: Iterable[Problem]) -> str:
 
 
 def _commands(problems: Iterable[Problem]) -> list[str]:
+    import shlex
+
     paths: dict[tuple[str, ...], list[str]] = {}
     for problem in problems:
         if problem.command:

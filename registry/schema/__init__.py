@@ -5,16 +5,10 @@ with what the migrations lead to. The comments are inside the statements so that
 plain shell reads them too.
 
 `tables` is what the verbs live on, `journal` what is remembered of the past, `views` what people
-read; `docs/sqlite3.md` tells which of it may be relied on.
+read, `ddl` all of them; `docs/sqlite3.md` tells which of it may be relied on.
 """
 
-from __future__ import annotations
-
-from registry.schema import journal, tables, views
-
-__all__ = ["APPLICATION_ID", "DDL"]
+__all__ = ["APPLICATION_ID"]
 
 # "pvfR" in ASCII: what `file registry.db` shows, and how we know a database for one of ours.
 APPLICATION_ID = 0x70766652
-
-DDL: tuple[str, ...] = (*tables.DDL, *journal.DDL, *views.DDL)

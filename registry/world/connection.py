@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from registry.effects import Locked, NotOpened, Params, Unsure
 from registry.errors import (
@@ -94,7 +93,7 @@ def bare(path: str, timeout: float) -> sqlite3.Connection:
             "cannot tell from its own; open it after the fork only, or start this process anew"
         )
     connection = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode=rw",
+        f"file:%{os.fsencode(path).hex('%')}?mode=rw",
         uri=True,
         timeout=timeout,
         isolation_level=None,  # else Python begins transactions behind one's back

@@ -25,7 +25,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -112,7 +111,7 @@ class Hosts:
     def register(self) -> HostLock:
         """Create and lock a file of our own, and prove that the lock refuses others."""
         while True:
-            host_id = secrets.token_hex(16)
+            host_id = os.urandom(16).hex()
             file = self._locked_file(host_id)
             if file is not None:
                 lock = HostLock(host_id, os.fspath(self._folder / f"{host_id}.lock"), file)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import socket
+import os
 
 __all__ = ["is_running"]
 
 
 def is_running(pid: int | None, hostname: str | None) -> bool:
     """Whether it runs, and is of this machine; a number that it does not know is no process."""
-    if not isinstance(pid, int) or hostname != socket.gethostname():
+    if not isinstance(pid, int) or hostname != os.uname().nodename:
         return False
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

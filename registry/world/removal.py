@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -97,7 +96,7 @@ def _take_out(name: str, folder: int, top: int) -> None:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:
         with _opened(name, folder):  # which makes it writable, as one that moves has to be
-            os.rename(name, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=top)
+            os.rename(name, os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
 
 
 @contextmanager

@@ -7,10 +7,6 @@ loop and hands the others to a thread.
 from __future__ import annotations
 
 import os
-import random
-import secrets
-import shlex
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +34,8 @@ _COMMAND_CHARACTERS = 500
 
 def back_off_seconds() -> float:
     """0.2 to 1 ms; see `registry.effects.BackOff`."""
+    import random
+
     return random.uniform(0.0002, 0.001)  # noqa: S311 - a pause needs no secrecy
 
 
@@ -65,7 +63,7 @@ class World:
             effects.Elapsed: lambda _: clock.elapsed(),
             effects.WriteMark: lambda _: self.write_mark(),
             effects.Doze: self._doze,
-            effects.Draw: lambda e: secrets.token_hex(e.size),
+            effects.Draw: lambda e: os.urandom(e.size).hex(),
             effects.Sleep: _sleep,
             effects.BackOff: lambda _: time.sleep(back_off_seconds()),
             effects.Call: _call,
@@ -166,9 +164,11 @@ class World:
 
 def this_process() -> Process:
     """Say who we are, for the people who ask which hosts are there."""
+    import shlex
+
     command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS].replace("\0", " ")
     command = os.fsencode(command).decode(errors="replace")  # a file name may be any bytes
-    return Process(os.getpid(), socket.gethostname(), command, __version__)
+    return Process(os.getpid(), os.uname().nodename, command, __version__)
 
 
 def _sleep(effect: effects.Sleep) -> None:

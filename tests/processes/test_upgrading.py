@@ -20,7 +20,7 @@ from processes.traces import assert_clean, query
 from registry import ArtifactId, Registry
 from registry.opening import cache as cache_module
 from registry.opening import migrate
-from registry.schema import DDL
+from registry.schema.ddl import DDL
 
 OPENERS = 8
 

@@ -1,0 +1,9 @@
+"""All that a new database is made of, in order."""
+
+from __future__ import annotations
+
+from registry.schema import journal, tables, views
+
+__all__ = ["DDL"]
+
+DDL: tuple[str, ...] = (*tables.DDL, *journal.DDL, *views.DDL)
