@@ -61,8 +61,9 @@ class Effect(Generic[A]):
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields = (*cls._fields, *cls.__annotations__)
-        cls.__match_args__ = cls._fields  # type: ignore[attr-defined]  # which mypy derives by itself
+        names = (*cls._fields, *cls.__annotations__)
+        cls._fields = names
+        setattr(cls, "__match_args__", names)  # noqa: B010  # mypy derives it by itself
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.__dict__.update(zip(self._fields, args, strict=False), **kwargs)

@@ -17,14 +17,16 @@ import sys
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from hashlib import blake2b
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.canonical import exact
 from registry.errors import FunctionRefused, InvalidParams
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = ["Origin", "code_digest", "key_digest", "require_function"]
 
@@ -211,6 +213,8 @@ def _home(file: str) -> str:
 
 def _by_likeness(place: Path, top: str) -> Iterator[metadata.Distribution]:
     """What is installed in a folder, those first that are called like the package."""
+    from importlib import metadata
+
     found = list(metadata.distributions(path=[str(place)]))
     like = {top.removesuffix(".py").lower().replace("_", "-")}
     alike = [it for it in found if str(it.name).lower().replace("_", "-") in like]

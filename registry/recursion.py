@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, TypeAlias
+from weakref import ref
 
 from registry.artifact import ArtifactId
 from registry.errors import RecursivePreparation
@@ -23,7 +24,15 @@ __all__ = ["Scope", "preparing", "refuse_recursion", "waiting_for"]
 # The cache and the artifact: the same id in another cache is another preparation.
 Scope: TypeAlias = tuple[str, ArtifactId]
 
-_current: ContextVar[frozenset[tuple[Scope, object]]] = ContextVar("preparing", default=frozenset())
+
+class _Mark:
+    """Lives while a preparation runs, and no longer: even where Ctrl-C comes into its very end."""
+
+
+# What is prepared, by which task or thread, and whether that still runs.
+_current: ContextVar[frozenset[tuple[Scope, object, ref[_Mark]]]] = ContextVar(
+    "preparing", default=frozenset()
+)
 
 
 class _Wait(NamedTuple):
@@ -41,9 +50,9 @@ _waits: dict[object, _Wait] = {}
 @contextmanager
 def preparing(scope: Scope) -> Iterator[None]:
     """Mark a preparation as running in this thread or task."""
-    before = _current.get()
+    before, mark = _current.get(), _Mark()
     try:
-        _current.set(before | {(scope, _runner())})
+        _current.set(before | {(scope, _runner(), ref(mark))})
         yield
     finally:
         _current.set(before)  # not by a token, which Ctrl-C can come before we have it
@@ -100,7 +109,9 @@ def _own() -> frozenset[Scope]:
     """What this thread or task is preparing."""
     # A loop that a preparing thread runs blocks it too, and so the thread is looked for as well.
     runners = (_runner(), threading.get_ident())
-    return frozenset(scope for scope, runner in _current.get() if runner in runners)
+    return frozenset(
+        scope for scope, runner, mark in _current.get() if runner in runners and mark()
+    )
 
 
 def _runner() -> object:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
 from registry.errors import CacheDirectoryRefused
 from registry.opening.directory import named_directory
+from registry.opening.user_cache import user_cache_dir
 from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from registry.aio import AsyncRegistry
     from registry.sync import Registry
 
-__all__ = ["prepared", "user_cache_dir"]
+__all__ = ["prepared"]
 
 P = ParamSpec("P")
 
@@ -80,18 +81,6 @@ def prepared(
         return Recipe(terms, lambda: _handle(place()))
 
     return decorate
-
-
-def user_cache_dir() -> Path:
-    """Where the cache is when nobody says: $REGISTRY_CACHE, else the user's cache directory."""
-    if named := os.environ.get("REGISTRY_CACHE"):
-        return Path(named)
-    import platformdirs
-
-    try:
-        return platformdirs.user_cache_path("registry")
-    except RuntimeError:  # a user without a home; what is opened there says so
-        return Path("~/.cache/registry")
 
 
 def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:

@@ -20,7 +20,7 @@ from support.users import NOBODY, as_nobody, open_to_all
 from registry import AsyncRegistry, CacheDirectoryRefused, DiskFull, Registry
 from registry.opening.cache_path import path_problem
 from registry.opening.directory import named_directory
-from registry.shared import user_cache_dir
+from registry.opening.user_cache import user_cache_dir
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 LONGEST = 492  # 512, less "/registry.db" and "-journal"

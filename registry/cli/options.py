@@ -35,7 +35,7 @@ class Options:
         """The cache directory to use."""
         if self.cache is not None:
             return self.cache
-        from registry.shared import user_cache_dir
+        from registry.opening.user_cache import user_cache_dir
 
         return user_cache_dir()
 

@@ -39,6 +39,7 @@ from registry.opening.errors import worded, worded_trouble, worded_upgrade
 from registry.opening.lock import OPEN_TIMEOUT_SECONDS, POLL_SECONDS, in_turn, undisturbed
 from registry.world import clock
 from registry.world.cache_identity import hard_linked
+from registry.world.chance import token_hex
 from registry.world.connection import MISFITS, connect, primary_code, translated
 from registry.world.files import Reserve
 from registry.world.hosts import living_hosts
@@ -239,7 +240,7 @@ def _back_up(cache: Path, revision: str) -> None:
     """Copy the database into `backups/`: a table that is made anew may lose what nobody foresaw."""
     folder = cache / "backups"
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    place = folder / f"{revision}-{os.urandom(4).hex()}.db"
+    place = folder / f"{revision}-{token_hex(4)}.db"
     migrate.backup(database_path(cache), str(place))
     told = about("backed_up", place=str(place))
     logger.warning(

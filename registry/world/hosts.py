@@ -35,6 +35,7 @@ from typing import NamedTuple
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.world import clock, fork
+from registry.world.chance import token_hex
 from registry.world.descriptor import Descriptor, Folder, open_raw
 from registry.world.process import is_running
 from registry.world.removal import remove
@@ -111,7 +112,7 @@ class Hosts:
     def register(self) -> HostLock:
         """Create and lock a file of our own, and prove that the lock refuses others."""
         while True:
-            host_id = os.urandom(16).hex()
+            host_id = token_hex(16)
             file = self._locked_file(host_id)
             if file is not None:
                 lock = HostLock(host_id, os.fspath(self._folder / f"{host_id}.lock"), file)

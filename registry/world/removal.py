@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from registry.world.chance import token_hex
+
 __all__ = ["empty", "remove"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,7 +98,7 @@ def _take_out(name: str, folder: int, top: int) -> None:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:
         with _opened(name, folder):  # which makes it writable, as one that moves has to be
-            os.rename(name, os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
+            os.rename(name, token_hex(16), src_dir_fd=folder, dst_dir_fd=top)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from registry.errors import HandleClosed
 from registry.log import about, logger
 from registry.recursion import preparing
 from registry.version import __version__
-from registry.world import clock
+from registry.world import chance, clock
 from registry.world.cache_identity import CacheIdentity
 from registry.world.closed import closed_error
 from registry.world.files import Files, Reserve
@@ -34,9 +34,7 @@ _COMMAND_CHARACTERS = 500
 
 def back_off_seconds() -> float:
     """0.2 to 1 ms; see `registry.effects.BackOff`."""
-    import random
-
-    return random.uniform(0.0002, 0.001)  # noqa: S311 - a pause needs no secrecy
+    return chance.between(0.0002, 0.001)
 
 
 def outcome_of(function: Callable[[], Any]) -> Outcome[Any]:
@@ -63,7 +61,7 @@ class World:
             effects.Elapsed: lambda _: clock.elapsed(),
             effects.WriteMark: lambda _: self.write_mark(),
             effects.Doze: self._doze,
-            effects.Draw: lambda e: os.urandom(e.size).hex(),
+            effects.Draw: lambda e: chance.token_hex(e.size),
             effects.Sleep: _sleep,
             effects.BackOff: lambda _: time.sleep(back_off_seconds()),
             effects.Call: _call,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import shake_128
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -72,7 +71,7 @@ class SimulatedWorld(World):
     """The real files and locks; simulated clocks and chance."""
 
     def __init__(self, cache: Path, clock: Clock, chance: Chance) -> None:
-        with patch.object(locks, "secrets", SimpleNamespace(token_hex=chance.hex)):
+        with patch.object(locks, "token_hex", chance.hex):
             super().__init__(cache)
         self._performers |= {
             Now: lambda _: clock.wall,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from registry import Artifact, ArtifactId, CleanupConfig, PrepareError, RetryPolicy, State
+from registry import Artifact, ArtifactId, CleanupConfig, PrepareError, RetryPolicy, State, hot_path
 from registry.effects import Verb
 from registry.verbs import claim as claim_verb
-from registry.verbs import hosts, hot, listing, maintenance
+from registry.verbs import hosts, listing, maintenance
 from registry.verbs import need as need_verb
 from registry.verbs import prepare as prepare_verb
 from registry.verbs import publish as publish_verb
@@ -107,7 +107,7 @@ class Users:
 
     def need(self, host: Host, id: ArtifactId, n: int) -> None:
         with _frozen(self.machine.clock):
-            ready = hot.hot_artifact(host.handle, id)
+            ready = hot_path.hot_artifact(host.handle, id)
         if ready is not None:
             self.machine.note(f"{host.name} has it hot")
             self._got(id)(Ended(ready))
