@@ -9,6 +9,7 @@ referred to afterwards will never be. The other order deletes live files.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -169,8 +170,6 @@ def _check_usage(repair: bool) -> Verb[list[Problem]]:
 def _check_rows(repair: bool) -> Verb[list[Problem]]:
     aliens = [row_id for (row_id,) in (yield from run(ALIENS, {}))]
     if repair and aliens:
-        import json
-
         yield from run(DROP_ALIENS, {"ids": json.dumps(aliens)})
     words = "its hashes or its state are none: no version of registry wrote it"
     return [Problem("alien_row", f"artifact.id = {row_id}", words) for row_id in aliens]

@@ -10,6 +10,7 @@ depends on what the journal says.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,8 +101,6 @@ def record(
     rows = list(what)
     if not rows:
         return
-    import json
-
     how = {"now": now, "event": event, "reason": reason, "my_host": handle.host_id}
     try:
         yield from run(RECORD, {**how, "rows": json.dumps(rows)})

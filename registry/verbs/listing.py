@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,8 +163,6 @@ def configure(handle: Handle, changes: Mapping[str, Any]) -> Verb[Settings]:
     """Change stored settings, all or none; raises `InvalidSetting`."""
     stored = as_stored(changes)
     if stored:
-        import json
-
         yield from run_on_the_reserve(CONFIGURE, {"changes": json.dumps(stored)})
         handle.hot.expire()
     return (yield from settings(handle))

@@ -16,6 +16,7 @@ deadline: nobody waits for the dead.
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
@@ -164,8 +165,6 @@ def _rest(lead: _Lead, left: float) -> Verb[None]:
 
 def _poll(handle: Handle) -> Verb[list[Row]]:
     tickets = handle.waiting.waiting()
-    import json
-
     ids = json.dumps(sorted({ticket.row_id for ticket in tickets}))
     rows = {row[0]: Row(*row) for row in (yield from run(READ_SEVERAL, {"ids": ids}))}
     for ticket in tickets:

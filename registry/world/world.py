@@ -7,6 +7,7 @@ loop and hands the others to a thread.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -162,8 +163,6 @@ class World:
 
 def this_process() -> Process:
     """Say who we are, for the people who ask which hosts are there."""
-    import shlex
-
     command = shlex.join(sys.orig_argv)[:_COMMAND_CHARACTERS].replace("\0", " ")
     command = os.fsencode(command).decode(errors="replace")  # a file name may be any bytes
     return Process(os.getpid(), os.uname().nodename, command, __version__)
