@@ -11,9 +11,19 @@ from registry.artifact import to_micros
 from registry.errors import InvalidSetting
 
 __all__ = [
+    "CACHE_LIMIT",
+    "DEATHS_COUNT_FOR",
+    "FAILED_MAX_AGE",
+    "FAILED_MAX_BYTES",
+    "FAILED_MAX_COUNT",
+    "MAX_RETRIES",
+    "MIN_STALE_TIME",
+    "PREPARE_TIMEOUT",
+    "RETRY_COOLDOWN",
     "CleanupConfig",
     "RetryPolicy",
     "Settings",
+    "as_amount",
     "as_span",
     "as_stored",
     "from_stored",

@@ -36,7 +36,47 @@ from typing import (
 from registry.artifact import ArtifactId
 from registry.sql.statement import Statement
 
-__all__ = ["Effect", "Interrupted", "Outcome", "Process", "Signal", "Verb", "Written"]
+__all__ = [
+    "NAP_SECONDS",
+    "BackOff",
+    "Call",
+    "Checksum",
+    "Doze",
+    "Draw",
+    "Effect",
+    "Elapsed",
+    "ForgetHost",
+    "GiveUpReserve",
+    "Interrupted",
+    "IsAlive",
+    "ListLocks",
+    "ListNames",
+    "Locked",
+    "MarkUse",
+    "NotOpened",
+    "Now",
+    "OpenFile",
+    "Outcome",
+    "Params",
+    "Process",
+    "RebuildReserve",
+    "Rename",
+    "Run",
+    "Signal",
+    "Sleep",
+    "Stat",
+    "StoredIdentity",
+    "Sync",
+    "SyncFolder",
+    "TakeIn",
+    "Unlink",
+    "Unsure",
+    "Verb",
+    "Write",
+    "WriteMark",
+    "Written",
+    "is_file_name",
+]
 
 A = TypeVar("A")
 T = TypeVar("T")

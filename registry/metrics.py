@@ -29,6 +29,7 @@ __all__ = [
     "Collector",
     "Family",
     "Sample",
+    "counter",
     "families",
     "of_cache",
     "of_handle",

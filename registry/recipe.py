@@ -24,7 +24,13 @@ from registry.canonical import exact
 from registry.errors import FunctionRefused, UnknownArtifact
 from registry.origin import Origin, code_digest, key_digest, require_function
 
-__all__ = ["AsyncRecipe", "Data", "Recipe", "Terms"]
+__all__ = [
+    "AsyncRecipe",
+    "Data",
+    "Label",
+    "Recipe",
+    "Terms",
+]
 
 P = ParamSpec("P")
 Data: TypeAlias = bytes | os.PathLike[str]

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from registry.sizes import BINARY, near_size
 
 __all__ = [
+    "coarse_span",
     "exact_size",
     "exact_span",
     "near_age",

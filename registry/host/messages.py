@@ -34,6 +34,7 @@ __all__ = [
     "UP",
     "Reply",
     "Task",
+    "legible",
 ]
 
 UP, READY, BROKEN, TAKEN = "up", "ready", "broken", "taken"

@@ -27,14 +27,19 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST",
     "HEAD",
+    "OLDEST_SQLITE",
     "Revision",
     "backup",
     "current",
     "downgrade",
+    "is_older",
     "rebuilds",
     "require_ours",
+    "require_whole",
+    "revision_of",
     "revisions",
     "upgrade",
+    "uuid_of",
 ]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.

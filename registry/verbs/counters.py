@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from registry.artifact import ArtifactId
 
-__all__ = ["Counters", "Evicted", "Tally"]
+__all__ = ["MOST_KINDS", "OTHER", "UNNAMED", "Counters", "Evicted", "Tally"]
 
 # Kinds of failure are words of backends and names of exceptions. Each is a time series to whoever
 # collects them, so there must not be any number of them.

@@ -26,6 +26,7 @@ from registry.verbs.database import one, run
 from registry.verbs.handle import Handle
 
 __all__ = [
+    "LAST",
     "Ended",
     "EventsPage",
     "HistoryEvent",

@@ -31,7 +31,16 @@ from registry.verbs.handle import Handle
 from registry.verbs.lease import drop_files, give_back_all, unlinking_if_cut_short
 from registry.verbs.text import HOST_DIED
 
-__all__ = ["HostInfo", "dead_hosts", "enter", "hosts", "leave", "list_host", "reap_dead"]
+__all__ = [
+    "HostInfo",
+    "dead_hosts",
+    "enter",
+    "hosts",
+    "leave",
+    "list_host",
+    "orphan_locks",
+    "reap_dead",
+]
 
 
 # How long opening waits for a lock that another program holds, before it goes on without a row.

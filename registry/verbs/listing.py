@@ -32,7 +32,19 @@ from registry.verbs.lease import require_id, settle, unlinking_if_cut_short
 from registry.verbs.prune import Usage, read_usage, unlink_all
 from registry.verbs.shared_counters import totals
 
-__all__ = ["Page", "Stats", "configure", "find", "get", "page", "remove", "retry", "settings"]
+__all__ = [
+    "Page",
+    "Stats",
+    "configure",
+    "find",
+    "get",
+    "page",
+    "remove",
+    "retry",
+    "settings",
+    "start",
+    "stats",
+]
 
 _PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
 _PAGE = 500

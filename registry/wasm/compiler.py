@@ -28,7 +28,15 @@ from registry.wasm.extra import extra
 if TYPE_CHECKING:
     import wasmtime
 
-__all__ = ["BY_THE_SYSTEM", "OPT_LEVELS", "artifact_id", "identity", "new_engine", "prepare"]
+__all__ = [
+    "BY_THE_SYSTEM",
+    "OPT_LEVELS",
+    "Params",
+    "artifact_id",
+    "identity",
+    "new_engine",
+    "prepare",
+]
 
 OPT_LEVELS = ("none", "speed", "speed_and_size")
 
