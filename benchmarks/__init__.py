@@ -1,7 +1,7 @@
 """Measurements, each file one question: `python -m benchmarks NAME [--quick]`.
 
-What is compared is interleaved, round by round, for a machine that is busy with something else is
-busy for both. The processes are the tests' own.
+Contestants are interleaved, round by round, so that other work on the machine disturbs all alike.
+The processes are those of the tests.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...] [--quick] [--seconds N] [--markdown FILE] [--plots FOLDER]`.
 
-Measure, and print Markdown tables; to a file too, and the plots into a folder, where asked.
+Measure and print Markdown tables; with the options, also write them and the plots to files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NAMES = (
 
 
 def main() -> int:
-    """Run what is named, all by default; 1 if a promise was not kept."""
+    """Run the named benchmarks, by default all; return 1 if a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def machine() -> str:
-    """Say on what it is measured, and how busy that is with other things."""
+    """Describe the machine, and how busy it is."""
     python, sqlite = platform.python_version(), sqlite3.sqlite_version
     load = os.getloadavg()[0]
     return f"Python {python}, SQLite {sqlite}, {os.cpu_count()} cores, load {load:.1f} before.\n"

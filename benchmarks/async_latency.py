@@ -1,9 +1,9 @@
-"""What does awaiting cost, and does a busy event loop make others wait?
+"""What does awaiting cost, and does a busy event loop make other processes wait?
 
-First one process: a hot need, a read and a write, through the async handle and the sync one, and
-as bare statements, in turns. Then two: one extends a claim again and again in an event loop, while
-another measures how long writes of its own take. That loop is quiet, or kept busy by callbacks of
-5 ms that follow each other without a pause.
+First in one process: a hot need, a read and a write, through the async handle and the sync one, and
+as bare statements, in turns. Then in two: one extends a claim repeatedly in an event loop, while
+the other measures how long its own writes take. The loop is quiet, or kept busy by callbacks of 5
+ms without a pause.
 """
 
 from __future__ import annotations

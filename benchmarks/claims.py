@@ -1,8 +1,8 @@
-"""How fast are claims, beside plain sqlite3 that does the same guarded INSERT?
+"""How fast are claims, compared with the same guarded INSERT in plain sqlite3?
 
-Eight processes all try all keys, in the same order, so that most tries meet a rival. Each claim
-that is won is kept. The third contestant has no database at all: its longest step tells how long
-the machine itself makes a process wait.
+Eight processes try all keys in the same order, so that most tries meet a rival. Each claim is kept.
+The third contestant has no database: its longest step shows how long the machine itself makes a
+process wait.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ CONTESTANTS = {"registry": with_registry, "sqlite3": with_sqlite, "no database":
 
 
 def storm(started: Crew, contestant: str, cache: Path, keys: int) -> tuple[float, float, Times]:
-    """Let all processes loose; how long it took all of them, their CPU, and each try."""
+    """Run all processes; return the time of all, their CPU time, and the time of each try."""
     act = CONTESTANTS[contestant]
     children = [started.start(act, cache, keys) for _ in range(PROCESSES)]
     for child in children:

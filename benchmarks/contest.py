@@ -1,4 +1,4 @@
-"""Contestants take turns, round by round, so that whatever else the machine does hits all alike."""
+"""Contestants take turns, round by round, so that other work on the machine disturbs all alike."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Taken:
 
 
 def contest(contestants: Mapping[str, Contestant], *, rounds: int, times: int) -> dict[str, Taken]:
-    """Let each do its work `times` times a round; the first of all rounds only warms up."""
+    """Let each do its work `times` times a round; the first round only warms up."""
     taken = {name: Taken() for name in contestants}
     for number in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -43,7 +43,7 @@ def contest(contestants: Mapping[str, Contestant], *, rounds: int, times: int) -
 
 
 def hot(work: Work) -> Work:
-    """Do it once just before it is timed: a need writes the last use after a second again."""
+    """Do it once just before it is timed: after a second, a need writes the last use again."""
     work()
     return work
 

@@ -1,8 +1,8 @@
 """Do the preparations of a host hold up its executions?
 
-Clients execute a module that is prepared, one request after the other, and the time that each
-takes is noted: in a quiet host, and while a heads-up of 50 modules that nobody knows is being
-prepared. The two take turns. And 100 requests for one fresh module come at once.
+Clients execute a prepared module, one request after the other, and each is timed: in a quiet host,
+and while a heads-up of 50 unknown modules is being prepared. The two take turns. Finally, 100
+requests for one new module come at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _fresh = count()
 
 
 def fresh_module() -> bytes:
-    """Write a module that nobody has seen before, and that takes a while to compile."""
+    """Write a new module that takes a while to compile."""
     salt = next(_fresh)
     line = "(local.set $n (i64.xor (i64.mul (local.get $n) (i64.const {})) (i64.const {})))"
     functions = [

@@ -1,8 +1,8 @@
-"""What does it cost to need what one has needed before, beside a look at the file alone?
+"""What does a repeated need cost, compared with a `stat` of the file?
 
-The same 1,000 artifacts, one after the other, through the sync handle and the async one; a look at
-their files; a SELECT of the row by its key on plain sqlite3; and diskcache, by default and as an
-LRU, which is what notes each use. diskcache answers the 1,000 bytes themselves.
+The same 1,000 artifacts in turn, through the sync handle and the async one; a `stat` of their
+files; a SELECT of the row by its key in plain sqlite3; and diskcache, by default and as an LRU,
+which records each use. diskcache returns the 1,000 bytes themselves.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What does the journal cost? Claim and publish, with its triggers and without.
 
 Twice: the two statements alone, where it costs most, and the whole verbs, which write and sync a
-file in between. Both caches are driven in turn, artifact by artifact, so that whatever else the
-machine does hits both alike; the journal is full before anything is measured.
+file in between. The two caches take turns, artifact by artifact, so that other work on the machine
+disturbs both alike. The journal is full before anything is measured.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What does it cost to need a compiled module and load it, beside loading it from where it is?
+"""What does it cost to need and load a compiled module, compared with loading its file?
 
 Modules whose compiled forms have about 0.7, 2.4 and 30 MB. Loading is `deserialize_file`, which
-maps the file. The control is given its path; the registry finds it. Both also for the first time
-in a new process, whose handle is open, but which sums the file up. Beside them wasmtime's own cache
-(`Config.cache`), which has no limit, and compiling.
+maps the file. The control gets its path; the registry finds it. Both are also measured for the
+first time in a new process, whose handle is open, but which has to compute the checksum. Also
+measured: wasmtime's own cache (`Config.cache`), which has no limit, and compiling.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SUMMED_UP = ("0.7 MB", "2.4 MB")  # the larger one takes what reading it takes
 
 @cache
 def unrolled() -> ModuleType:
-    """The example that writes code which nobody wants to compile twice."""
+    """The example that writes code that is slow to compile."""
     import importlib.util
 
     path = Path(__file__).parent.parent / "examples" / "unrolled.py"
@@ -50,7 +50,7 @@ def unrolled() -> ModuleType:
 
 
 def code(functions: int) -> bytes:
-    """Write a module of so many functions, each of which tells what the first primes divide."""
+    """Write a module of so many functions, each of which tests divisors."""
     primes = [prime for prime in unrolled().primes(2**16) if prime > 2][:LINES]
     trials = "".join(map(unrolled().trial, primes))
     bodies = [

@@ -1,7 +1,7 @@
 """What memory does a handle take, and does it grow with the rows?
 
-In a process of its own: what it has resident before it opens the cache, after it has opened, listed
-a page, counted, claimed and needed, and what each artifact takes that it keeps hot.
+In a separate process: its resident memory before it opens the cache, after it has opened, listed a
+page, counted, claimed and needed, and the memory of each artifact that it keeps hot.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Do the needs of many processes stand in each other's way?
+"""Do the needs of many processes slow each other down?
 
-1, 2, 4 and 8 processes need 10,000 hot artifacts, each in an order of its own, for as long as the
-clock runs. Beside them diskcache, by default and as an LRU; JAX's bounded cache of compiled
-programs; and a bare guarded UPDATE of the row for each need, which is what the registry would do
-if it wrote each use. The contestants take turns; the processes of the others wait meanwhile.
+1, 2, 4 and 8 processes need 10,000 hot artifacts for a fixed time, each in its own order. The
+others: diskcache, by default and as an LRU; JAX's bounded cache of compiled programs; and a bare
+guarded UPDATE of the row for each need, which is what the registry would do if it wrote each use.
+The contestants take turns; the processes of the others wait meanwhile.
 
-The registry runs for a while before it is timed. It writes the last uses of so many artifacts in
-ten seconds, once for all processes, and after a pause it begins with all of them. What it does at
-its first meeting with a file, to read it all, was done before, too.
+The registry runs for a while before it is timed: it writes the last uses of so many artifacts
+within ten seconds, once for all processes, and after a pause it starts with all of them. It has
+also read each file once before, for the checksum.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from registry import Registry
 PROCESSES = (1, 2, 4, 8)
 FASTER, SLOWEST_SHARE = 10, 0.6
 WARMING_UP = 4
-# diskcache by default notes no use at all: what it throws away first is what was stored first.
+# diskcache by default records no use at all: it evicts first what was stored first.
 NOTE_EACH_USE = ("guarded UPDATE", "diskcache, LRU", "JAX's LRUCache")
 UPDATE = """
 UPDATE artifact SET last_time_needed = ?
@@ -114,7 +114,7 @@ def rate(need: Need, hundreds: Iterator[list[int]], seconds: float) -> float:
 
 
 def run(children: list[Child], seconds: float) -> list[float]:
-    """Let them loose together."""
+    """Run them together."""
     for child in children:
         child.tell(seconds)
     return [child.hear() for child in children]

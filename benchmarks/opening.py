@@ -1,4 +1,4 @@
-"""What does opening cost, and does it stand sixteen processes that open a new directory at once?"""
+"""What does opening cost, and can sixteen processes open a new directory at once?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plot of a few lines on logarithmic axes, as a small SVG that says its own names and numbers."""
+"""A plot of a few lines on logarithmic axes, as a small SVG with its own labels."""
 
 from __future__ import annotations
 

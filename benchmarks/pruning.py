@@ -1,13 +1,13 @@
-"""Does pruning cost what is deleted, or what is held?
+"""Does the cost of pruning depend on what is deleted, or on the size of the cache?
 
-The k oldest of N artifacts are deleted, durably. Beside it, on a copy of the same database: what a
-plain program does, which is to read all, sort, and delete by id; one DELETE over a window of all
-rows; and diskcache's cull, of as many. The original collects and sorts in memory; so does the last
-of them, without any database. The rows have no files: unlinking costs the same for all.
+The k oldest of N artifacts are deleted, durably. Compared on a copy of the same database: a plain
+program, which reads all rows, sorts, and deletes by id; one DELETE with a window over all rows; and
+diskcache's cull of as many. Polkadot's host collects and sorts in memory; so does the last
+contestant, without a database. The rows have no files: unlinking costs the same for all.
 
-Pruning goes in batches of 256, each one statement that holds the write lock until it is synced;
-between two of them a checkpoint may hold it. The longest are shown beside the longest of as many
-fsyncs.
+Pruning works in batches of 256. Each is one statement that holds the write lock until it is synced;
+between two of them a checkpoint may hold it. The longest times are shown beside the longest of as
+many fsyncs.
 """
 
 from __future__ import annotations

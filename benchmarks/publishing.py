@@ -1,7 +1,7 @@
-"""What does a publish cost beside writing the file durably by hand?
+"""What does a publish cost, compared with writing the file durably by hand?
 
-By hand: write, fsync, rename, fsync of the folder. The registry does the same under a claim, sums
-the bytes up and enters the row.
+By hand: write, fsync, rename, fsync of the folder. The registry does the same under a claim,
+computes the checksum and writes the row.
 """
 
 from __future__ import annotations

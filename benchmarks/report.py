@@ -1,4 +1,4 @@
-"""What a measurement answers with: a Markdown table, and what its numbers are made of."""
+"""What a benchmark returns: a Markdown table, and helpers for its numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Options", "Report", "crew", "ms", "new_cache", "percentile"]
 
 @dataclass(frozen=True)
 class Options:
-    """How long one is willing to wait."""
+    """How much time a benchmark may take."""
 
     quick: bool = False
     seconds: float | None = None
@@ -28,7 +28,7 @@ class Options:
 
 @dataclass
 class Report:
-    """A question, a table that answers it, and whether the answer is the one we promise."""
+    """A question, a table that answers it, and whether the promises are kept."""
 
     question: str
     head: Sequence[str]
@@ -54,7 +54,7 @@ class Report:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of all is not above."""
+    """The value that this share of all values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -66,14 +66,14 @@ def ms(seconds: float) -> str:
 
 @contextmanager
 def new_cache() -> Iterator[Path]:
-    """A directory that no registry has seen, removed after."""
+    """A new directory, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="registry-benchmark-") as folder:
         yield Path(folder) / "cache"
 
 
 @contextmanager
 def crew() -> Iterator[Crew]:
-    """Processes that are gone after."""
+    """Processes that end with the block."""
     started = Crew()
     try:
         yield started

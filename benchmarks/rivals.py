@@ -1,6 +1,6 @@
-"""What a user would take instead, where it is installed: `pip install '.[bench]'`, and jax.
+"""What a user might use instead, if it is installed: `pip install '.[bench]'`, and jax.
 
-A rival that is not there is left out, and the report says so in a word.
+A rival that is not installed is left out, and the report says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How do the verbs grow with the rows, and with the processes?
+"""How do the verbs scale with the rows and with the processes?
 
-Each verb once at a time, in one process, in caches of 1,000 to 1,000,000 rows; then all hot needs
-and all claims of fresh artifacts that 1 to 16 processes do in a second, in a cache of 10,000. And
-what takes the whole cache: its size on the disk, to open, check, sweep and list it.
+Each verb in one process, in caches of 1,000 to 1,000,000 rows; then the hot needs and the claims of
+new artifacts per second of 1 to 16 processes, in a cache of 10,000. And what concerns the whole
+cache: its size on the disk, and the time to open, check, sweep and list it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _by_processes(report: Report, options: Options) -> None:
             lines[what] = list(zip(numbers, rates, strict=True))
             words = ", ".join(f"{number}: {rate:,.0f}" for number, rate in lines[what])
             report.notes.append(f"{what} a second, by so many processes: {words}.\n")
-    title = "What all processes do in a second"
+    title = "Operations per second of all processes"
     report.plots["by-processes"] = Plot(title, "processes", lines, lambda rate: f"{rate:,.0f}")
 
 

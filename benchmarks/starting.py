@@ -1,7 +1,7 @@
-"""What does it cost to start: to import, to open a cache that is there, to list it from the shell?
+"""What does it cost to start: to import, to open an existing cache, to list it from the shell?
 
-Each import is a new process, timed from the inside, so that Python's own start is no part of it;
-the command is timed from the outside, beside a process that does nothing.
+Each import runs in a new process and is timed inside, so that Python's own start does not count.
+The command is timed from outside, compared with a process that does nothing.
 """
 
 from __future__ import annotations

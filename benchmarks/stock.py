@@ -1,4 +1,4 @@
-"""Caches that hold many artifacts, made in seconds: rows by the million, files if they matter."""
+"""Caches with many artifacts, made in seconds: rows by the million, and files if they matter."""
 
 from __future__ import annotations
 

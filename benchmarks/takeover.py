@@ -1,4 +1,4 @@
-"""How soon after the death of the one who prepares does a waiting one go on?"""
+"""How soon after the death of the preparing process does a waiting one take over?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prepares_for_ever(line: Line, cache: Path, key: int) -> None:
 
 
 def takes_over(line: Line, cache: Path, rounds: int) -> None:
-    """Wait for whoever prepares; say when it is one's own turn."""
+    """Wait for the preparing process; report when the claim is ours."""
     with Registry(cache) as registry:
 
         def prepare() -> bytes:

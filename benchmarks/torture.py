@@ -1,4 +1,4 @@
-"""Is the cache whole after its processes were killed and stopped in a loop?"""
+"""Is the cache intact after its processes were killed and stopped in a loop?"""
 
 from __future__ import annotations
 

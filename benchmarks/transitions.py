@@ -1,9 +1,9 @@
-"""What does a guarded transition cost beside the same SQL on a bare connection?
+"""What does a guarded transition cost, compared with the same SQL on a bare connection?
 
-A verb reads before it writes, draws a token, asks who holds what, keeps the -wal file small and
-words the answer. The control runs the very statements of the verb on plain sqlite3, which
-checkpoints by itself, and handles the file by hand where the verb does. Each has a cache of its
-own; so has the async handle, whose calls are awaited one after the other.
+A verb reads before it writes, draws a token, checks who holds the claim, keeps the -wal file small
+and builds the result. The control runs the same statements on plain sqlite3, which checkpoints by
+itself, and handles the file by hand where the verb does. Each has its own cache; so has the async
+handle, whose calls are awaited one after the other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How soon does a waiting process know, and what does waiting cost?
+"""How soon is a waiting process told, and what does waiting cost?
 
 One process prepares, another waits for it, long enough for its polling to have slowed down.
-`CLOCK_MONOTONIC` is the machine's, so two processes can compare what they read of it.
+`CLOCK_MONOTONIC` is the same for all processes of a machine, so they can compare its times.
 """
 
 from __future__ import annotations

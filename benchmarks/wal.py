@@ -36,7 +36,7 @@ def reads(line: Line, cache: Path) -> None:
 
 
 def measure(options: Options) -> Report:
-    """Watch the file while they are at it."""
+    """Watch the file meanwhile."""
     seconds = options.seconds or options.rounds(30, 5)
     sizes, written = [], 0
     with new_cache() as cache, crew() as started:

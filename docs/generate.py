@@ -18,32 +18,32 @@ INTRODUCTION = """\
 # The command
 
 The cache is `--cache DIR`, else `$REGISTRY_CACHE`, else the user's cache directory; a leading
-`~` is the home directory. `--cache` and `--json` may stand before or after the verb. With `--json`
-one JSON document is printed: an array for a list, an object otherwise; sizes are bytes,
-durations seconds, times ISO 8601 in UTC. An error is `{"error": {"type": ...,
-"message": ...}}` on stderr, a warning `{"warning": {"event": ..., "message": ...}}`. An artifact
-is named by the first digits of its code hash, or of both hashes: `62631e/0a4f`.
+`~` is the home directory. `--cache` and `--json` may stand before or after the command. `--json`
+prints one JSON document: an array for a list, otherwise an object; sizes are bytes, durations
+seconds, times ISO 8601 in UTC. An error is `{"error": {"type": ..., "message": ...}}` on stderr, a
+warning `{"warning": {"event": ..., "message": ...}}`. Name an artifact by the first digits of its
+code hash, or of both hashes: `62631e/0a4f`.
 """
 SETTINGS = """\
 ## Settings
 
-`registry config set NAME VALUE` changes them for all hosts of the cache, at once; in Python,
-`Registry.configure`. A `CleanupConfig` or `RetryPolicy` given to a handle overrides them for that
-handle.
+`registry config set NAME VALUE` (in Python, `Registry.configure`) changes a setting for all
+processes that use the cache, at once. A `CleanupConfig` or `RetryPolicy` given to a handle
+overrides the settings for that handle.
 
-| name | by default | what it bounds |
+| name | default | meaning |
 |---|---|---|
 """
 BOUNDS = {
-    "cache_limit": "the bytes that are held; what was needed longest ago goes first",
-    "min_stale_time": "what was needed within this time is not pruned",
-    "max_retries": "how often a failure is tried again by itself",
-    "retry_cooldown": "how long after a failure it may be tried again",
-    "prepare_timeout": "how long a claim is held before others may take it over",
-    "hard_limit": "the bytes that are held even where all was needed recently",
-    "failed_max_age": "how long a failure is kept after it was last tried",
-    "failed_max_count": "how many failures are kept; what failed longest ago goes first",
-    "failed_max_bytes": "the bytes of their errors together",
+    "cache_limit": "how many bytes the cache may hold; the least recently needed is pruned first",
+    "min_stale_time": "artifacts needed within this time are not pruned",
+    "max_retries": "how often a failed artifact is tried again by itself",
+    "retry_cooldown": "how long after a failure the artifact may be tried again",
+    "prepare_timeout": "how long a claim lasts before others may take it over",
+    "hard_limit": "how many bytes the cache may hold even if everything in it was needed recently",
+    "failed_max_age": "how long a failure is kept after the last try",
+    "failed_max_count": "how many failures are kept; the oldest is deleted first",
+    "failed_max_bytes": "how many bytes all their errors may have together",
 }
 
 

@@ -1,16 +1,16 @@
-"""A backend for C: the system's compiler makes a shared object, whose functions are called.
+"""A backend for C: compile to a shared object with the system's compiler, and call its functions.
 
 python examples/c_backend.py
 
-`Host(registry, "c_backend")` prepares C source with `cc` in one worker process, and calls what came
-of it in another. A function is called with integers (`long long`) and floats (`double`), and gives
-a `long long`, or a `double` if the request says so:
+`Host(registry, "c_backend")` compiles C source with `cc` in one worker process, and calls the
+result in another. A function gets integers (`long long`) and floats (`double`), and returns a `long
+long`, or a `double` if the request says so:
 
     {"call": "hypotenuse", "args": [3.0, 4.0], "returns": "double"}
 
-A compiler's warning or crash, a call that loops or is killed by a signal: each ends its own job,
-and the next one works. The code is NOT confined otherwise: it may do whatever its user may.
-"""
+A compiler error or crash, an endless loop, a call that is killed by a signal: each ends only its
+own job, and the next one works. The code is NOT confined otherwise: it may do whatever its user
+may."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from typing import Any
 from registry import InvalidCandidate, InvalidParams, PossiblyInvalid, PrepareError
 
 DEFAULT_FLAGS = ["-O2"]
-# What a shared object needs that is not there is an error now, not the end of a job later.
+# A missing symbol is an error now, not the death of a job later.
 SHARED = ["-shared", "-fPIC", "-Wl,-z,defs"]
 TYPES: dict[str, Any] = {"long long": ctypes.c_longlong, "double": ctypes.c_double}
 
@@ -39,8 +39,8 @@ TYPES: dict[str, Any] = {"long long": ctypes.c_longlong, "double": ctypes.c_doub
 def identity(params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Say what a shared object depends on besides its source: compiler, target, C library, flags.
 
-    NOT on the headers that the source includes: they come and go with the compiler and the
-    library. And `-march=native` is one thing on one machine, as a cache is.
+    NOT on the headers that the source includes: they belong to the compiler and the library. And
+    `-march=native` means one thing on one machine, and a cache belongs to one machine.
     """
     return {"backend": "cc", **_compiler(), "flags": _flags(params)}
 
@@ -53,7 +53,7 @@ def prepare(code: bytes, params: Mapping[str, Any]) -> bytes:
         compiling = _run_cc(options, code)
         if compiling.returncode:
             said = compiling.stderr.decode(errors="replace") or "the compiler gave no reason"
-            # One that was killed may well succeed another time; one that refuses will not.
+            # A compiler that was killed may succeed next time; one that refuses the code will not.
             raise PrepareError(said, deterministic=compiling.returncode > 0)
         return made.read_bytes()
 
@@ -78,7 +78,7 @@ def _as_c(value: int | float) -> Any:
 
 
 def _flags(params: Mapping[str, Any]) -> list[str]:
-    """Read the one parameter there is; an unknown one would change nothing, so it is refused."""
+    """Read the only parameter; an unknown one would change nothing, so it is refused."""
     unknown = set(params) - {"flags"}
     if unknown:
         raise InvalidParams(f"there is no parameter {min(unknown)!r}; there is flags, a list")
@@ -101,7 +101,7 @@ def _ask(option: str) -> str:
 
 
 def _run_cc(options: list[str], source: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run the compiler: the same one here, in any environment, and in a worker, which has none."""
+    """Run the same compiler in any environment, also in a worker, which has none."""
     found = shutil.which("cc", path=os.defpath)
     if found is None:
         raise FileNotFoundError(f"there is no C compiler: no cc in {os.defpath}")
@@ -128,7 +128,7 @@ long long collatz(long long limit) {
 
 
 async def main() -> None:
-    """Compile once, call twice; and see that a loop without end is only one job's end."""
+    """Compile once, call twice; and show that an endless loop ends only its own job."""
     from registry import AsyncRegistry
     from registry.host import Host
 

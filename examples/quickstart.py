@@ -1,4 +1,4 @@
-"""Compile a real module once, and find it again: in this process, and in one that starts later.
+"""Compile a real module once, and reuse it: in this process, and in one that starts later.
 
 python examples/quickstart.py
 """

@@ -1,13 +1,12 @@
-"""Write a WebAssembly module that knows every prime below 65,536 by heart.
+"""Write a WebAssembly module that contains every prime below 65,536.
 
     python unrolled.py > unrolled.wat
     registry run unrolled.wat --invoke count_primes 1000000     78498
 
 It tells whether a 32-bit number is prime by trial division, unrolled: two lines for each prime,
 with no loop and no division. An odd p divides n exactly when n times the inverse of p, modulo
-2^32, is at most (2^32 - 1) / p; both numbers are known when the module is written. What that
-gains in speed is paid for when the module is compiled: this is the example of code that nobody
-wants to compile twice.
+2^32, is at most (2^32 - 1) / p; both numbers are known when the module is written. The module runs
+fast and compiles slowly: it is the example of code that is worth caching.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ ROOT = 2**16
 
 
 def primes(limit: int) -> Iterator[int]:
-    """Give every prime below the limit, from 2 on."""
+    """Yield every prime below the limit."""
     composite = bytearray(limit)
     for number in range(2, limit):
         if not composite[number]:
@@ -27,7 +26,7 @@ def primes(limit: int) -> Iterator[int]:
 
 
 def trial(prime: int) -> str:
-    """Settle n below the square of the prime, which no smaller prime divides, and its multiples."""
+    """Decide n if it is below the square of the prime or one of its multiples."""
     inverse, most = pow(prime, -1, WORD), (WORD - 1) // prime
     return f"""
     (br_if $prime (i32.lt_u (local.get $n) (i32.const {prime * prime})))

@@ -38,7 +38,7 @@ def upgrade() -> None:
     run = op.get_bind().exec_driver_sql
     for statement in (HOST, MAINTENANCE, CACHE):
         run(statement)
-    # An hour from now at the earliest: opening must not cost what grows with the cache.
+    # Due in an hour at the earliest: the cost of opening must not grow with the cache.
     run("INSERT INTO maintenance VALUES (?)", (time.time_ns() // 1000,))
     run("INSERT INTO cache VALUES (?, ?)", (str(uuid.uuid4()), "0.1.0"))
     run("PRAGMA user_version = 2")

@@ -1,9 +1,9 @@
-"""The journal of what happened, counts of it, and the views that people read.
+"""The journal of events, their counters, and the views that people read.
 
 The statements are written out: a migration never imports the program, which moves on.
 """
 
-# ruff: noqa: S608 - what is put together here are constants of this file
+# ruff: noqa: S608 - only constants of this file are put together here
 
 from alembic import op
 
@@ -30,16 +30,16 @@ CREATE TABLE history (
   error            TEXT               -- the first 200 characters of a failure's message
 ) STRICT"""
 
-# Publishing asks how the artifact ended before; only ends are in it, so a claim does not pay.
+# Publishing looks up how the artifact ended before. Only ends are indexed, so claims pay nothing.
 ENDED = """\
 CREATE INDEX history_ended ON history (code_hash, prep_hash, at)
   WHERE event IN ('pruned', 'removed', 'missing', 'damaged', 'hostile')"""
 
-# How much is prepared again after it was pruned: what `stats` and `doctor` ask.
+# Artifacts prepared again after they were pruned: for `stats` and `doctor`.
 REBUILT = """\
 CREATE INDEX history_rebuilt ON history (at) WHERE evicted_for IS NOT NULL"""
 
-# One event in 64 pays for all: 10,000 to 10,063 are kept.
+# Runs at one event in 64: 10,000 to 10,063 events are kept.
 BOUNDED = """\
 CREATE TRIGGER history_bounded AFTER INSERT ON history WHEN new.id % 64 = 0 BEGIN
   DELETE FROM history WHERE id <= new.id - 10000;
@@ -72,7 +72,7 @@ WHEN new.state = 'prepared' BEGIN
            ORDER BY at DESC, id DESC LIMIT 1));
 END"""
 
-# A claim given back is failed again as it was, without another failure.
+# A released claim of a failed artifact is failed again, without another failure.
 FAILED = """\
 CREATE TRIGGER history_failed AFTER UPDATE OF token ON artifact
 WHEN new.state = 'failed' AND new.num_failures > old.num_failures BEGIN

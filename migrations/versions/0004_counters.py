@@ -1,9 +1,9 @@
-"""Counts of hits, misses and waits, a cheaper next_prune, and own failures told from reaping.
+"""Counters of hits, misses and waits, a cheaper next_prune; own failures no longer count as reaped.
 
 The statements are written out: a migration never imports the program, which moves on.
 """
 
-# ruff: noqa: S608 - what is put together here are constants of this file
+# ruff: noqa: S608 - only constants of this file are put together here
 
 from alembic import op
 
@@ -77,7 +77,7 @@ CREATE VIEW next_prune AS
     size AS bytes, bytes_freed, last_time_needed, code_hash, prep_hash
 """
 
-# It carries no more columns through the window than pruning reads.
+# Only the columns that pruning reads go through the window.
 FROM = f"""\
   FROM (SELECT artifact.id, row_number() OVER oldest AS position,
                sum(size) OVER oldest AS bytes_freed,
