@@ -13,16 +13,16 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and answer its exit code (`registry.cli.exits` has them all)."""
+    """Run the command and return its exit code; `registry.cli.exits` lists them."""
     interruption = Interruption()
     try:
-        # Imported only now, so that Ctrl-C is quiet from the start.
+        # Imported here, so that Ctrl-C prints no traceback from the start.
         from registry.cli.entry import run
 
         return run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         interruption.leave()
     except BrokenPipeError:
-        # The reader went away. What is still in the buffer has nowhere to go.
+        # The reader closed the pipe. The rest of the buffer cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

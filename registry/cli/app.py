@@ -1,4 +1,4 @@
-"""The command: which verbs it has, and in which file each of them is."""
+"""The command: its verbs, and the file of each verb."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from registry.version import __version__
 
 __all__ = ["app"]
 
-# The \b keeps the lines as they are.
+# The \b keeps Click from joining the lines.
 EXIT_CODES = """\b
 Exit codes:
   0        done
-  1        something failed, or is not there
+  1        something failed, or was not found
   2        misuse
   3        the cache cannot be used
   128 + N  stopped by signal N
 """
 
-# In the order of the help. A file is imported when its verb is asked for: the rest costs nothing.
+# In the order of the help. A file is imported only when its verb is used.
 VERBS = MappingProxyType(
     {
         "run": "run",

@@ -1,4 +1,4 @@
-"""What a shell asks when a person presses the tab key, and the script that makes it ask."""
+"""Shell completion: answer the shell's requests, print and install its script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["complete", "completion_options"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _VARIABLE = "_REGISTRY_COMPLETE"
-# Where each shell looks for a script; zsh is to be told in its own file as well, as is bash.
+# Where each shell looks for a script; zsh and bash also need a line in their own file.
 _SCRIPTS = {
     "bash": ".bash_completions/registry.sh",
     "zsh": ".zfunc/_registry",
@@ -27,7 +27,7 @@ _TOLD = {
 
 
 def complete(command: click.Command) -> bool:
-    """Answer the shell, if it is a shell that asks; whether it was."""
+    """Answer the shell's request for completions; return whether there was one."""
     instruction = os.environ.get(_VARIABLE)
     if not instruction:
         return False
@@ -38,12 +38,14 @@ def complete(command: click.Command) -> bool:
 
 
 def completion_options(command: F) -> F:
-    """Declare the options that print and install the script of a shell."""
+    """Add the options that print and install the script of a shell."""
     shells = ", ".join(_SCRIPTS)
     show = _option(
         "--show-completion", _show, f"Print the script that completes commands in {shells}."
     )
-    install = _option("--install-completion", _install, "Write it where the shell looks for it.")
+    install = _option(
+        "--install-completion", _install, "Install the script where the shell looks for it."
+    )
     return show(install(command))
 
 
@@ -84,11 +86,11 @@ def _install(shell: str) -> None:
     if shell in _TOLD:
         name, line = _TOLD[shell]
         _tell(home / name, line.format(script=script))
-    click.echo(f"installed in {script}; a new shell will complete what is typed")
+    click.echo(f"installed in {script}; open a new shell to use it")
 
 
 def _tell(startup: Path, line: str) -> None:
-    """Add a line to what a shell reads at its start, unless it is there."""
+    """Add a line to the shell's startup file, unless it has it."""
     lines = startup.read_text(encoding="utf-8") if startup.exists() else ""
     if line not in lines.splitlines():
         startup.write_text(f"{lines.rstrip()}\n{line}\n".lstrip(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Run the command once: from its arguments to its exit code, whatever goes wrong on the way."""
+"""Run the command once, from its arguments to its exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command; what is foreseen becomes a sentence on stderr and an exit code."""
+    """Run the command; expected errors become a sentence on stderr and an exit code."""
     _prepare_streams()
     options = Options()
     with told(options):
@@ -30,10 +30,10 @@ def run(arguments: list[str]) -> int:
 def _answer(arguments: list[str], options: Options) -> int:
     try:
         code = _invoke(list(arguments), options)
-        sys.stdout.flush()  # here, where a full disk is still an answer and no traceback
+        sys.stdout.flush()  # here a full disk is still reported without a traceback
         return code
     except click.ClickException as misuse:
-        # What could not be parsed may not have come as far as its --json.
+        # Parsing may have failed before --json.
         as_json = options.json or "--json" in arguments
         exits.complain_of("Misuse", _with_hint(misuse), as_json=as_json)
         return exits.MISUSE
@@ -51,7 +51,7 @@ def _complain(error: Exception, options: Options) -> int:
 
 
 def _invoke(arguments: list[str], options: Options) -> int:
-    # Not Click's own `main`, which would answer interruptions and broken pipes in its way.
+    # Not Click's own `main`: it handles interruptions and broken pipes differently.
     if complete(app):
         return exits.DONE
     try:
@@ -67,13 +67,13 @@ def _prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # Closed by the caller. Left so, the next file that we open would get its number, and
-            # with it what is printed.
+            # The caller closed it. The next file that we open would get its number, and
+            # receive what is printed.
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
-        # Names come from anywhere; one that cannot be shown must not be the end of a list.
+        # A name that cannot be encoded must not end a list.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

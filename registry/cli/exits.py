@@ -1,12 +1,12 @@
-"""How the command ends: what goes wrong, in one sentence on stderr, and the exit code for it.
+"""Errors as one sentence on stderr, and their exit codes.
 
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | something failed: a preparation, a check, a file, an artifact that is not there |
+| 1 | something failed: a preparation, a check, a file, an artifact that does not exist |
 | 2 | misuse: an unknown option, a size or an id that cannot be read |
 | 3 | the cache cannot be used: refused, damaged, locked, full, of another version |
-| 128 + N | stopped by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader went away) |
+| 128 + N | stopped by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader closed the pipe) |
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _UNUSABLE = (
 
 
 def exit_code(error: Exception) -> int:
-    """Tell the exit code for an error that was foreseen."""
+    """Return the exit code of an expected error."""
     if isinstance(error, _MISUSES):
         return MISUSE
     return UNUSABLE if isinstance(error, _UNUSABLE) else FAILED
 
 
 def complain(error: Exception, *, about: str = "", as_json: bool) -> None:
-    """Write an error to stderr, as its sentence or as `{"error": {"type", "message"}}`."""
+    """Write an error to stderr, as a sentence or as `{"error": {"type", "message"}}`."""
     message = sentence(error)
     if not message.startswith(about):
         message = f"{about}: {message}"
@@ -70,7 +70,7 @@ def complain(error: Exception, *, about: str = "", as_json: bool) -> None:
 
 
 def complain_of(kind: str, message: str, *, as_json: bool) -> None:
-    """Write to stderr what went wrong, where no exception says it."""
+    """Write an error message to stderr that is no exception."""
     if as_json:
         say(to_json({"error": {"type": kind, "message": message}}))
     else:
@@ -81,7 +81,7 @@ def complain_of(kind: str, message: str, *, as_json: bool) -> None:
 
 
 def sentence(error: Exception) -> str:
-    """Say what went wrong: an `OSError` without its number, everything else as it says itself."""
+    """Return the message of an error; that of an `OSError` without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
-"""How a person or a supervisor stops the command.
+"""Stop the command by a signal.
 
-The first SIGINT or SIGTERM arrives as a KeyboardInterrupt: what is open is closed on its way out,
-which gives claims back without a failure. The second one kills: then the kernel drops our lock,
-and whoever needs the artifact takes the claim over at once.
+The first SIGINT or SIGTERM raises KeyboardInterrupt: everything open is closed, and claims are
+released without a failure. The second one kills the process: the kernel drops its lock, and the
+next process that needs the artifact takes the claim over at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Handle the signals that stop the command, from now on; one that is ignored stays ignored."""
+    """Handle the signals that stop the command; an ignored signal stays ignored."""
 
     def __init__(self) -> None:
         self._arrived = signal.SIGINT
@@ -29,13 +29,13 @@ class Interruption:
             signal.signal(each, self._arrive)
 
     def leave(self) -> NoReturn:
-        """Exit as one stopped by the signal that came.
+        """Exit with the code of the signal that came.
 
-        At once, without the interpreter's farewell: a thread may still be in native code, which
-        runs on and cannot be asked to end.
+        At once, without the interpreter's cleanup: a thread may still run native code, which
+        cannot be interrupted.
         """
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # nobody reads it any more
+            with suppress(OSError):  # nobody reads it
                 stream.flush()
         os._exit(128 + self._arrived)
 

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["run_isolated"]
 
-# CPU time. A person at a terminal stops what takes too long; this is for what nobody watches.
+# CPU time, for runs that nobody watches; a person at a terminal uses Ctrl-C.
 PATIENCE = timedelta(hours=1)
 
 
 def run_isolated(
     cache: Path, code: bytes, request: dict[str, Any], label: str
 ) -> tuple[Found, Result]:
-    """Find the artifact or have a worker compile it, and have another one run it.
+    """Find the artifact or compile it in a worker, and run it in another worker.
 
-    Both are confined where the kernel can do it. Input and output are whole: what the module
-    writes is there when it has ended. Raises what `Host.execute` raises.
+    Both are confined if the kernel can do it. Input and output are passed as a whole: the output
+    arrives when the module has ended. Raises what `Host.execute` raises.
     """
     return asyncio.run(_run(cache, code, request, label))
 
@@ -37,17 +37,17 @@ async def _run(
     from registry.confinement import isolation
     from registry.host import Confinement, Host
 
-    confinement = Confinement() if isolation.available() else None  # and no warning at each run
+    confinement = Confinement() if isolation.available() else None  # without a warning at each run
     async with (
         AsyncRegistry(cache) as registry,
         Host(registry, "registry.wasm", confinement=confinement) as host,
     ):
         name = wasm.artifact_id(code)
         started = perf_counter()
-        known = await registry.get(name)  # the host needs it; twice would be counted twice
+        known = await registry.get(name)  # the host needs it; a second need would be counted
         seconds = perf_counter() - started
         result: Result = await host.execute(code, {}, request, timeout=PATIENCE, label=label)
-        made = await registry.get(name) or known  # it may have been removed while it ran
+        made = await registry.get(name) or known  # it may have been removed during the run
         assert made is not None
         if known is not None and known.path is not None and known.path == made.path:
             return Found(made, "hit", seconds), result

@@ -1,4 +1,4 @@
-"""What the library logs, told to the people at the terminal: whom we wait for, what is unusual."""
+"""Write the library's log to the terminal: which process we wait for, what is unusual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["told"]
 
 @contextmanager
 def told(options: Options) -> Iterator[None]:
-    """Write what the library logs to stderr meanwhile; programs are told of warnings only."""
+    """Write the library's log to stderr meanwhile; with --json only warnings."""
     logger, handler = logging.getLogger("registry"), _ToStderr(options)
     level = logger.level
     logger.setLevel(logging.INFO)

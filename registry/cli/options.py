@@ -1,4 +1,4 @@
-"""The options that every verb has, before it or after it, and how a value becomes a misuse."""
+"""The options shared by all verbs, and the conversion of values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass
 class Options:
-    """The options every verb has, which may stand before it or after it: the last one counts."""
+    """The options shared by all verbs, before or after the verb; the last one counts."""
 
     cache: Path | None = None
     json: bool = False
@@ -41,18 +41,18 @@ class Options:
 
 
 def with_shared_options(command: F) -> F:
-    """Declare the shared options of a command, after its own."""
+    """Add the shared options to a command, after its own."""
     declare_cache = click.option(
         "--cache",
         metavar="DIR",
-        help="The cache directory; else $REGISTRY_CACHE, else the user's own.",
+        help="The cache directory [default: $REGISTRY_CACHE, else the user's own].",
     )
     declare_json = click.option("--json", is_flag=True, help="Print one JSON document.")
     return declare_cache(declare_json(command))
 
 
 def shared_options(context: click.Context, *, cache: str | None, json: bool) -> None:
-    """Take the shared options that stand at this place of the command line."""
+    """Store the shared options given at this place of the command line."""
     options = context.ensure_object(Options)
     if cache is not None:
         if not cache:
@@ -62,7 +62,7 @@ def shared_options(context: click.Context, *, cache: str | None, json: bool) -> 
 
 
 def read_by(parse: Callable[[str], T]) -> Callable[..., T | None]:
-    """Read an option by a function of ours; the ValueError that it raises is a misuse."""
+    """Convert an option with a function; its ValueError becomes a usage error."""
 
     def read(context: click.Context, parameter: click.Parameter, text: str | None) -> T | None:
         try:
@@ -74,21 +74,21 @@ def read_by(parse: Callable[[str], T]) -> Callable[..., T | None]:
 
 
 class InOrder(click.Group):
-    """A group that lists its verbs as they are defined, and not by the alphabet."""
+    """A group that lists its verbs in the order of their definition."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(self.commands)
 
 
 def file_name(text: str) -> Path:
-    """Read the name of a file; whether there is one is for those to say who open it."""
+    """Read a file name; the code that opens the file reports if it is missing."""
     if "\0" in text:
-        raise click.BadParameter("the name of a file holds no NUL")
+        raise click.BadParameter("a file name must not contain NUL")
     return Path(text)
 
 
 def choose_from(names: Callable[[], list[str]]) -> Callable[..., list[str]]:
-    """Offer those of some names that begin with what was typed."""
+    """Complete one of some names."""
 
     def offer(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
         return [name for name in names() if name.startswith(typed)]

@@ -1,7 +1,7 @@
-"""Results as people read them (aligned lines) and as programs do (one JSON document).
+"""Write results as aligned lines for people, or as one JSON document for programs.
 
-Lists are written item by item, as they come: a cache may hold a million artifacts, and
-`registry ls | head` shall not read them all.
+Lists are written item by item: a cache may hold a million artifacts, and `registry ls | head` must
+not read them all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import click
 __all__ = ["Column", "moves_the_cursor", "say", "to_json", "visible", "write", "write_list"]
 
 T = TypeVar("T")
-Column = tuple[str, str]  # its title, and how a cell is aligned: "<12", ">10"
+Column = tuple[str, str]  # title, and alignment of the cells: "<12", ">10"
 
 _COLOURS = {
     "prepared": "green",
@@ -34,9 +34,9 @@ _COLOURS = {
 
 
 def write(document: object, lines: Iterable[str], *, as_json: bool, exact: bool = False) -> None:
-    """Write one result to stdout: the document, or its lines for people.
+    """Write one result to stdout: the document, or lines for people.
 
-    `exact` is for what shells read: nothing in the lines is escaped.
+    `exact` is for output that shells read: nothing is escaped.
     """
     for line in (to_json(document),) if as_json else lines:
         sys.stdout.write((line if exact else visible(line)) + "\n")
@@ -56,30 +56,30 @@ def write_list(
 
 
 def say(*words: str) -> None:
-    """Tell people something that is no result, on stderr."""
+    """Write a message to stderr that is no result."""
     coloured = _has_colours(sys.stderr)
     sys.stderr.write(" ".join(_painted(word, word, coloured) for word in words) + "\n")
 
 
 def moves_the_cursor(stream: TextIO) -> bool:
-    """Whether a person reads it, at a terminal that does more than print."""
+    """Whether the stream is a terminal that can move the cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def visible(text: str) -> str:
-    """Escape what would move the cursor, ring or forge a line: names come from anywhere."""
+    """Escape control characters: names come from outside, and could forge a line."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def to_json(document: object) -> str:
-    """Write a document as one line of JSON; ASCII, so that no terminal or encoding can object."""
+    """Write a document as one line of JSON in ASCII, which every encoding can hold."""
     return json.dumps(document, default=_as_document, allow_nan=False)
 
 
 def _as_document(value: object) -> Any:
-    """Give a value of the library its JSON form: objects, UTC times ending in Z, seconds."""
+    """Convert a value to JSON: objects, UTC times ending in Z, seconds."""
     match value:
         case datetime():
             return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
@@ -93,11 +93,11 @@ def _as_document(value: object) -> Any:
 
 
 def _object(members: Mapping[str, Any]) -> dict[str, Any]:
-    """An artifact's `id` is two members of its own: programs filter and join by the hashes."""
+    """Replace an artifact's `id` by its two hashes: programs filter and join by them."""
     rest = dict(members)
-    if isinstance(rest.get("id", ""), str):  # a host's, or none
+    if isinstance(rest.get("id", ""), str):  # of a host, or absent
         return rest
-    named = rest.pop("id")  # None: what was to be compiled could not even be read
+    named = rest.pop("id")  # None: the input file could not be read
     return {"code_hash": named and named.code_hash, "prep_hash": named and named.prep_hash, **rest}
 
 
@@ -110,7 +110,7 @@ def _array(items: Iterable[object]) -> Iterator[str]:
 
 
 def _aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lay rows out under their titles. No rows, no titles; a cell too wide shifts its own line."""
+    """Align rows under their titles. Without rows, no titles; a wide cell shifts its line."""
     coloured = _has_colours(sys.stdout)
     for number, row in enumerate(rows):
         if number == 0:

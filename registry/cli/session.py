@@ -1,4 +1,4 @@
-"""One verb at work: it reads the registry, writes its results, and leaves nothing open."""
+"""One run of a verb: it opens the registry, writes results, and closes everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """One verb at work. The registry is opened when first used, and closed whatever happens."""
+    """One run of a verb. The registry is opened at first use, and always closed."""
 
     def __init__(self, context: click.Context, options: Options) -> None:
         self.context = context
@@ -49,7 +49,7 @@ class Session:
         return self._open.enter_context(Registry(self.cache_dir))
 
     def close(self) -> None:
-        """Close the registry before its time."""
+        """Close the registry early."""
         self._open.close()
 
     def write(self, document: object, lines: Iterable[str], *, exact: bool = False) -> None:
@@ -62,17 +62,17 @@ class Session:
         columns: Sequence[output.Column],
         row: Callable[[T], Sequence[str]],
     ) -> None:
-        """Write the results, each as it comes."""
+        """Write a list item by item; see `output.write_list`."""
         output.write_list(items, columns, row, as_json=self.json)
 
     def note(self, text: str) -> None:
-        """Tell people something beside the result; programs asked for the result only."""
+        """Write a note to stderr; with --json there are no notes."""
         if not self.json:
-            sys.stdout.flush()  # the result comes first, even where both go to one file
+            sys.stdout.flush()  # the result comes first, even if both go to one file
             output.say(output.visible(text))
 
     def complain(self, error: Exception, *, about: str = "") -> None:
-        """Report an error, go on with the rest, and fail at the end."""
+        """Report an error now, and exit with 1 at the end."""
         exits.complain(error, about=about, as_json=self.json)
         self.failed = True
 
@@ -91,7 +91,7 @@ class Session:
 
 
 def in_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    """Make a verb a command: give it the shared options, and its `Session` in their place."""
+    """Make a function a command with the shared options; it gets a `Session` instead of them."""
 
     @click.pass_context
     @wraps(verb, updated=())
@@ -101,6 +101,8 @@ def in_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., N
             verb(session, **arguments)  # type: ignore[call-arg]
 
     declared = with_shared_options(command)
-    own = getattr(verb, "__click_params__", [])  # Click reverses them: its own come first
+    own = getattr(
+        verb, "__click_params__", []
+    )  # Click reverses the order: the verb's own come first
     declared.__click_params__ += own  # type: ignore[attr-defined]
     return declared

@@ -1,7 +1,7 @@
-"""Sizes and durations as people write them, and as they like to read them.
+"""Read and write sizes and durations.
 
-Two forms are written: the exact one ("10GiB", "1d12h"), which reads back as what it was, and the
-near one ("2.4 MiB", "3h ago"), for tables. Reading is exact: no float is involved.
+There are two forms: the exact one ("10GiB", "1d12h") reads back as the same value; the near one
+("2.4 MiB", "3h ago") is for tables. Reading is exact, without floats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _BYTES = {name.lower(): 1024**power for power, name in enumerate(BINARY)} | {
     name.lower(): 1000**power for power, name in enumerate(_DECIMAL)
 }
-# No single letters: whether 5G means 10^9 or 2^30 is a guess that deletes files.
+# No single letters: guessing whether 5G is 10^9 or 2^30 would delete files.
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-z]*)", re.IGNORECASE)
 _SIZE_FORMS = "write it as 5GiB, 500MB, 1.5 GiB or a whole number of bytes"
 
@@ -43,27 +43,27 @@ _SPAN_FORMS = "write it as 12h, 90m, 1d12h, 30s or 0"
 
 
 def parse_size(text: str) -> int:
-    """Read a size; bytes, a fraction of a byte dropped. Raises `ValueError` with the forms."""
+    """Read a size in bytes, rounded down. Raises `ValueError` with the accepted forms."""
     from fractions import Fraction
 
     match = _SIZE.fullmatch(text.strip())
     unit = match and _BYTES.get(match[2].lower() or "b")
     if not match or not unit:
-        raise ValueError(f"{text[:40]!r} is no size; {_SIZE_FORMS}")
+        raise ValueError(f"{text[:40]!r} is not a size; {_SIZE_FORMS}")
     return int(Fraction(match[1]) * unit)
 
 
 def parse_span(text: str) -> timedelta:
-    """Read a duration. Raises `ValueError` with the forms it may have."""
+    """Read a duration. Raises `ValueError` with the accepted forms."""
     text = text.strip()
     match = _SPAN.fullmatch("0s" if text == "0" else text)
     if not text or not match:
-        raise ValueError(f"{text[:40]!r} is no duration; {_SPAN_FORMS}")
+        raise ValueError(f"{text[:40]!r} is not a duration; {_SPAN_FORMS}")
     counts = zip(match.groups("0"), _UNITS.values(), strict=True)
     try:
         return sum((int(count) * unit for count, unit in counts), timedelta(0))
     except OverflowError:
-        raise ValueError(f"{text[:40]!r} is longer than any clock can say; {_SPAN_FORMS}") from None
+        raise ValueError(f"{text[:40]!r} is too long; {_SPAN_FORMS}") from None
 
 
 def exact_size(size: int) -> str:
@@ -86,8 +86,8 @@ def exact_span(span: timedelta) -> str:
 
 
 def near_span(seconds: float) -> str:
-    """Write how long something took: "0.3 ms", "12 ms", "3.4 s", "2m5s"."""
-    # Each bound is where the next number would be written with a digit too many.
+    """Write a running time: "0.3 ms", "12 ms", "3.4 s", "2m5s"."""
+    # At each limit the next number would have one digit too many.
     if seconds < 0.00995:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
@@ -98,7 +98,7 @@ def near_span(seconds: float) -> str:
 
 
 def near_age(then: datetime, now: datetime) -> str:
-    """Write how long ago something was, or how long it is until then: "3h ago", "in 15m"."""
+    """Write the time since or until a moment: "3h ago", "in 15m"."""
     span = coarse_span(abs(now - then))
     return f"in {span}" if then > now else f"{span} ago"
 

@@ -116,10 +116,10 @@ def test_the_revisions_are_listed_with_the_one_that_the_database_has(run: Run) -
 def test_a_revision_of_the_future_is_told(command: Command, run: Run) -> None:
     _from_the_future(command.cache / "registry.db")
     answer = run("db", "history")
-    assert answer.err == "the database has revision 9999, of a newer version of registry\n"
+    assert answer.err == "the database has revision 9999, from a newer version of registry\n"
     assert {line.split()[1] for line in answer.out.splitlines()[1:]} == {"applied"}
     assert run("db", "current").out == (
-        f"9999 (of a newer version of registry; the newest that this one knows is {HEAD})\n"
+        f"9999 (from a newer version of registry; this version knows up to {HEAD})\n"
     )
     refused = run("db", "downgrade", "0001", "--json")
     assert (refused.code, refused.error["type"]) == (3, "SchemaTooNew")
@@ -133,7 +133,7 @@ def test_a_database_of_the_future_that_admits_this_version_is_served(
         artifact = prepared(registry, "one")
     with closing(sqlite3.connect(command.cache / "registry.db")) as connection:
         connection.executescript("UPDATE alembic_version SET version_num = '9999'")
-    assert run("db", "upgrade").out.startswith("9999 already (of a newer version of registry; ")
+    assert run("db", "upgrade").out.startswith("9999 already (from a newer version of registry; ")
     (listed,) = run("ls", "--json").document
     assert listed["code_hash"] == artifact.id.code_hash
     assert run("doctor", "--json").code == 0
@@ -148,7 +148,7 @@ def test_a_downgraded_cache_keeps_its_artifacts_and_is_upgraded_by_use(
     answer = run("db", "downgrade", revision, "--json")
     assert answer.document == {"before": HEAD, "revision": revision}
     assert run("db", "current", "--json").document["revision"] == revision
-    assert run("db", "current").out.startswith(f"{revision} (the newest is {HEAD}: ")
+    assert run("db", "current").out.startswith(f"{revision} (the newest is {HEAD}; ")
     with Registry(command.cache) as registry:
         assert registry.need(artifact.id) is not None
         assert registry.check(checksums=True).ok
@@ -253,8 +253,8 @@ def test_what_a_damaged_database_knew_is_brought_back(command: Command, run: Run
     with Registry(command.cache) as registry:
         assert registry.need(kept.id) is not None
     assert run("db", "recover", place).out == (
-        f"{place}: 2 artifacts can be read; 0 are back, 1 were known already, "
-        "1 are without a file, 0 have one that is damaged\n"
+        f"{place}: 2 artifacts can be read; 0 were recovered, 1 were already known, "
+        "1 have no file, 0 have a damaged file\n"
     )
 
 

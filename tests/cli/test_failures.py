@@ -19,7 +19,7 @@ def test_the_command_tells_of_failures(registry: Registry, run: Run) -> None:
     run("config", "set", "failed_max_count", "2")
     found = {line["name"]: line for line in run("doctor", "--json").document}
     assert found["failures"]["verdict"] == "note"
-    assert "failures forgotten, beyond their bounds: 3" in run("prune").err
-    assert "forgotten  3 failures, beyond their bounds" in run("stats").out.splitlines()
+    assert "failures forgotten because of their limits: 3" in run("prune").err
+    assert "forgotten  3 failures, because of their limits" in run("stats").out.splitlines()
     found = {line["name"]: line for line in run("doctor", "--json").document}
     assert (found["failures"]["verdict"], found["clock"]["verdict"]) == ("ok", "ok")

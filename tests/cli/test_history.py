@@ -44,7 +44,7 @@ def test_the_whole_story_is_told_to_people(run: Run, registry: Registry) -> None
         "prepared  2 times",
     ]
     assert lines[3].startswith(
-        "why       it was prepared again because it had been pruned by a limit that was asked for "
+        "why       it was prepared again because it had been pruned by a limit given to prune "
         "(2.0 KiB, not needed for 1d, prepared in "
     )
     assert [line.split()[3:5] for line in lines[4:]] == [
@@ -74,7 +74,7 @@ def test_programs_get_every_event(run: Run, registry: Registry) -> None:
 
 def test_what_was_prepared_once_was_not_prepared_again(run: Run, registry: Registry) -> None:
     artifact = prepared(registry, "one")
-    assert why(run, artifact) == "it was prepared for the first time that is on record"
+    assert why(run, artifact) == "the first recorded preparation"
 
 
 def test_failures_are_no_reason_but_are_told(run: Run, registry: Registry) -> None:
@@ -86,7 +86,7 @@ def test_failures_are_no_reason_but_are_told(run: Run, registry: Registry) -> No
     prepared(registry, "one")
     reason = why(run, artifact)
     assert reason.startswith("it was prepared again because it had been removed by hand (8 B, ")
-    assert reason.endswith("; that failed 2 times before, in the end with: no such luck")
+    assert reason.endswith("; it failed 2 times before, the last time with: no such luck")
 
 
 def test_a_death_is_told_as_one(run: Run, registry: Registry) -> None:
@@ -98,7 +98,7 @@ def test_a_death_is_told_as_one(run: Run, registry: Registry) -> None:
     registry.wait(artifact.id)
     prepared(registry, "one")
     assert why(run, artifact).endswith(
-        "failed once before, in the end with: the host that prepared it died"
+        "failed once before, the last time with: the host that prepared it died"
     )
 
 
@@ -125,7 +125,7 @@ def test_an_end_that_nobody_wrote_down_is_told_as_such(run: Run, registry: Regis
     with connected(registry.cache_dir) as connection:
         connection.execute("DELETE FROM history WHERE event = 'pruned'")
     prepared(registry, "one")
-    assert why(run, artifact).endswith("it had been lost in a way that was not written down")
+    assert why(run, artifact).endswith("it had been lost without a record")
 
 
 def test_what_is_gone_is_told_with_who_took_it(run: Run, registry: Registry) -> None:
@@ -139,7 +139,7 @@ def test_what_is_gone_is_told_with_who_took_it(run: Run, registry: Registry) -> 
 
 def test_what_has_only_failed_was_never_prepared(run: Run, registry: Registry) -> None:
     artifact = failed(registry, "broken")
-    assert why(run, artifact) == "no preparation of it is on record"
+    assert why(run, artifact) == "no preparation is recorded"
     assert run("why", artifact.id.short).out.splitlines()[1] == "state     failed"
 
 

@@ -58,7 +58,7 @@ def test_stats_tell_people_that_the_limit_is_below_the_working_set(
     registry.configure(cache_limit=2 * KIB)
     assert "too small" not in run("stats").out
     registry.configure(cache_limit=KIB)
-    assert "too small: what was needed within min_stale_time is alone more" in run("stats").out
+    assert "too small: the artifacts needed within min_stale_time exceed it" in run("stats").out
 
 
 def test_stats_tell_people_when_there_is_more_than_the_limit(run: Run, registry: Registry) -> None:

@@ -128,7 +128,9 @@ def test_what_is_over_its_limit_is_red(registry: Registry, limit: int, colour: i
 def test_it_warns_of_a_limit_below_the_working_set(registry: Registry) -> None:
     prepared(registry, "one.wasm", b"x" * KIB)
     registry.configure(cache_limit=KIB - 1)
-    assert "too small: what was needed within min_stale_time" in "\n".join(shown(registry, 100))
+    assert "too small: the artifacts needed within min_stale_time" in "\n".join(
+        shown(registry, 100)
+    )
 
 
 def test_hits_and_misses_are_counted(registry: Registry, other: Registry) -> None:

@@ -1,1 +1,1 @@
-"""The verbs of the command, a file each; imported when the verb is asked for."""
+"""The verbs of the command; a file is imported when its verb is used."""

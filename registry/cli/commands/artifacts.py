@@ -1,4 +1,4 @@
-"""The artifacts themselves: list them, look at one, remove some, let failed ones be tried again."""
+"""List, show, remove and retry artifacts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["COLUMNS", "ls", "retry", "rm", "row", "show"]
 COLUMNS = (("ID", "<25"), ("STATE", "<9"), ("SIZE", ">10"), ("NEEDED", ">8"), ("LABEL", ""))
 
 
-_STATES = f"Only those in this state: {', '.join(State)}."
+_STATES = f"Only artifacts in this state: {', '.join(State)}."
 
 
 def _parse_state(text: str) -> State:
     if text not in set(State):
-        raise ValueError(f"{text[:40]!r} is no state; the states are {', '.join(State)}")
+        raise ValueError(f"{text[:40]!r} is not a state; use one of {', '.join(State)}")
     return State(text)
 
 
@@ -49,9 +49,9 @@ def ls(session: Session, state: State | None) -> None:
 @in_session
 @click.argument("prefix", metavar="ID-PREFIX")
 def show(session: Session, prefix: str) -> None:
-    """Show everything that is known about one artifact.
+    """Show all details of one artifact.
 
-    ID-PREFIX is the first digits of the code hash, or of both: 62631e/0a4f.
+    ID-PREFIX is the beginning of the code hash, or of both hashes: 62631e/0a4f.
     """
     artifact = _get(session, prefix)
     session.write(artifact, details(artifact))
@@ -63,19 +63,19 @@ def show(session: Session, prefix: str) -> None:
 def rm(session: Session, prefixes: tuple[str, ...]) -> None:
     """Remove artifacts and their files.
 
-    One that is being prepared is refused.
+    An artifact that is being prepared is not removed.
     """
     removed = session.registry.remove
-    _each(session, prefixes, lambda it: it if removed(it.id) else None, "is gone already")
+    _each(session, prefixes, lambda it: it if removed(it.id) else None, "is already gone")
 
 
 @click.command()
 @in_session
 @click.argument("prefixes", nargs=-1, required=True, metavar="ID-PREFIX...")
 def retry(session: Session, prefixes: tuple[str, ...]) -> None:
-    """Let failed artifacts be prepared again.
+    """Allow failed artifacts to be prepared again.
 
-    Nothing is prepared now: whoever needs one next does it.
+    Nothing is prepared now; the next process that needs one prepares it.
     """
     registry = session.registry
     _each(
@@ -87,7 +87,7 @@ def retry(session: Session, prefixes: tuple[str, ...]) -> None:
 
 
 def row(artifact: Artifact) -> tuple[str, ...]:
-    """One line about an artifact."""
+    """Return the row of one artifact."""
     size, needed = artifact.size, artifact.last_time_needed
     return (
         artifact.id.short,
@@ -99,7 +99,7 @@ def row(artifact: Artifact) -> tuple[str, ...]:
 
 
 def details(artifact: Artifact) -> Iterator[str]:
-    """All that is known about an artifact, a line each; what is not known is left out."""
+    """Return the details of an artifact, a line each, without the unknown ones."""
     for name, value in _known(artifact):
         if value is not None:
             yield f"{name:<17} {value}"
@@ -137,8 +137,8 @@ def _moment(time: datetime | None) -> str | None:
 def _get(session: Session, prefix: str) -> Artifact:
     found = session.registry.find(prefix)
     artifact = session.registry.get(found)
-    if artifact is None:  # removed by another host between the two questions
-        raise UnknownArtifact(f"{found.short} is gone: it was removed just now")
+    if artifact is None:  # removed by another process between the two reads
+        raise UnknownArtifact(f"{found.short} was removed just now")
     return artifact
 
 
@@ -148,7 +148,7 @@ def _each(
     verb: Callable[[Artifact], Artifact | None],
     otherwise: str,
 ) -> None:
-    """Do it to each, report those that refuse, and list those that it was done to."""
+    """Apply a function to each artifact, report the failures, list the rest."""
     done = []
     for prefix in prefixes:
         try:

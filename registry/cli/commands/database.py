@@ -1,4 +1,4 @@
-"""The database beneath: where it is, which schema it has, and how it gets the newest one."""
+"""The database: its path, its schema, upgrades, copies and recovery."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["db"]
 @with_shared_options
 @click.pass_context
 def db(context: click.Context, *, cache: str | None, json: bool) -> None:
-    """The database itself: its place, its schema, its copies."""
+    """Manage the database: path, schema, copies."""
     shared_options(context, cache=cache, json=json)
 
 
-_COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("WHAT IT BROUGHT", ""))
+_COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("CHANGE", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A revision of the schema, as it is listed; `state` is applied, current or not yet."""
+    """One revision in the list; `state` is applied, current or not yet."""
 
     revision: str
     says: str
@@ -39,7 +39,7 @@ class Listed:
 @db.command()
 @in_session
 def path(session: Session) -> None:
-    """Print where the database is, for the sqlite3 shell."""
+    """Print the path of the database, for the sqlite3 shell."""
     place = _path(session)
     session.write({"path": place}, [place], exact=True)
 
@@ -60,7 +60,7 @@ def current(session: Session) -> None:
 def history(session: Session) -> None:
     """List the revisions of the schema that this version knows; changes nothing.
 
-    What happened to artifacts, `registry why` tells.
+    For the history of an artifact see `registry why`.
     """
     from registry.opening.migrate import revisions
 
@@ -69,17 +69,17 @@ def history(session: Session) -> None:
     at = -1 if now is None else ids.index(now) if now in ids else len(ids)
     listed = [Listed(*revision, _state(n, at)) for n, revision in enumerate(known)]
     session.write_list(listed, _COLUMNS, lambda it: (it.revision, it.state, it.says))
-    if at == len(ids):  # it was built on those that we know
-        session.note(f"the database has revision {now}, of a newer version of registry")
+    if at == len(ids):  # it builds on the revisions that we know
+        session.note(f"the database has revision {now}, from a newer version of registry")
 
 
 @db.command()
 @in_session
 def upgrade(session: Session) -> None:
-    """Bring the schema to the newest revision; makes the database if there is none.
+    """Upgrade the schema to the newest revision; creates the database if missing.
 
-    All that opens the cache does this by itself. Hosts of older versions go on working, as long
-    as the database admits them.
+    Opening the cache does this too. Processes with older versions keep working, as long as the
+    database admits them.
     """
     before = _revision(_path(session))
     after = _revision(str(session.registry.cache_dir / "registry.db"))
@@ -94,10 +94,11 @@ def upgrade(session: Session) -> None:
 def downgrade(session: Session, revision: str) -> None:
     """Take the schema back to an older revision, for an older version of registry.
 
-    REVISION is as `db history` has it.
+    REVISION is one from `db history`.
 
-    What the newer ones added is lost; the artifacts are kept. Stop all hosts first; and whatever
-    of this version opens the cache next upgrades it again. Make a backup before.
+    Data added by newer revisions is lost; the artifacts are kept. Make a backup and stop all
+    processes that use the cache first. This version upgrades the database again when it next opens
+    the cache.
     """
     from registry.opening.cache import downgrade_cache
 
@@ -105,18 +106,18 @@ def downgrade(session: Session, revision: str) -> None:
     downgrade_cache(session.cache_dir, revision)
     after = _revision(path)
     session.write({"before": before, "revision": after}, [f"{before} -> {after}"])
-    session.note("whatever of this version opens the cache next upgrades it again")
+    session.note("this version upgrades it again when it next opens the cache")
 
 
 @db.command()
 @in_session
 @click.argument("file", type=file_name, metavar="FILE")
 def backup(session: Session, file: Path) -> None:
-    """Copy the database, as it stands at one moment, into a new file; hosts may go on working.
+    """Copy a snapshot of the database to a new file; the cache may stay in use.
 
-    FILE must not be there yet; its mode will be 0600.
+    FILE must not exist; its mode will be 0600.
 
-    It holds the rows, not the artifacts: those are files of their own in the cache directory.
+    The copy has the rows, not the artifacts, which are files in the cache directory.
     """
     from registry.opening import migrate
     from registry.opening.errors import worded
@@ -132,27 +133,27 @@ def backup(session: Session, file: Path) -> None:
 @in_session
 @click.argument("folder", required=False, type=file_name, metavar="[FOLDER]")
 def recover(session: Session, folder: Path | None) -> None:
-    """Bring back artifacts from a damaged database that was set aside; hosts may go on working.
+    """Recover artifacts from a damaged database set aside; the cache may stay in use.
 
-    FOLDER is one in damaged/, by default the newest there.
+    FOLDER is one in damaged/ [default: the newest].
 
-    What can be read of it is compared with the files, and what is whole comes back, as needed now.
-    Do it within the hour: then the files that no row knows are swept.
+    Its readable rows are compared with the files; intact artifacts come back, as needed now. Do it
+    within an hour: after that, files without a row are deleted.
     """
     from registry.recovery import newest, recover
 
     place = folder or newest(session.cache_dir)
     done = recover(session.registry, place)
     words = (
-        f"{place}: {done.read} artifacts can be read; {done.recovered} are back, "
-        f"{done.known} were known already, {done.missing} are without a file, "
-        f"{done.damaged} have one that is damaged"
+        f"{place}: {done.read} artifacts can be read; {done.recovered} were recovered, "
+        f"{done.known} were already known, {done.missing} have no file, "
+        f"{done.damaged} have a damaged file"
     )
     session.write({"folder": place, **asdict(done)}, [words])
 
 
 def _age(revision: str | None) -> str:
-    """Say how the revision of a database stands to those of this version."""
+    """Compare the revision of a database with those of this version."""
     from registry.opening.migrate import HEAD, revisions
 
     if revision is None:
@@ -160,8 +161,8 @@ def _age(revision: str | None) -> str:
     if revision == HEAD:
         return "the newest"
     if revision in {known.id for known in revisions()}:
-        return f"the newest is {HEAD}: `registry db upgrade`, or whatever opens the cache"
-    return f"of a newer version of registry; the newest that this one knows is {HEAD}"
+        return f"the newest is {HEAD}; `registry db upgrade` or opening the cache upgrades it"
+    return f"from a newer version of registry; this version knows up to {HEAD}"
 
 
 def _state(number: int, at: int) -> str:
@@ -182,14 +183,14 @@ def _path(session: Session) -> str:
 
 
 def _existing(session: Session) -> tuple[str, str | None]:
-    """Where the database is, and its revision; raises FileNotFoundError."""
+    """Return the path and revision of the database; raises FileNotFoundError."""
     path = _path(session)
     os.stat(path)
     return path, _revision(path)
 
 
 def _revision(path: str) -> str | None:
-    """The revision of a database; None where there is none yet."""
+    """Return the revision of a database; None if it does not exist."""
     from registry.opening.errors import worded
     from registry.opening.migrate import revision_of
 

@@ -1,4 +1,4 @@
-"""Who uses the cache just now, and whether all that it depends on is well."""
+"""Which processes use the cache, and whether its environment is sound."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _COLUMNS = (
 @click.command()
 @in_session
 def hosts(session: Session) -> None:
-    """List the processes that use the cache, this one too, and what each prepares."""
+    """List the processes that use the cache, including this one, and their preparations."""
     session.write_list(session.registry.hosts(), _COLUMNS, _row)
 
 
 @click.command()
 @in_session
 def doctor(session: Session) -> None:
-    """Look at all that the cache depends on, and say what to do; also where it cannot be opened.
+    """Check what the cache depends on, and advise; works even if it cannot be opened.
 
-    The exit code is 1 if something is a problem.
+    The exit code is 1 if there is a problem.
     """
     from registry.doctor import examine_path
 
@@ -62,7 +62,7 @@ def _row(host: HostInfo) -> tuple[str, ...]:
 
 
 def _lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """One line a finding, and beneath it what to do about it."""
+    """Return a line for each finding, and one below with the advice."""
     for finding in findings:
         yield f"{finding.verdict:<7}  {finding.name:<17}  {finding.value}"
         if finding.advice:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["Story", "reason", "why"]
 
 _COMMAND_WIDTH = 60
-# What pruning obeyed, and how else an artifact ended.
+# Why an artifact was pruned, and how else it ended.
 _LIMITS = {
     "cache_limit": "to keep within cache_limit",
     "hard_limit": "to keep within hard_limit",
     "disk_full": "because the disk was full",
-    "asked": "by a limit that was asked for",
+    "asked": "by a limit given to prune",
 }
 _ENDS = {
     "removed": "removed by hand",
@@ -35,7 +35,7 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is told of one artifact; `state` None: it is gone."""
+    """The history of one artifact; `state` None: it is gone."""
 
     id: ArtifactId
     label: str | None
@@ -48,9 +48,9 @@ class Story:
 @in_session
 @click.argument("prefix", metavar="ID-PREFIX")
 def why(session: Session, prefix: str) -> None:
-    """Tell why an artifact was prepared again, and what else happened to it.
+    """Show why an artifact was prepared again, and its other events.
 
-    It may be gone already. The last 10,000 events of the whole cache are kept.
+    It may already be gone. The cache keeps its last 10,000 events.
     """
     named = session.registry.find(prefix, past=True)
     artifact = session.registry.get(named)
@@ -62,31 +62,31 @@ def why(session: Session, prefix: str) -> None:
 
 
 def reason(events: Sequence[HistoryEvent]) -> str:
-    """Say why an artifact was prepared the last time, from what had happened before."""
+    """Explain the last preparation of an artifact by the events before it."""
     made = [n for n, event in enumerate(events) if event.event == "published"]
     if not made:
-        return "no preparation of it is on record"
+        return "no preparation is recorded"
     before = events[: made[-1]]
     ends = _ends(before)
-    words = "it was prepared for the first time that is on record"
+    words = "the first recorded preparation"
     if ends:
         words = f"it was prepared again because it had been {_how(before[ends[-1]])}"
     failed = [e for e in before[ends[-1] if ends else 0 :] if e.event in ("failed", "reaped")]
     if not failed:
         return words
     times = "once" if len(failed) == 1 else f"{len(failed)} times"
-    return f"{words}; that failed {times} before, in the end with: {failed[-1].error}"
+    return f"{words}; it failed {times} before, the last time with: {failed[-1].error}"
 
 
 def _ends(events: Sequence[HistoryEvent]) -> list[int]:
-    """Where the artifact ended; where it was published, somebody ended it unseen."""
+    """Find the events that end the artifact; a publish implies an unrecorded end."""
     return [n for n, e in enumerate(events) if e.event in ("published", "pruned", *_ENDS)]
 
 
 def _how(event: HistoryEvent) -> str:
-    """Say how an artifact ended, what it was, and whose doing that was."""
+    """Describe how an artifact ended, what it was, and by which process."""
     if event.event == "published":
-        return "lost in a way that was not written down"
+        return "lost without a record"
     how = _ENDS.get(event.event) or f"pruned {_LIMITS.get(event.reason or '', '')}".rstrip()
     what = _what_went(event)
     return f"{how}{what and f' ({what})'} by {_who(event)}"
@@ -123,7 +123,7 @@ def _happened(event: HistoryEvent) -> tuple[str | None, ...]:
 
 
 def _what_went(event: HistoryEvent) -> str:
-    """How large it was, how long it had not been needed, and what it had cost to prepare."""
+    """Describe the size, time since the last need, and preparation time."""
     words = []
     if event.size is not None:
         words.append(near_size(event.size))

@@ -1,4 +1,4 @@
-"""How the cache stands, for those who watch many machines."""
+"""The metrics of the cache, for monitoring."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["metrics"]
 @click.command()
 @in_session
 def metrics(session: Session) -> None:
-    """Print how the cache stands, as Prometheus reads it.
+    """Print the metrics of the cache in Prometheus's format.
 
-    What single processes did (hits, misses, prunes) they tell themselves, by registry.metrics.
+    The counters of a single process (hits, misses, prunes) are only in that process: see
+    registry.metrics.
     """
     from registry.metrics import of_cache, render
 

@@ -1,4 +1,4 @@
-"""Compile files of WebAssembly now, so that whoever needs them later need not wait."""
+"""Compile WebAssembly files ahead of their first use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (("ID", "<25"), ("OUTCOME", "<7"), ("SIZE", ">10"), ("TIME", ">7"), ("
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The artifact of some code, and whether it was there (hit) or had to be made (miss)."""
+    """An artifact, and whether it was found (hit) or compiled (miss)."""
 
     artifact: Artifact
     outcome: str
@@ -38,7 +38,7 @@ class Found:
 
 
 def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
-    """Find the artifact of WebAssembly code, or compile it, where Ctrl-C need not wait for that.
+    """Find the artifact of WebAssembly code, or compile it so that Ctrl-C interrupts.
 
     Raises `CodeTooLarge` and `PreparationFailed`.
     """
@@ -49,11 +49,11 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
     def compile_() -> bytes:
         nonlocal compiled
         compiled = True
-        return wasm.prepare_in_child(code)  # which a compiler may well end by aborting
+        return wasm.prepare_in_child(code)  # which may make a compiler abort
 
     name = wasm.artifact_id(code)
-    started = perf_counter()  # what came before is the same for a hit and a miss
-    known = registry.get(name)  # to look is no need, which is counted as a hit or a miss
+    started = perf_counter()  # the time before is the same for a hit and a miss
+    known = registry.get(name)  # `get` is no need, so it counts as neither hit nor miss
     if known is None or known.state is not State.PREPARED:
         wasm.check_code(code)
     artifact = registry.get_or_prepare(name, compile_, label=label)
@@ -61,13 +61,13 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
 
 
 def name_of(file: Path) -> str:
-    """Tell what a file is called, as text: its name itself may be any bytes."""
+    """Return a file's name as text; the name itself may be any bytes."""
     return os.fsencode(file.name).decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What became of one file; `seconds` is the time until its artifact was there."""
+    """The result for one file; `seconds` is the time until its artifact was ready."""
 
     file: str
     id: ArtifactId | None
@@ -83,9 +83,9 @@ class _Row:
 def prepare(session: Session, files: tuple[Path, ...]) -> None:
     """Compile files, each once, and keep the artifacts.
 
-    A FILE is .wasm, .wat, or a compressed blob.
+    A FILE is .wasm, .wat or a compressed blob.
 
-    A file whose artifact is there already is a hit. One that fails does not stop the others.
+    A file whose artifact already exists is a hit. A failure does not stop the others.
     """
     with _progress(session, files) as going:
         rows = [_prepare(session, file) for file in going]
@@ -98,7 +98,7 @@ def _prepare(session: Session, file: Path) -> _Row:
         found = artifact_of(session.registry, file.read_bytes(), name_of(file))
     except (RegistryError, OSError) as error:
         if exits.exit_code(error) == exits.UNUSABLE:
-            raise  # the next file would fare no better
+            raise  # the next file would fail too
         session.complain(error, about=str(file))
         failed = error.artifact if isinstance(error, PreparationFailed) else None
         name, seconds = failed.id if failed else None, perf_counter() - started
@@ -119,7 +119,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 @contextmanager
 def _progress(session: Session, files: Sequence[Path]) -> Iterator[Iterable[Path]]:
-    """Go through the files; on a terminal, with a bar that tells how far we are."""
+    """Iterate over the files; on a terminal, with a progress bar."""
     if session.json or not sys.stderr.isatty():
         yield files
         return

@@ -1,4 +1,4 @@
-"""Run WebAssembly: compile it if nobody has, then call a function or be a WASI command's shell."""
+"""Run WebAssembly: compile it if needed, then call a function or run a WASI command."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-# The kind of `registry.wasm.InvalidRequest`, all that is left of it when a worker raised it.
+# The kind of `registry.wasm.InvalidRequest`, which is all that arrives from a worker.
 INVALID_REQUEST = "invalid_request"
 
 
 class _Running(click.Command):
-    """Leave what follows FILE to the module, but for the numbers that a function is called with."""
+    """Pass what follows FILE to the module, except the arguments of a function."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Among numbers, ours may stand anywhere; and -5 is none of them.
+        # Among numbers, our options may stand anywhere; -5 is not an option.
         ctx.allow_interspersed_args = ctx.ignore_unknown_options = _calls_a_function(args)
         return super().parse_args(ctx, args)
 
@@ -57,20 +57,19 @@ def _calls_a_function(args: Sequence[str]) -> bool:
 @click.argument("file", type=file_name, metavar="FILE")
 @click.argument("arguments", nargs=-1, metavar="[--invoke NAME] [ARGS]...")
 @click.option("--invoke", metavar="NAME", help="Call this exported function, with ARGS.")
-@click.option("--isolate", is_flag=True, help="Compile and run in processes that can be killed.")
+@click.option("--isolate", is_flag=True, help="Compile and run in killable processes.")
 def run(
     session: Session, file: Path, arguments: tuple[str, ...], invoke: str | None, isolate: bool
 ) -> None:
     """Run a module: a WASI command, or with --invoke one of its functions.
 
-    It has the terminal's input and output and sees no files. Everything after FILE is the
-    module's, but for an --invoke that follows at once, after which our options may stand anywhere,
-    and a -- that ends them. With --json its output is captured and becomes part of the document.
-    The exit code is the module's.
+    The module has the terminal's input and output, and no files. Everything after FILE goes to the
+    module. If --invoke follows FILE at once, options may stand anywhere after it, and -- ends them.
+    With --json the output is captured into the document. The exit code is the module's.
 
-    With --isolate nothing that the code does can harm this process, nor reach a file, even if it
-    breaks out of wasmtime (see `doctor` for whether the kernel can do that); its input and output
-    are handed over as a whole.
+    With --isolate the code cannot harm this process or open a file, even if it breaks out of
+    wasmtime (`doctor` shows whether the kernel can do that); input and output are passed as a
+    whole.
     """
     args = list(arguments)
     if invoke is None and args[:1] == ["--"]:
@@ -90,7 +89,7 @@ def run(
 
 @contextmanager
 def _misuse_told(session: Session) -> Iterator[None]:
-    """Let a request that does not fit the module be a mistake on the command line."""
+    """Turn a request that does not fit the module into a usage error."""
     try:
         yield
     except InvalidCandidate as error:
@@ -106,13 +105,13 @@ def _report(found: Found, name: str) -> str:
 
 
 def _run(session: Session, found: Found, request: dict[str, Any]) -> Result:
-    """Run it with our own input and output; captured, where they are to be part of a document."""
+    """Run it with our input and output; with --json the output is captured."""
     request |= {"stdin": _input()} if session.json else {"ambient": True}
     return _load(session, found.artifact).run(request)
 
 
 def _load(session: Session, artifact: Artifact) -> Program:
-    """Load what was found or made just now, and so was checked; it may have been pruned since."""
+    """Load the artifact just found or compiled, already checked; it may be pruned by now."""
     from registry import wasm
 
     assert artifact.path is not None
@@ -147,7 +146,7 @@ def _document(found: Found, result: Result) -> dict[str, Any]:
         "prep_hash": found.artifact.id.prep_hash,
         "outcome": found.outcome,
         "seconds": found.seconds,
-        # JSON has no word for what is no number, or not finite
+        # JSON has no NaN and no infinity
         "values": [value if math.isfinite(value) else str(value) for value in result["values"]],
         "exit_code": result["exit_code"],
         "stdout": result["stdout"].decode(errors="surrogateescape"),

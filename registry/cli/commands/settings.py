@@ -1,4 +1,4 @@
-"""The settings stored with the cache, which all its hosts share."""
+"""The settings stored in the cache, shared by all processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _name = click.argument(
 
 def _parse_count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise ValueError(f"{text[:40]!r} is no number; write it in digits, as in 5")
+        raise ValueError(f"{text[:40]!r} is not a number; write digits, such as 5")
     return int(text)
 
 
@@ -34,7 +34,7 @@ def _parse_hard_limit(text: str) -> int | None:
     return None if text == "none" else parse_size(text)
 
 
-# How each setting is read; those that are not here are durations.
+# How to read each setting; all others are durations.
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "cache_limit": parse_size,
     "hard_limit": _parse_hard_limit,
@@ -47,7 +47,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 @click.group(cls=InOrder, invoke_without_command=True)
 @in_session
 def config(session: Session) -> None:
-    """List, get or set what all hosts of this cache share."""
+    """List, get or set the settings shared by all processes."""
     if session.context.invoked_subcommand is None:
         settings = _settings(session)
         session.write(settings, (f"{name:<16} {_text(name, settings)}" for name in settings))
@@ -57,7 +57,7 @@ def config(session: Session) -> None:
 @in_session
 @_name
 def get(session: Session, name: str) -> None:
-    """Print one setting, by the NAME that `registry config` lists."""
+    """Print one setting; `registry config` lists the names."""
     _write(session, name)
 
 
@@ -66,9 +66,9 @@ def get(session: Session, name: str) -> None:
 @_name
 @click.argument("value", metavar="VALUE")
 def set_(session: Session, name: str, value: str) -> None:
-    """Change one setting, for all hosts of this cache.
+    """Change one setting, for all processes that use this cache.
 
-    VALUE is as in 5GiB, 12h or 5; `none` for no hard_limit.
+    VALUE is like 5GiB, 12h or 5; `none` for no hard_limit.
     """
     _known(name, _settings(session))
     try:
@@ -90,12 +90,12 @@ def _settings(session: Session) -> dict[str, Any]:
 
 def _known(name: str, settings: dict[str, Any]) -> Any:
     if name not in settings:
-        raise InvalidSetting(f"there is no setting {name[:40]!r}; there is {', '.join(settings)}")
+        raise InvalidSetting(f"there is no setting {name[:40]!r}; use one of {', '.join(settings)}")
     return settings[name]
 
 
 def _text(name: str, settings: dict[str, Any]) -> str:
-    """Write a setting so that `config set` would take it back."""
+    """Write a setting in the form that `config set` reads."""
     match settings[name]:
         case None:
             return "none"

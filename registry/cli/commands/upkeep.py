@@ -1,4 +1,4 @@
-"""The cache as a whole: how full it is, what pruning takes, whether all is in order."""
+"""The whole cache: its usage, pruning and checking."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROBLEM = ("kind", "subject", "message")
 @click.command()
 @in_session
 def stats(session: Session) -> None:
-    """Tell how much the cache holds, and what its limit is."""
+    """Show how full the cache is, and its limit."""
     figures = session.registry.stats()
     session.write(figures, [*_figures(figures), *_few_inodes(session.cache_dir)])
 
@@ -38,35 +38,38 @@ def stats(session: Session) -> None:
 @click.command()
 @in_session
 @click.option(
-    "--limit", callback=read_by(parse_size), metavar="SIZE", help="Keep at most this, as in 5GiB."
+    "--limit",
+    callback=read_by(parse_size),
+    metavar="SIZE",
+    help="Keep at most this size, such as 5GiB.",
 )
 @click.option(
     "--min-stale",
     callback=read_by(parse_span),
     metavar="TIME",
-    help="Keep what was needed within this time, as in 12h, 1d12h or 0.",
+    help="Keep artifacts needed within this time, such as 12h, 1d12h or 0.",
 )
-@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_run: bool) -> None:
-    """Delete what was needed longest ago, down to the limit."""
+    """Delete the least recently needed artifacts, down to the limit."""
     pruned = session.registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
     session.write_list(pruned, COLUMNS, row)
     freed = near_size(sum(artifact.size or 0 for artifact in pruned))
     session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
     forgotten = session.registry.counters.forgotten
     if forgotten:
-        session.note(f"failures forgotten, beyond their bounds: {forgotten}")
+        session.note(f"failures forgotten because of their limits: {forgotten}")
 
 
 @click.command()
 @in_session
-@click.option("--repair", is_flag=True, help="Put right what can be.")
-@click.option("--checksums", is_flag=True, help="Also read every file and compare it.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
+@click.option("--checksums", is_flag=True, help="Also read every file and compare its checksum.")
 def check(session: Session, repair: bool, checksums: bool) -> None:
     """Compare the database and the files.
 
-    The exit code is 1 if something is wrong, repaired or not. A database whose pages are damaged
-    is set aside by a repair, for `registry db recover`, and a fresh one takes its place.
+    The exit code is 1 if something is wrong, repaired or not. A repair moves a database with
+    damaged pages aside, for `registry db recover`, and creates a new one.
     """
     report = _report(session, repair=repair, checksums=checksums)
     problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in report.problems]
@@ -78,7 +81,7 @@ def check(session: Session, repair: bool, checksums: bool) -> None:
 
 
 def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
-    """Check the cache; a repair sets a database aside that is past mending."""
+    """Check the cache; a repair sets aside a database that cannot be repaired."""
     try:
         report = session.registry.check(repair=repair, checksums=checksums)
     except DatabaseDamaged:
@@ -101,14 +104,14 @@ def _set_aside(session: Session) -> CheckReport | None:
     if place is None:
         return None
     words = (
-        f"it was set aside in {place}; `registry db recover` brings back what can be read, but do "
-        "that first: another repair sweeps the files that no row knows"
+        f"it was set aside in {place}; run `registry db recover` to bring back what can be read, "
+        "before another repair, which deletes files without a row"
     )
     return CheckReport([Problem("integrity", "registry.db", words)], repaired=True)
 
 
 def _close(session: Session) -> None:
-    with suppress(DatabaseDamaged):  # that was said; the handle had its row to remove there
+    with suppress(DatabaseDamaged):  # already reported; the handle could not remove its row
         session.close()
 
 
@@ -122,7 +125,7 @@ def _figures(figures: Stats) -> Iterator[str]:
 
 
 def _few_inodes(cache: Path) -> Iterator[str]:
-    """Whether the file system has hardly a file left to give; each artifact needs one."""
+    """Warn if the file system is almost out of inodes; each artifact needs one."""
     from registry.doctor.disk import room
 
     for found in room(cache):
@@ -131,13 +134,13 @@ def _few_inodes(cache: Path) -> Iterator[str]:
 
 
 def _traffic(totals: Mapping[str, int]) -> Iterator[str]:
-    """How often what was needed was there, and what was evicted, since the cache was made."""
+    """Describe hits and evictions since the cache was created."""
     hits, waits = totals["hits"], totals["coalesced"]
     needs = hits + totals["misses"]
     if needs:
         yield f"needs      {needs}, {hits / needs:.1%} of them hits; {waits} waits for another"
     if totals["forgotten"]:
-        yield f"forgotten  {totals['forgotten']} failures, beyond their bounds"
+        yield f"forgotten  {totals['forgotten']} failures, because of their limits"
     if totals["pruned"]:
         size, again = near_size(totals["pruned_bytes"]), totals["rebuilt"]
         yield f"pruned     {totals['pruned']}, {size}; {again} prepared again since"

@@ -1,4 +1,4 @@
-"""The cache as it lives: a view that is drawn anew each second, until Ctrl-C."""
+"""A live view of the cache, redrawn every second until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["Watcher", "watch"]
 
 _EVICTIONS = 5
-# Over how much time hits and misses are averaged.
+# Hits and misses are averaged over this time.
 _WINDOW = timedelta(seconds=10)
 _EACH, _SHORTEST = timedelta(seconds=1), timedelta(milliseconds=100)
 
 
 class Watcher:
-    """Look at a cache again and again, and remember enough to tell how quickly it is used."""
+    """Read a cache repeatedly, and compute its hits and misses a second."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._seen: deque[tuple[datetime, Mapping[str, int]]] = deque()  # when, and the totals
+        self._seen: deque[tuple[datetime, Mapping[str, int]]] = deque()  # time, and totals
         pruned = (event for event in registry.events() if event.event == "pruned")
         self._evicted = list(islice(pruned, _EVICTIONS))
 
     def look(self) -> Glance:
-        """Look once."""
+        """Read the cache once."""
         registry, now, stats = self._registry, datetime.now(UTC), self._registry.stats()
         self._remember(now, stats)
         return Glance(
@@ -76,19 +76,18 @@ class Watcher:
 
 @click.command()
 @in_session
-@click.option("--once", is_flag=True, help="Show it once, and end.")
+@click.option("--once", is_flag=True, help="Show it once and exit.")
 @click.option(
     "--interval",
     callback=read_by(parse_span),
     metavar="TIME",
-    help="Draw it so often, else each second.",
+    help="Redraw after this time [default: 1s].",
 )
 def watch(session: Session, once: bool, interval: timedelta | None) -> None:
     """Watch the cache live, until Ctrl-C.
 
-    Usage, hosts, what is being prepared and since when, hits and misses a second (of the last
-    ten), the last evictions. It is shown once where nobody is at a terminal, or the terminal is
-    dumb.
+    Shows usage, processes, preparations and their age, hits and misses a second (over ten seconds)
+    and the last evictions. Without a terminal, or on a dumb one, it is shown once.
     """
     watcher = Watcher(session.registry)
     if session.json:

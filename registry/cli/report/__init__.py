@@ -1,1 +1,1 @@
-"""What the command shows of a whole cache: the HTML page, and the frame of `registry watch`."""
+"""Views of a whole cache: the HTML page, and the frame of `registry watch`."""

@@ -1,4 +1,4 @@
-"""What is wrong with how a cache is set, in the words that every view of it has for that."""
+"""Warnings about the limits of a cache, the same in every view."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["alarms"]
 
 
 def alarms(stats: Stats) -> Iterator[str]:
-    """Say what is wrong, a line each; nothing, as a rule."""
+    """Return a line for each warning; usually none."""
     if stats.over_limit:
         over = near_size(stats.prepared_bytes - stats.cache_limit)
         yield f"over the limit by {over}: the rest was needed too recently"
     if stats.limit_below_working_set:
-        yield "too small: what was needed within min_stale_time is alone more; raise cache_limit"
+        yield "too small: the artifacts needed within min_stale_time exceed it; raise cache_limit"
     again = stats.rebuilt_lately
     if again.count:
         yield (

@@ -1,4 +1,4 @@
-"""How `registry watch` looks: one glance at the cache, in as many columns as the terminal has."""
+"""One frame of `registry watch`, in the width of the terminal."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "draw"]
 
 _BAR, _HEADING = 40, len("artifacts")
-# What is narrower loses the columns that people miss least.
+# A narrower terminal gets fewer columns.
 _WIDE = 72
 _PREPARING = ("SINCE", "BY", "FAILURES", "LABEL")
 _EVICTED = ("EVICTED", "SIZE", "UNUSED", "PREPARED IN", "BECAUSE OF", "LABEL")
-# What other people called things, of any length.
+# Names from outside, of any length.
 _NAMES = ("LABEL", "COMMAND", "PREPARES")
 Cells = Sequence[str]
 
 
 class Frame:
-    """A glance, to be rendered at whatever width there is; names from outside are never markup."""
+    """A frame, rendered in any width; names from outside are never markup."""
 
     def __init__(self, glance: Glance, cache: Path) -> None:
         self._glance = glance
@@ -65,7 +65,7 @@ class Frame:
     def _usage(self, width: int) -> RenderableType:
         grid = Table.grid(padding=(0, 1))
         grid.add_column(style="dim", no_wrap=True)
-        grid.add_column()  # cut short before the headings are
+        grid.add_column()  # truncated before the headings
         grid.add_row("usage", self._bar(width))
         for heading, figures in self._figures():
             grid.add_row(heading, Text(figures, no_wrap=True, overflow="ellipsis"))
@@ -103,7 +103,7 @@ class Frame:
 
     def _preparing(self, artifact: Artifact) -> Cells:
         holder = artifact.holder
-        # It may have begun while we looked.
+        # It may have begun while we read.
         since = coarse_span(max(self._glance.at - holder.since, timedelta(0))) if holder else "-"
         by = str(holder.pid) if holder and holder.pid else "-"
         return since, by, str(artifact.num_failures), artifact.label or artifact.id.short
@@ -122,7 +122,7 @@ class Frame:
 
 
 def draw(glance: Glance, cache: Path, *, output: TextIO) -> None:
-    """Write one frame, plainly where it is no terminal."""
+    """Write one frame; plain text if it is no terminal."""
     console = Console(file=output, highlight=False)
     with console.capture() as captured:
         console.print(Frame(glance, cache))
@@ -130,14 +130,14 @@ def draw(glance: Glance, cache: Path, *, output: TextIO) -> None:
 
 
 def _section(heading: str, titles: Cells, rows: list[Cells]) -> Iterator[RenderableType]:
-    """A table under its heading; without rows, the heading alone."""
+    """Draw a table under its heading; without rows, only the heading."""
     yield Text("")
     yield Text(heading, "bold")
     if not rows:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     for title in titles:
-        ratio = 1 if title in _NAMES else None  # they share what the others leave
+        ratio = 1 if title in _NAMES else None  # they share the remaining width
         table.add_column(title, no_wrap=True, overflow="ellipsis", ratio=ratio)
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row[: len(titles)]))
