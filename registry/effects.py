@@ -20,20 +20,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import (
     Any,
     BinaryIO,
-    ClassVar,
     Generic,
     Protocol,
     TypeAlias,
     TypeVar,
-    dataclass_transform,
 )
 
 from registry.artifact import ArtifactId
+from registry.record import Record
 from registry.sql.statement import Statement
 
 __all__ = [
@@ -91,35 +89,12 @@ def is_file_name(name: str | None) -> bool:
     return name is not None and _FILE_NAME.fullmatch(name) is not None
 
 
-@dataclass_transform()
-class Effect(Generic[A]):
-    """One thing wanted of the world, whose answer is an `A`.
-
-    Its fields are written as those of a dataclass, which takes 0.5 ms to make; there are thirty.
-    """
-
-    _fields: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls) -> None:
-        names = (*cls._fields, *cls.__annotations__)
-        cls._fields = names
-        setattr(cls, "__match_args__", names)  # noqa: B010  # mypy derives it by itself
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        self.__dict__.update(zip(self._fields, args, strict=False), **kwargs)
+class Effect(Record, Generic[A]):
+    """One thing wanted of the world, whose answer is an `A`."""
 
     def __iter__(self) -> Generator[Effect[Any], Any, A]:
         answer: A = yield self
         return answer
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        fields = (f"{name}={getattr(self, name)!r}" for name in self._fields)
-        return f"{type(self).__name__}({', '.join(fields)})"
 
 
 Verb: TypeAlias = Generator[Effect[Any], Any, T]
@@ -136,16 +111,14 @@ class Signal(Protocol):
     def clear(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class Outcome(Record, Generic[T]):
     """How a function of the user ended: a value, or the exception that it raised."""
 
     value: T
     error: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Record):
     """What was written: bytes, and their xxh3_128."""
 
     size: int
@@ -333,8 +306,7 @@ class RebuildReserve(Effect[None]):
 # --- hosts --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Record):
     """What a host says of itself."""
 
     pid: int

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
+from registry.record import Record
 
 __all__ = ["Problem", "advice", "refusal"]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Record):
     """One thing that is wrong with one path: what, what to do, and the command that does it.
 
     The command ends with the path, or with `target`; those that are else the same are joined.

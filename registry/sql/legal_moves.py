@@ -16,11 +16,11 @@ How each is made in one guarded statement is told in `registry.sql.core.transiti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from registry.artifact import State
+from registry.record import Record
 
 __all__ = ["MOVES", "Event", "Move"]
 
@@ -46,8 +46,7 @@ class Event(StrEnum):
     RETRY = "retry"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Record):
     """From which states an event leads to which; None stands for "no row"."""
 
     sources: tuple[State | None, ...]

@@ -7,12 +7,11 @@ does, nor one that is claimed, for it is no failed row then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from registry import config
 from registry.artifact import to_micros
 from registry.effects import Now, Verb
 from registry.log import about, logger
+from registry.record import Record
 from registry.sql.queries import FAILURE_USAGE
 from registry.sql.transitions import FORGET_BATCH, Event
 from registry.verbs.database import end, one
@@ -24,8 +23,7 @@ __all__ = ["FailureUsage", "forget_failures", "read_failure_usage"]
 _NOBODY = -1  # no row has this id
 
 
-@dataclass(frozen=True, slots=True)
-class FailureUsage:
+class FailureUsage(Record):
     """How many failures are kept, the bytes of their errors, and what bounds them (microseconds).
 
     `oldest` is when the oldest failed; None where there is none.

@@ -12,7 +12,6 @@ its commit. So a cut at any point leaves files that no row refers to, never a ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from registry.clock_slack import is_ahead
 from registry.config import as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
 from registry.log import about, logger
+from registry.record import Record
 from registry.sql.queries import DOOMED, USAGE, Row
 from registry.sql.transitions import PRUNE_BATCH, Event
 from registry.verbs.database import end, one, run
@@ -44,8 +44,7 @@ _ALL = -1  # SQLite: no LIMIT
 WARN_EVERY_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Record):
     """How much is prepared, and what bounds it for this handle (bytes, microseconds)."""
 
     count: int
