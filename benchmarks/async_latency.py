@@ -42,7 +42,7 @@ Timed: TypeAlias = Callable[[], Awaitable[float]]
 
 
 def blocking(work: Callable[[], object], times: int) -> Timed:
-    """Time a call: seconds for each of so many."""
+    """Time a call, repeated: seconds for each."""
 
     async def timed() -> float:
         began = time.perf_counter()
@@ -54,7 +54,7 @@ def blocking(work: Callable[[], object], times: int) -> Timed:
 
 
 def awaited(work: Callable[[], Awaitable[object]], times: int) -> Timed:
-    """Time what is awaited, one after the other."""
+    """Time awaitables, one after the other."""
 
     async def timed() -> float:
         began = time.perf_counter()
@@ -66,7 +66,7 @@ def awaited(work: Callable[[], Awaitable[object]], times: int) -> Timed:
 
 
 def at_once(work: Callable[[], Awaitable[object]], times: int) -> Timed:
-    """Time what is awaited, all at once."""
+    """Time awaitables, all at once."""
 
     async def timed() -> float:
         began = time.perf_counter()
@@ -84,7 +84,7 @@ def ways(
     mine: Claim,
     theirs: AsyncClaim,
 ) -> dict[tuple[str, str], Timed]:
-    """The same thing asked for in several ways: of a file, of one row, to one row."""
+    """The same need in several ways: from a file, from one row, to one row."""
     known = sync.get_or_prepare(code_id("known"), lambda: b"x")
     path = os.fspath(known.path or "")
     read = {"code": known.id.code_hash, "prep": known.id.prep_hash}
@@ -114,7 +114,7 @@ def ways(
 
 
 async def costs(cache: Path, rounds: int) -> dict[tuple[str, str], list[float]]:
-    """What each way costs; in turns, so that whatever else the machine does hits all alike."""
+    """Measure each way in turns, so that other work on the machine disturbs all alike."""
     async with (
         AsyncRegistry(cache) as aio,
         aiosqlite.connect(cache / "registry.db", isolation_level=None) as hop,
@@ -135,7 +135,7 @@ async def costs(cache: Path, rounds: int) -> dict[tuple[str, str], list[float]]:
 
 
 def writes_in_a_loop(line: Line, cache: Path, busy: bool) -> int:
-    """Extend a claim again and again until told to stop; how often it was done."""
+    """Extend a claim repeatedly until stopped; return how often."""
     stop = threading.Event()
     threading.Thread(target=lambda: (line.hear(), stop.set()), daemon=True).start()
 
@@ -163,7 +163,7 @@ def writes_in_a_loop(line: Line, cache: Path, busy: bool) -> int:
 
 
 def latencies(registry: Registry, times: int) -> list[float]:
-    """How long each of so many writes took, a moment apart."""
+    """Time each of many writes, a moment apart."""
     taken = []
     with claimed(registry, code_id("another's")) as claim:
         for _ in range(times):
@@ -176,7 +176,7 @@ def latencies(registry: Registry, times: int) -> list[float]:
 
 
 def beside_loops(cache: Path, rounds: int, times: int) -> dict[str, tuple[list[float], list[int]]]:
-    """The latencies beside nobody, a quiet loop and a busy one, and how often those wrote."""
+    """Measure the latencies alone, beside a quiet loop and a busy one, and the writes of those."""
     found: dict[str, tuple[list[float], list[int]]] = {
         "nobody": ([], []),
         "a quiet loop": ([], []),

@@ -29,7 +29,7 @@ Heard = tuple[float, float, float, Times]  # began, ended, seconds of CPU, each 
 
 
 def with_registry(line: Line, cache: Path, keys: int) -> None:
-    """Claim every key; what it took."""
+    """Claim every key; return the times."""
     ids = [code_id(key) for key in range(keys)]
     registry = Registry(cache)
     times = []

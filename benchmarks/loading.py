@@ -100,7 +100,7 @@ class Module:
 
 
 def contestants(stack: ExitStack, module: Module, times: int) -> dict[str, Contestant]:
-    """Those who do it again and again in one process."""
+    """The contestants that load repeatedly in one process."""
     engine, own = new_engine(), cached_by_wasmtime(stack)
     registry = stack.enter_context(Registry(module.cache))
     known, path = ArtifactId.of(module.wasm), os.fspath(module.path)
@@ -123,7 +123,7 @@ def load(engine: wasmtime.Engine, registry: Registry, known: ArtifactId) -> obje
 
 
 def loads_bare(_line: Line, module: Module) -> float:
-    """In a new process: what the first load takes."""
+    """Time the first load in a new process."""
     engine, path = new_engine(), os.fspath(module.path)
     began = time.perf_counter()
     wasmtime.Module.deserialize_file(engine, path)
@@ -131,7 +131,7 @@ def loads_bare(_line: Line, module: Module) -> float:
 
 
 def loads(_line: Line, module: Module) -> float:
-    """In a new process: what the first need and load take."""
+    """Time the first need and load in a new process."""
     engine, known = new_engine(), ArtifactId.of(module.wasm)
     with Registry(module.cache) as registry:
         began = time.perf_counter()
@@ -140,7 +140,7 @@ def loads(_line: Line, module: Module) -> float:
 
 
 def first_times(module: Module, rounds: int) -> dict[str, Taken]:
-    """What each takes the first time in a process."""
+    """Time each the first time in a process."""
     taken = {"first bare": Taken(), "first need": Taken()}
     with crew() as started:
         for _ in range(rounds):

@@ -75,7 +75,7 @@ CONTESTANTS: dict[str, Callable[[Path, int], Need]] = {
 
 
 def stock(name: str, folder: Path, keys: int) -> bool:
-    """Fill a contestant's folder; False where the contestant is not installed."""
+    """Fill a contestant's folder; False if the contestant is not installed."""
     if name in ("registry", "guarded UPDATE"):
         fill(folder, keys, files=name == "registry")
     elif name in rivals.POLICIES and rivals.diskcache:
@@ -90,7 +90,7 @@ def stock(name: str, folder: Path, keys: int) -> bool:
 
 
 def needs(line: Line, name: str, folder: Path, keys: int) -> None:
-    """Need one after the other for as long as told, each time; how many a second."""
+    """Need one after the other for a given time; return the rate per second."""
     need = CONTESTANTS[name](folder, keys)
     order = random.sample(range(keys), keys)
     hundreds = cycle([order[start : start + 100] for start in range(0, keys, 100)])
@@ -104,7 +104,7 @@ def needs(line: Line, name: str, folder: Path, keys: int) -> None:
 
 
 def rate(need: Need, hundreds: Iterator[list[int]], seconds: float) -> float:
-    """How many a second are needed."""
+    """Measure the needs per second."""
     began, count = time.monotonic(), 0
     while time.monotonic() < began + seconds:
         for key in next(hundreds):
@@ -121,7 +121,7 @@ def run(children: list[Child], seconds: float) -> list[float]:
 
 
 def rates(options: Options, counts: tuple[int, ...], keys: int) -> Rates:
-    """Needs a second of each process, in rounds of all contestants."""
+    """Needs per second of each process, in rounds of all contestants."""
     found: Rates = {}
     with ExitStack() as stack:
         started = stack.enter_context(crew())

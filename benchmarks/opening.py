@@ -44,7 +44,7 @@ def together(base: Path, rounds: int) -> list[float]:
 
 
 def alone(cache: Path, rounds: int) -> list[float]:
-    """Open what is there already."""
+    """Open an existing cache."""
     times = []
     for _ in range(rounds):
         began = time.monotonic()

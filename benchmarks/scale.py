@@ -80,7 +80,7 @@ def whole(registry: Registry, cache: Path) -> dict[str, Work]:
 
 
 def works(line: Line, cache: Path, what: str, number: int) -> float:
-    """Do one thing for a second, when told; how often."""
+    """Do one thing for a second at the signal; return how often."""
     with Registry(cache) as registry:
         registry.need(HOT)
         done, fresh = 0, count()
@@ -96,7 +96,7 @@ def works(line: Line, cache: Path, what: str, number: int) -> float:
 
 
 def together(cache: Path, what: str, number: int, seconds: float) -> float:
-    """What so many processes do in a second, all together."""
+    """Operations per second of so many processes together."""
     with crew() as started:
         children = [started.start(works, cache, what, key) for key in range(number)]
         for child in children:
@@ -127,7 +127,7 @@ def measure(options: Options) -> Report:
 
 
 def _at(size: int, options: Options) -> tuple[dict[str, list[float]], float]:
-    """What each takes in a cache of that size, and what the database takes a row."""
+    """Time each verb in a cache of that size, and measure the database's bytes per row."""
     with ExitStack() as stack:
         cache = stack.enter_context(new_cache())
         fill(cache, size, files=True)

@@ -37,7 +37,7 @@ WHATS = ("claim", "publish 1 KB", "need that writes")
 
 
 def ids(what: str, number: int, times: int) -> list[ArtifactId]:
-    """So many artifacts that nobody has seen before that round."""
+    """So many new artifacts for that round."""
     return [code_id((what, number, key)) for key in range(times)]
 
 
