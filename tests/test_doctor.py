@@ -190,7 +190,7 @@ def test_less_room_on_the_disk_than_the_limit_allows_is_a_note(registry: Registr
     registry.configure(cache_limit=2**62)
     found = finding(registry, "disk")
     assert found.verdict == "note"
-    assert found.value.endswith(" free, 4.0 EiB more may be held")
+    assert found.value.endswith(" free, 4.0 EiB more may be stored")
     assert found.figures["wanted"] == 2**62
 
 

@@ -309,5 +309,5 @@ def test_a_database_that_another_program_has_to_itself_is_told(cache: Path) -> N
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         found = problems(cache)
-    assert "held by another program" in found["opening"].advice
+    assert "locked by another program" in found["opening"].advice
     assert "opening" not in problems(cache)

@@ -177,7 +177,7 @@ def test_an_upgrade_that_a_shell_keeps_waiting_is_refused_in_words(
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT_SECONDS", 0.0)
     with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
-        with pytest.raises(RegistryBusy, match="is held by another program"):
+        with pytest.raises(RegistryBusy, match="is locked by another program"):
             Registry(cache)
     assert dump(cache / "registry.db") == before
     with Registry(cache) as registry:

@@ -1,4 +1,4 @@
-"""A damaged database is set aside, a fresh one takes its place, and what can be read comes back."""
+"""A damaged database is set aside, replaced by a new one, and what can be read comes back."""
 
 from __future__ import annotations
 

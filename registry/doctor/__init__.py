@@ -1,11 +1,10 @@
-"""What is well and what is not with a cache and the machine it is on, and what to do about it.
+"""Examine a cache and its machine, and advise what to do.
 
-`examine_path` looks before it opens: a cache that cannot be opened is what needs a doctor most, and
-opening would set a damaged database aside. Whatever fails while something is looked at is a finding
-of its own; the rest is looked at all the same.
+`examine_path` looks before it opens: a cache that cannot be opened needs a doctor most, and opening
+would set a damaged database aside. If a check fails, that is a finding too; the other checks go on.
 
-Asks SQLite about the database, and the file system about everything else; the database's own files
-are never opened here, for closing them would drop the locks that SQLite holds in this process.
+Only SQLite opens the database's own files: closing another descriptor of them would drop the locks
+that SQLite holds in this process.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ __all__ = ["Finding", "examine", "examine_path", "has_wal_reset_bug"]
 
 
 def examine(registry: Registry) -> list[Finding]:
-    """Look at everything that an open cache depends on; grows with the number of its files."""
+    """Examine everything that an open cache depends on; the time grows with its files."""
     cache = registry.cache_dir
     database = examined("database", partial(names_of_database, cache))
     return [*machine(cache, file_system(cache)), *database, *_opened(registry)]
 
 
 def examine_path(path: str | os.PathLike[str]) -> list[Finding]:
-    """Look at a cache that may be one that cannot be opened; raises nothing about it.
+    """Examine a cache that perhaps cannot be opened; reports that as a finding.
 
-    As long as `examine`, and reads the whole database besides.
+    Takes as long as `examine`, and reads the whole database.
     """
     try:
         cache = named_directory(path)
@@ -65,7 +64,7 @@ def _looked_into(cache: Path) -> list[Finding]:
 
 
 def _tried(cache: Path) -> list[Finding]:
-    """Open it, and look; an error of opening or of closing is a finding too."""
+    """Open and examine it; an error while opening or closing is a finding too."""
     found: list[Finding] = []
     try:
         with Registry(cache) as registry:
@@ -87,7 +86,7 @@ def _opened(registry: Registry) -> list[Finding]:
 
 
 def _damage(cache: Path) -> Finding | None:
-    """Find what opening would set a database aside for; what else is wrong, opening tells."""
+    """Find damage for which opening would set the database aside."""
     path = database_path(cache)
     try:
         if not os.path.exists(cache):
@@ -101,7 +100,7 @@ def _damage(cache: Path) -> Finding | None:
     except DatabaseDamaged as damage:
         advice = (
             f"{sentence(damage)}; stop all hosts, then {command(cache, 'check', '--repair')} sets "
-            f"it aside, and {command(cache, 'db', 'recover')} brings back what can be read of it"
+            f"it aside, and {command(cache, 'db', 'recover')} brings back what can be read"
         )
         return Finding("database", "damaged", "problem", advice)
     except (RegistryError, OSError):

@@ -1,4 +1,4 @@
-"""What a doctor says of all that grows, and of the clock that says how old it is."""
+"""Findings about growing data, and about the clock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from registry.verbs.diagnosis import Diagnosis
 
 __all__ = ["bounds"]
 
-# What maintenance and pruning free is used again; more than this, and most of the file, is rare.
+# Freed pages are used again; more than this, and most of the file, is rare.
 MUCH_FREE_BYTES = 64 * 1024**2
 SET_ASIDE = ("damaged", "backups")
 
 
 def bounds(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
-    """Look at the clock, the failures, the free pages of the database, and what was set aside."""
+    """Examine the clock, the failures, free pages and files set aside."""
     yield _clock(diagnosis)
     yield _failures(cache, diagnosis)
     yield _free_pages(cache, diagnosis)
@@ -28,14 +28,14 @@ def bounds(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
 def _clock(diagnosis: Diagnosis) -> Finding:
     found = diagnosis.ahead
     if not any(found):
-        return Finding("clock", "no time lies ahead")
+        return Finding("clock", "no time is in the future")
     value = (
-        f"more than a minute ahead: {found.needs} last uses, {found.failures} failures, "
+        f"more than a minute in the future: {found.needs} last uses, {found.failures} failures, "
         f"{found.claims} claims"
     )
     advice = (
-        "the clock was set back since, or is behind now: compare `date`; where it is right now, do "
-        "nothing: they are pruned first, may be tried at once, or are dated anew"
+        "the clock was set back, or is slow now: check `date`; if it is right, do "
+        "nothing: these rows are pruned first, retried at once or corrected"
     )
     return Finding("clock", value, "note", advice)
 
@@ -63,13 +63,13 @@ def _free_pages(cache: Path, diagnosis: Diagnosis) -> Finding:
 
 
 def _set_aside(cache: Path) -> Finding:
-    """What only people remove: nobody knows whether it is still wanted."""
+    """Report files that only people remove, because the registry cannot know their use."""
     held = {name: _bytes_in(cache / name) for name in SET_ASIDE}
     total = sum(held.values())
     if not total:
         return Finding("set aside", "nothing")
     value = ", ".join(f"{near_size(size)} in {name}/" for name, size in held.items() if size)
-    advice = "remove what you do not need any more; the registry never does"
+    advice = "remove what you no longer need; the registry never does"
     return Finding("set aside", value, "note", advice, {"held": total})
 
 

@@ -1,4 +1,4 @@
-"""What the database of an open cache says, and what lies in its folders."""
+"""Findings about the database and the folders of an open cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 2.0
 
 
 def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
-    """Judge what was found in an open cache."""
+    """Examine an open cache."""
     yield from _database(cache, diagnosis)
     leftovers = f"{diagnosis.orphan_files} files, {diagnosis.dead_hosts} dead hosts"
     if diagnosis.orphan_files or diagnosis.dead_hosts:
@@ -45,10 +45,10 @@ def contents(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
 
 
 def names_of_database(cache: Path) -> Finding:
-    """Look whether the database has one name; under two, each has a journal of its own."""
+    """Check that the database has one name; with two, each has its own journal."""
     path = Path(database_path(cache))
     if not os.path.lexists(path):
-        return Finding("database", "there is none yet")
+        return Finding("database", "does not exist yet")
     found = os.lstat(path)
     value = near_size(found.st_size)
     if found.st_nlink == 1:
@@ -56,14 +56,14 @@ def names_of_database(cache: Path) -> Finding:
     point = mount_of(cache)[0] or "/"
     others = shlex.join(["find", point, "-xdev", "-samefile", str(path)])
     advice = (
-        f"used under two of them it is destroyed: `{others}` finds them; stop all hosts, and give "
-        "each cache a copy of its own (`cp -a`, not `cp -al`)"
+        f"using two of them destroys it: `{others}` finds them; stop all hosts, and give "
+        "each cache its own copy (`cp -a`, not `cp -al`)"
     )
     return Finding("database", f"{value}, has {found.st_nlink} names", "problem", advice)
 
 
 def write_lock(cache: Path) -> Finding:
-    """Try whether a write would get through, as one of another program may keep it from."""
+    """Check that another program does not block writes."""
     path = database_path(cache)
     with worded(path), closing(connect(path, timeout=PATIENCE_SECONDS)) as connection:
         try:
@@ -72,13 +72,13 @@ def write_lock(cache: Path) -> Finding:
             if not isinstance(translated(error, path), Locked):
                 raise
             advice = (
-                f"nothing can be prepared meanwhile: `fuser -v {quoted(Path(path))}` names the "
+                f"nothing can be prepared until then: `fuser -v {quoted(Path(path))}` names the "
                 "processes; close a shell in a transaction, or a backup"
             )
-            held = f"held by another for more than {PATIENCE_SECONDS:.0f} s"
+            held = f"held by another process for more than {PATIENCE_SECONDS:.0f} s"
             return Finding("write lock", held, "problem", advice)
         connection.execute("ROLLBACK")
-    return Finding("write lock", "to be had")
+    return Finding("write lock", "available")
 
 
 def _database(cache: Path, diagnosis: Diagnosis) -> Iterator[Finding]:
@@ -129,6 +129,6 @@ def _killers(cache: Path, killers: Sequence[Artifact]) -> Finding:
         advice = f"once you know why: {command(cache, 'retry', *given_up)}"
         return Finding("killed their host", names, "problem", advice)
     if killers:
-        advice = "nothing: whoever needs one next prepares it again, a few times at most"
+        advice = "nothing: the next need prepares it again, a few times at most"
         return Finding("killed their host", names, "note", advice)
     return Finding("killed their host", names)

@@ -1,4 +1,4 @@
-"""How much room there is on the disk under a cache: bytes, and inodes for its files."""
+"""Findings about the disk of a cache: free bytes and inodes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from registry.world.mounts import existing_part, mount_of
 
 __all__ = ["room"]
 
-_FEW_BYTES = 1024**2  # below it not even the journal of a deletion is sure to fit
-_FEW_INODES = 16  # a handle, its Host and one artifact in the making
+_FEW_BYTES = 1024**2  # with less, even the journal of a deletion may not fit
+_FEW_INODES = 16  # a handle, its Host and one artifact in preparation
 
 
 def room(cache: Path, usage: Usage | None = None) -> Iterator[Finding]:
-    """Look for room; `usage` is what the cache holds and may hold, where that is known."""
+    """Check free space; `usage` is the size and the limit of the cache, if known."""
     yield from examined("disk", partial(_disk, cache, usage))
     yield from examined("inodes", partial(_inodes, cache, usage))
 
@@ -31,13 +31,13 @@ def _disk(cache: Path, usage: Usage | None) -> Finding:
     wanted = 0
     if usage is not None:
         wanted = figures["wanted"] = max(0, usage.cache_limit - usage.bytes)
-        value += f", {near_size(wanted)} more may be held"
+        value += f", {near_size(wanted)} more may be stored"
     if free < _FEW_BYTES:
-        advice = f"make room, or hold fewer artifacts: {_fewer(cache, usage)}"
+        advice = f"free space, or keep fewer artifacts: {_fewer(cache, usage)}"
         return Finding("disk", value, "problem", advice, figures)
     if free < wanted:
         lower = command(cache, "config", "set", "cache_limit", "SIZE")
-        advice = f"make room, or lower the limit: {lower}"
+        advice = f"free space, or lower the limit: {lower}"
         return Finding("disk", value, "note", advice, figures)
     return Finding("disk", value, figures=figures)
 
@@ -53,13 +53,13 @@ def _inodes(cache: Path, usage: Usage | None) -> Finding:
     verdict: Verdict = "problem" if free < _FEW_INODES else "note"
     point = Path(mount_of(cache)[0] or cache)
     advice = (
-        f"no more files can be made soon: see `df -i {quoted(point)}`, delete files there, or hold "
+        f"soon no files can be created: see `df -i {quoted(point)}`, delete files there, or keep "
         f"fewer artifacts: {_fewer(cache, usage)}"
     )
     return Finding("inodes", value, verdict, advice, figures)
 
 
 def _fewer(cache: Path, usage: Usage | None) -> str:
-    """The command that drops half of what is held, the least recently needed first."""
+    """Return the command that prunes half of the cache, the least recently needed first."""
     half = "SIZE" if usage is None else str(usage.bytes // 2)
     return command(cache, "prune", "--limit", half, "--min-stale", "0")

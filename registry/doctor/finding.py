@@ -1,4 +1,4 @@
-"""One thing that the doctor looked at, and how advice is worded."""
+"""One finding of the doctor, and how its advice is written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Verdict = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what it is, what was found, whether that is well, and what to do.
+    """One check: its name, its result, the verdict and the advice.
 
-    `value` is for people; the numbers in it are exact in `figures`, sizes in bytes.
+    `value` is for people; `figures` has its exact numbers, sizes in bytes.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def examined(name: str, look: Callable[[], Finding | Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield what was found; where looking itself fails, that is what was found."""
+    """Yield findings; if the check itself fails, that is the finding."""
     try:
         found = look()
         yield from (found,) if isinstance(found, Finding) else found
@@ -40,17 +40,17 @@ def examined(name: str, look: Callable[[], Finding | Iterable[Finding]]) -> Iter
 
 
 def sentence(error: Exception) -> str:
-    """What an error says, an OSError without its number."""
+    """Return the message of an error; that of an OSError without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
 
 
 def command(cache: Path, *words: str) -> str:
-    """What to type, whichever cache the reader's shell would mean."""
+    """Return a command line that names the cache explicitly."""
     return f"`registry --cache {quoted(cache)} {shlex.join(words)}`"
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell reads it."""
+    """Quote a path for a shell."""
     return shlex.quote(str(path))

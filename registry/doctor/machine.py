@@ -1,6 +1,6 @@
-"""What the machine gives a cache: its directory, the disk under it, the kernel, SQLite.
+"""Findings about the machine of a cache: directory, disk, kernel, SQLite.
 
-Nothing here needs an open cache, and nothing is changed, but for a lock file that is tried.
+Needs no open cache and changes nothing, except for a lock file that it tries.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from registry.world.mounts import (
 
 __all__ = ["has_wal_reset_bug", "machine"]
 
-_FEW_FILES = 256  # a handle and its Host take some dozens
+_FEW_FILES = 256  # a handle and its Host need some dozens
 
 
 def machine(cache: Path, kind: str) -> Iterator[Finding]:
-    """Look at all that a cache there depends on; `kind` is the type of its file system."""
+    """Examine the machine; `kind` is the type of the file system."""
     yield _file_system(kind)
     directory = [*examined("directory", partial(_directory, cache))]
     yield from directory
@@ -47,9 +47,9 @@ def machine(cache: Path, kind: str) -> Iterator[Finding]:
 
 
 def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
-    """Whether a version of SQLite can corrupt a WAL database when a checkpoint meets a writer.
+    """Return whether this SQLite can corrupt a WAL database when a checkpoint meets a writer.
 
-    3.7.0 to 3.51.2, but for the releases that got the fix: 3.50.7 and 3.44.6.
+    Affected: 3.7.0 to 3.51.2, except the fixed releases 3.50.7 and 3.44.6.
     """
     if version < (3, 7, 0) or version >= (3, 51, 3):
         return False
@@ -68,7 +68,7 @@ def _directory(cache: Path) -> Finding:
         if os.path.isdir(cache):
             value = _described(cache)
         return Finding("directory", value, "problem", str(refusal(cache, problems)))
-    value = _described(cache) if os.path.lexists(cache) else f"{cache}: not made yet"
+    value = _described(cache) if os.path.lexists(cache) else f"{cache}: does not exist yet"
     return Finding("directory", value)
 
 
@@ -78,7 +78,7 @@ def _described(cache: Path) -> str:
 
 
 def _execution(cache: Path) -> Finding:
-    artifacts = cache / "artifacts"  # it may be a mount of its own
+    artifacts = cache / "artifacts"  # it may be its own mount
     if not is_mounted_noexec(artifacts):
         return Finding("execution", "artifacts can be mapped as code")
     point = Path(mount_of(artifacts)[0] or artifacts)
@@ -86,7 +86,7 @@ def _execution(cache: Path) -> Finding:
         "compiled artifacts cannot be run from there: move the cache, or "
         f"`sudo mount -o remount,exec {quoted(point)}` (containers: the option `exec` of --tmpfs)"
     )
-    # Without a backend that runs artifacts, they are plain bytes, and all is well with them.
+    # Without a backend that runs artifacts they are plain bytes, and this is no problem.
     verdict: Verdict = "problem" if find_spec("wasmtime") else "note"
     return Finding("execution", f"mounted noexec ({point})", verdict, advice)
 
@@ -98,10 +98,12 @@ def _locks(cache: Path) -> Finding:
     try:
         hosts.register_and_leave()
     except CacheDirectoryRefused as refused:
-        return Finding("file locks", "a held lock refuses nobody", "problem", str(refused))
+        return Finding(
+            "file locks", "a held lock does not block other processes", "problem", str(refused)
+        )
     finally:
         hosts.close()
-    return Finding("file locks", "a held lock refuses others")
+    return Finding("file locks", "a held lock blocks other processes")
 
 
 def _confinement() -> Finding:
@@ -115,7 +117,7 @@ def _open_files() -> Finding:
     if soft == resource.RLIM_INFINITY or soft >= _FEW_FILES:
         return Finding("open files", f"{soft if soft >= 0 else 'any number'} a process")
     more = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
-    advice = f"a process that holds many artifacts open runs out of them: `ulimit -n {more}`"
+    advice = f"a process with many open artifacts runs out of descriptors: `ulimit -n {more}`"
     return Finding("open files", f"{soft} a process", "note", advice)
 
 

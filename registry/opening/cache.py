@@ -1,13 +1,13 @@
-"""Open a cache: check its directory, create or migrate its database, and nothing more.
+"""Open a cache: check its directory, create or migrate its database.
 
-Any number of processes may open a brand-new directory, or a damaged one, at once: whoever looks
-whether all is ready shares `open.lock`, and whoever makes or migrates something has it alone, so
-that nobody looks at a database that is being made. (SQLite, looking at an empty database beside a
-journal, deletes the journal, and the one who is making the database fails.) WAL is switched on
-once, at creation, and with retries, for another program may look all the same.
+Many processes may open a new or a damaged directory at once. A process that checks whether the
+cache is ready shares `open.lock`; one that creates or migrates it holds the lock alone, so that
+nobody reads an unfinished database. (SQLite deletes the journal beside an empty database, and the
+process that creates the database then fails.) WAL is switched on once, at creation, with retries,
+because another program may still read.
 
-Nothing here grows with the cache. The database's own files are never opened but through SQLite:
-closing such a descriptor would drop the locks that SQLite holds in this process.
+The cost does not grow with the cache. Only SQLite opens the database's own files: closing another
+descriptor of them would drop the locks that SQLite holds in this process.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _WAL_TRIES = 200
 
 
 def database_path(cache: Path) -> str:
-    """Where the database of a cache is."""
+    """Return the path of a cache's database."""
     return str(cache / "registry.db")
 
 
 def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Path:
-    """Make a cache ready to be used by this version; answer its directory, absolute.
+    """Prepare a cache for this version; return its absolute directory.
 
     Raises `CacheDirectoryRefused`, `OpenTimeout`, `NotARegistry`, `DatabaseDamaged`,
-    `SchemaTooNew`, and `SchemaTooOld` where `upgrade` is False, or the upgrade does not go.
+    `SchemaTooNew`, and `SchemaTooOld` where `upgrade` is False, or the upgrade fails.
     """
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
@@ -76,9 +76,9 @@ def _open(cache: Path, upgrade: bool) -> None:
 
 
 def on_the_reserve(cache: Path, work: Callable[[], T]) -> T:
-    """Open something of a cache; where the disk is full, once more with the reserve given up.
+    """Open part of a cache; on a full disk, free the reserve and try again.
 
-    Who opens a cache on a full disk may have come to prune it.
+    A process that opens a cache on a full disk may want to prune it.
     """
     try:
         with worded_trouble(cache):
@@ -90,9 +90,10 @@ def on_the_reserve(cache: Path, work: Callable[[], T]) -> T:
 
 
 def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
-    """Set a database aside whose damage was met only after opening it; answer where it is now.
+    """Set aside a database found damaged after opening; return its new place.
 
-    All of it is read; None: it is whole, for somebody was here before, or it was something else.
+    Reads all of it. None: it is intact, because another process was faster or the damage is
+    elsewhere.
     Raises `DatabaseDamaged` while a host has it open.
     """
     with worded_trouble(directory):
@@ -101,9 +102,9 @@ def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
 
 
 def _once_unused(cache: Path, work: Callable[[], T]) -> T:
-    """Do something with all others kept out, again while hosts are still opening what is damaged.
+    """Do something alone; try again while hosts are still opening the damaged database.
 
-    Between two tries nothing is held: they may be threads of this process.
+    Nothing is held between tries, because those hosts may be threads of this process.
     """
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
     while True:
@@ -118,9 +119,9 @@ def _once_unused(cache: Path, work: Callable[[], T]) -> T:
 def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     """Take a cache back to an older schema, for an older version of `registry`.
 
-    What the newer revisions added is lost. Raises `RegistryBusy` while a host has the cache open,
-    `SchemaTooNew` for a schema that this version does not know, and `InvalidSetting` for what is no
-    older revision.
+    Data of newer revisions is lost. Raises `RegistryBusy` while a host has the cache open,
+    `SchemaTooNew` for a schema that this version does not know, and `InvalidSetting` unless it is
+    an older revision.
     """
     with worded_trouble(directory):
         cache = prepared_directory(directory)
@@ -128,7 +129,7 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
 
 
 def _seems_ready(cache: Path) -> bool:
-    """Look whether there is anything to be made, while nobody is making it."""
+    """Check whether there is anything to create or migrate, while no process does it."""
     with undisturbed(cache):
         return _is_ready(cache)
 
@@ -141,13 +142,13 @@ def _is_ready(cache: Path) -> bool:
             and _revision(cache) == migrate.HEAD
         )
     except DatabaseDamaged:
-        return False  # looked at again, and dealt with, under the lock
+        return False  # checked again, and handled, under the lock
 
 
 def _make_ready(cache: Path, upgrade: bool) -> None:
     path = database_path(cache)
     try:
-        # The identity is written last of all: beside it, an empty database is a damaged one.
+        # The identity is written last: an empty database beside it is damaged.
         empty = _size(cache) == 0 or _revision(cache) is None
         if empty and stored_identity(cache) is not None:
             raise DatabaseDamaged(f"{path} is empty or gone")
@@ -163,7 +164,7 @@ def _make_ready(cache: Path, upgrade: bool) -> None:
 
 def _replaced(cache: Path) -> Path | None:
     path = database_path(cache)
-    if _size(cache) == 0:  # beside an empty one SQLite deletes the -wal; opening knows what to do
+    if _size(cache) == 0:  # SQLite deletes the -wal of an empty database; opening handles that
         return None
     try:
         with worded(path):
@@ -171,7 +172,7 @@ def _replaced(cache: Path) -> Path | None:
     except DatabaseDamaged as damage:
         cause = damage.__cause__
         if isinstance(cause, sqlite3.Error) and primary_code(cause) in MISFITS:
-            return None  # not as we made it, but no bytes are wrong
+            return None  # not our schema, but no damaged bytes
         place = set_aside(cache, damage)
         _make_ready(cache, upgrade=True)
         return place
@@ -185,7 +186,7 @@ def _downgrade(cache: Path, revision: str) -> None:
             f"{living} host(s) have {cache} open and need its schema as it is: stop them "
             "(`registry hosts` lists them), then downgrade"
         )
-    _size(cache)  # refuses what is no database of this cache alone
+    _size(cache)  # refuses a database that does not belong to this cache alone
     known, now = [known.id for known in migrate.revisions()], _revision(cache)
     if now is not None and now not in known:
         raise SchemaTooNew(
@@ -195,8 +196,8 @@ def _downgrade(cache: Path, revision: str) -> None:
     older = [] if now is None else known[: known.index(now)]
     if revision not in older:
         raise InvalidSetting(
-            f"{revision[:40]!r} is no revision before {now}, which the database has; "
-            f"those are: {', '.join(older) or 'none'}"
+            f"{revision[:40]!r} is not an older revision than {now}, which the database has; "
+            f"use one of: {', '.join(older) or 'none'}"
         )
     path = database_path(cache)
     with worded(path):
@@ -204,13 +205,13 @@ def _downgrade(cache: Path, revision: str) -> None:
 
 
 def _listed_hosts(cache: Path) -> list[tuple[str, int, str]]:
-    """The hosts that have a row, for a lock file may have been removed under a living one."""
+    """Return the hosts that have a row: a living host's lock file may have been removed."""
     path = database_path(cache)
     if _size(cache) == 0:
         return []
     with closing(connect(path, timeout=1.0)) as connection, suppress(sqlite3.Error):
         return connection.execute("SELECT id, pid, hostname FROM host").fetchall()
-    return []  # an old schema that has no such table
+    return []  # an old schema without this table
 
 
 def _make_database(cache: Path, upgrade: bool) -> None:
@@ -228,7 +229,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
                 f"{path} has schema {revision}, this version needs {migrate.HEAD}; "
                 "run `registry db upgrade`, or open it with upgrade=True"
             )
-        if revision == migrate.FIRST:  # it knows no identity: the upgrade draws a new one
+        if revision == migrate.FIRST:  # it has no identity: the upgrade creates one
             forget_identity(cache)
         with worded_upgrade(path, revision, migrate.HEAD):
             if migrate.rebuilds(revision):
@@ -237,7 +238,7 @@ def _make_database(cache: Path, upgrade: bool) -> None:
 
 
 def _back_up(cache: Path, revision: str) -> None:
-    """Copy the database into `backups/`: a table that is made anew may lose what nobody foresaw."""
+    """Copy the database into `backups/`: rebuilding a table might lose data."""
     folder = cache / "backups"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     place = folder / f"{revision}-{token_hex(4)}.db"
@@ -249,7 +250,7 @@ def _back_up(cache: Path, revision: str) -> None:
 
 
 def _create(path: str) -> None:
-    with suppress(FileExistsError):  # an empty one is as good as none
+    with suppress(FileExistsError):  # an empty file counts as missing
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     for _ in range(_WAL_TRIES):
         try:
@@ -260,11 +261,13 @@ def _create(path: str) -> None:
             if not isinstance(translated(error, path), Locked):
                 raise
             time.sleep(POLL_SECONDS)
-    raise RegistryBusy(f"{path} is held by another program; WAL could not be switched on")
+    raise RegistryBusy(
+        f"{path} is locked by another program, so WAL cannot be switched on; close that program"
+    )
 
 
 def _size(cache: Path) -> int:
-    """The size of the database, 0 if there is none; refuses one that has a second name."""
+    """Return the size of the database, 0 if missing; refuses a second hard link."""
     path = database_path(cache)
     try:
         found = os.lstat(path)

@@ -1,7 +1,7 @@
-"""The path of a cache directory: read as a person meant it, and refused before anything is made.
+"""The path of a cache directory: normalised, and refused before anything is created.
 
-A path is made absolute once, when a handle is made: a process that changes its working directory
-later stays on its cache. `~` is expanded, which no shell does in a unit file or a Dockerfile.
+A path is made absolute once, when a handle is created: a process that changes its working directory
+later stays on its cache. `~` is expanded, because no shell does it in a unit file or a Dockerfile.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["LONGEST_DATABASE_PATH", "named_directory", "path_problem", "read_onl
 # In bytes: SQLite allows 512 for a path, and keeps room for "-journal" after that of a database.
 LONGEST_DATABASE_PATH = 512 - len("-journal")
 _LONGEST_BYTES = LONGEST_DATABASE_PATH - len("/registry.db")
-_NAME_BYTES = 255  # what nearly all file systems allow
+_NAME_BYTES = 255  # the limit of nearly all file systems
 
 
 def named_directory(path: str | os.PathLike[str]) -> Path:
-    """Take the name of a cache directory and answer it absolute; does not look at the directory.
+    """Return the absolute path of a cache directory, without reading the disk.
 
-    Raises TypeError for what is no path, `CacheDirectoryRefused` for a name that means nothing.
+    Raises TypeError if it is not a path, `CacheDirectoryRefused` for an unusable name.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"cache_dir is a Path, not {type(path).__name__}")
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"cache_dir is a Path of str, not of {type(name).__name__}")
-    if name == "":  # an unset variable, most likely; a path it is not
+    if name == "":  # most likely an unset variable
         raise CacheDirectoryRefused(
             'the cache directory has an empty name; name it, or say Path(".") for the current one'
         )
@@ -41,7 +41,7 @@ def named_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def path_problem(cache: Path) -> Problem | None:
-    """Say why a cache can neither be in a place nor be made there; makes nothing."""
+    """Return why a cache can neither be nor be created at a path; creates nothing."""
     if cache == Path("/"):
         return Problem(cache, "is the root of the file system", "name a directory of its own")
     return _too_long(cache) or _unreachable(cache)
@@ -112,7 +112,7 @@ def _name_limit(cache: Path) -> int:
 
 
 def _unreachable(cache: Path) -> Problem | None:
-    """Go down from the root to where the cache is, or to where it would have to be made."""
+    """Walk from the root to the cache, or to where it would be created."""
     for folder in reversed(cache.parents):
         try:
             found = os.stat(folder)
@@ -160,8 +160,8 @@ def _unwritable(parent: Path, cache: Path) -> Problem | None:
 
 
 def read_only(folder: Path, so: str = "") -> Problem:
-    """Word that a file system is mounted read-only, or has become so after an error."""
+    """Return the problem that a file system is read-only, perhaps after an error."""
     point = Path(mount_of(folder)[0] or folder)
     what = f"is on a read-only file system (mounted on {point}){so}"
     remount = ("sudo", "mount", "-o", "remount,rw")
-    return Problem(folder, what, "see why it is (`sudo dmesg`)", remount, point)
+    return Problem(folder, what, "find the reason with `sudo dmesg`", remount, point)

@@ -1,8 +1,8 @@
 """No copy-on-write for the cache on btrfs.
 
-SQLite maps its -shm file. A write to a mapped page of a copy-on-write file needs new room; on a
-full disk the kernel cannot give it, and kills the process with SIGBUS. New files of a folder that
-has the attribute are overwritten in place.
+SQLite maps its -shm file. A write to a mapped page of a copy-on-write file needs new space; on a
+full disk the kernel has none, and kills the process with SIGBUS. New files in a folder with this
+attribute are overwritten in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_COPY_ON_WRITE = 0x00800000
 
 
 def switch_off(folder: Path) -> None:
-    """Let new files in a folder be overwritten in place, where the file system can do that."""
+    """Make new files in a folder be overwritten in place, if the file system can."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

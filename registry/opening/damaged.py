@@ -1,8 +1,8 @@
-"""Set a damaged database aside: moved, never deleted, so that what it holds can be recovered.
+"""Set a damaged database aside. It is moved, never deleted, so that its rows can be recovered.
 
-Only while nobody uses it: the caller holds `open.lock`, so nobody opens it, and no host's lock may
-be held, for any host that has it open would go on writing to the file that was moved. Those that
-are still opening it meet the damage too, and leave again: they are waited for.
+Only while no process uses it: the caller holds `open.lock`, so nobody opens it, and no host's lock
+may be held, because a host that has it open would keep writing to the moved file. Hosts that are
+still opening it find the damage too, and leave; the caller waits for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PARTS = ("registry.db-shm", "registry.db-wal", "registry.db", IDENTITY)
 
 
 class HostsOpening(DatabaseDamaged):
-    """Hosts are still opening a damaged database: look again once they have entered or left."""
+    """Hosts are still opening a damaged database; try again later."""
 
 
 def require_unused(cache: Path, damage: DatabaseDamaged) -> None:
@@ -33,12 +33,12 @@ def require_unused(cache: Path, damage: DatabaseDamaged) -> None:
     if entered:
         raise DatabaseDamaged(
             f"{damage}; {entered} other host(s) still have it open: stop them (`registry "
-            "hosts`), then open it again, and it will be set aside and made anew"
+            "hosts`), then open it again: it will be set aside and replaced"
         ) from damage
     if opening:
         raise HostsOpening(
             f"{damage}; {opening} other host(s) are still opening it: wait for them, or stop them, "
-            "then open it again, and it will be set aside and made anew"
+            "then open it again: it will be set aside and replaced"
         ) from damage
 
 
@@ -57,9 +57,9 @@ def set_aside(cache: Path, damage: DatabaseDamaged) -> Path:
         with suppress(FileNotFoundError):
             os.rename(cache / name, place / name)
     logger.warning(
-        "the database was damaged (%s); it was set aside in %s and a fresh one takes its place: "
+        "the database was damaged (%s); it was set aside in %s and replaced by a new one: "
         "artifacts will be prepared again, unless `registry db recover` brings back what "
-        "can be read, within the hour, before the files are swept",
+        "can be read, within an hour, before the files are deleted",
         damage,
         place,
         extra=about("set_aside", place=str(place), error=str(damage)),

@@ -1,7 +1,7 @@
-"""The cache directory: one user's, on a local file system, made if it is missing.
+"""The cache directory: owned by one user, on a local file system, created if missing.
 
-Whoever can write to it can have code of their choice run as its owner. And SQLite's WAL, our locks
-and our renames hold on one machine only.
+A user who can write to it can run any code as its owner. SQLite's WAL, our locks and our renames
+work on one machine only.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = [
 
 
 def prepared_directory(path: str | os.PathLike[str]) -> Path:
-    """Check the cache directory, make what is missing, and answer it resolved.
+    """Check the cache directory, create what is missing, and return it resolved.
 
-    Raises `CacheDirectoryRefused`, with all that is wrong and what to do, before anything is made.
+    Raises `CacheDirectoryRefused` with all problems and advice, before it creates anything.
     """
     cache = named_directory(path)
     try:
         _require_usable(cache)
         if _made(cache):
-            _require_usable(cache)  # somebody may have been faster
+            _require_usable(cache)  # another process may have been faster
         if file_system(cache) == "btrfs":
             copy_on_write.switch_off(cache)
     except OSError as error:
@@ -43,7 +43,7 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
             f"{str(cache)!r} cannot be used as a cache directory: {error.strerror}; "
             "choose another one"
         ) from error
-    # Its parents may be links: one cache has one name, by which its handles know each other.
+    # Its parents may be links; handles recognise each other by one resolved path.
     return Path(os.path.realpath(cache))
 
 
@@ -59,7 +59,7 @@ def _require_usable(cache: Path) -> None:
 
 
 def _made(cache: Path) -> list[Path]:
-    """Make the folders that are missing; all of them or, if that fails, none."""
+    """Create all missing folders or, on failure, none."""
     made: list[Path] = []
     try:
         for folder in (cache, *(cache / name for name in FOLDERS)):
@@ -73,7 +73,7 @@ def _made(cache: Path) -> list[Path]:
 
 
 def _make(folder: Path, made: list[Path]) -> None:
-    """Make a folder and its parents, each for us alone, whatever the umask says."""
+    """Create a folder and its parents, readable only by us, independent of the umask."""
     if not os.path.lexists(folder):
         _make(folder.parent, made)
         with suppress(FileExistsError):  # another process may be opening the same new cache

@@ -1,7 +1,7 @@
-"""What makes a cache directory unsafe or unusable: all of it at once, for opening and the doctor.
+"""All problems that make a cache directory unsafe or unusable, for opening and the doctor.
 
-Whoever can write to it can have code of their choice run as its owner. And SQLite's WAL, our locks
-and our renames hold on one machine only. Nothing here makes or changes anything.
+A user who can write to it can run any code as its owner. SQLite's WAL, our locks and our renames
+work on one machine only. Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from registry.world.mounts import is_mounted_read_only
 
 __all__ = ["FOLDERS", "directory_problems"]
 
-FOLDERS = ("artifacts", "hosts", "workers")  # made at opening; the others when they are needed
+FOLDERS = ("artifacts", "hosts", "workers")  # created at opening; the others when needed
 _ALL_FOLDERS = (*FOLDERS, "backups", "damaged")
 _OTHER = "choose another path"
 _FILES = ("registry.db", "registry.db-wal", "registry.db-shm", "open.lock", "cache.id", "reserve")
-# What these are is looked at where they are read, and anything may stand in their place.
+# These are checked where they are read; they may be of any type here.
 _LESSER = frozenset({"cache.id", "reserve"})
 
 
 def directory_problems(cache: Path) -> list[Problem]:
-    """List what is wrong with a cache directory and with what of ours is in it.
+    """List the problems of a cache directory and of our files in it.
 
-    Of one that is missing: what is wrong with the place where it would be made.
+    If it is missing: the problems of the place where it would be created.
     """
     problem = path_problem(cache)
     if problem is not None:
@@ -54,7 +54,7 @@ def directory_problems(cache: Path) -> list[Problem]:
 
 
 def _told_once(problems: list[Problem]) -> list[Problem]:
-    """What is repaired elsewhere, where a file system is mounted, is told of one path only."""
+    """Report a problem of the mounted file system for one path only."""
     targets = [problem.target for problem in problems]
     return [
         problem
@@ -80,7 +80,7 @@ def _of_folder(cache: Path, found: os.stat_result) -> Iterator[Problem]:
 def _of_part(folder: Path, found: os.stat_result) -> Iterator[Problem]:
     if not stat.S_ISDIR(found.st_mode):
         kind = "is a symbolic link" if stat.S_ISLNK(found.st_mode) else "is not a directory"
-        yield Problem(folder, f"{kind}, where a directory of ours has to be", "move it away")
+        yield Problem(folder, f"{kind}, where the cache needs a directory", "move it away")
     else:
         yield from _of_owner(folder, found, ("chown", "-R"))
         yield from _of_mode(folder, found, ("chmod", "-R"))
@@ -90,7 +90,7 @@ def _of_file(file: Path, found: os.stat_result, top: os.stat_result) -> Iterator
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode):
         if file.name not in _LESSER:
-            yield Problem(file, "is no plain file", "move it away")
+            yield Problem(file, "is not a regular file", "move it away")
         return
     yield from _of_owner(file, found, ("chown",))
     if _writers(mode) & _enterers(stat.S_IMODE(top.st_mode)):
@@ -122,7 +122,7 @@ def _of_mode(folder: Path, found: os.stat_result, chmod: tuple[str, ...]) -> Ite
 
 
 def _refusing(folder: Path) -> Problem:
-    """Name what refuses us a folder whose owner and mode are right."""
+    """Return why a folder with the right owner and mode is not writable."""
     if is_mounted_read_only(folder):
         return read_only(folder)
     what = "is on a read-only file system, or an access list keeps us from writing"
@@ -130,10 +130,10 @@ def _refusing(folder: Path) -> Problem:
 
 
 def _writers(mode: int) -> int:
-    """Who else can write: 2 the group, 1 all others."""
+    """Return who else can write: 2 the group, 1 all others."""
     return (mode >> 3 & 0o2) | (mode >> 1 & 0o1)
 
 
 def _enterers(mode: int) -> int:
-    """Who else can enter a directory: 2 the group, 1 all others."""
+    """Return who else can enter a directory: 2 the group, 1 all others."""
     return (mode >> 2 & 0o2) | (mode & 0o1)

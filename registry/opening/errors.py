@@ -1,7 +1,7 @@
-"""What SQLite and the system say while a cache is opened, as errors of ours.
+"""Convert errors of SQLite and the system while a cache is opened.
 
-What is called damage here decides whether a database is set aside: so a want of files, a lock, or
-a migration that does not go through is never called that.
+A database reported as damaged is set aside. So running out of descriptors, a lock or a failed
+migration is never reported as damage.
 """
 
 from __future__ import annotations
@@ -25,15 +25,12 @@ from registry.world.full_disk import explained_os_error
 
 __all__ = ["worded", "worded_trouble", "worded_upgrade"]
 
-_TRY_AGAIN = (
-    "nothing was changed; see how the disk is, and how many files this process has open, then try "
-    "again"
-)
+_TRY_AGAIN = "nothing was changed; check free space and the open-file limit, then try again"
 
 
 @contextmanager
 def worded(path: str) -> Iterator[None]:
-    """Turn what SQLite says of a database into an error of ours."""
+    """Convert an SQLite error to one of our errors."""
     try:
         yield
     except sqlite3.Error as error:
@@ -44,12 +41,12 @@ def _meant(error: Exception, path: str) -> RegistryError:
     match translated(error, path) if isinstance(error, sqlite3.Error) else error:
         case Locked():
             return RegistryBusy(
-                f"{path} is held by another program: close that (a shell in a transaction, a "
+                f"{path} is locked by another program: close it (a shell in a transaction, a "
                 "backup), then try again"
             )
         case RegistryError() as problem:
             return problem
-        case Unsure() as problem:  # no damage: no good one is set aside for a want of files
+        case Unsure() as problem:  # not damage: an intact database must not be set aside
             return CacheDirectoryRefused(f"{path} cannot be read: {problem}; {_TRY_AGAIN}")
         case _:
             return DatabaseDamaged(f"{path} cannot be read: {error}")
@@ -57,10 +54,10 @@ def _meant(error: Exception, path: str) -> RegistryError:
 
 @contextmanager
 def worded_upgrade(path: str, revision: str, newest: str) -> Iterator[None]:
-    """As `worded`, for an upgrade: `SchemaTooOld` for a statement of it that does not go through.
+    """As `worded`, for an upgrade: `SchemaTooOld` if one of its statements fails.
 
-    Somebody made a view or a table that has the name of a new one, say. The rows are whole, and
-    the transaction was rolled back.
+    For example a view or a table already has the name of a new one. The rows are intact, and the
+    transaction was rolled back.
     """
     with worded(path):
         try:
@@ -70,14 +67,14 @@ def worded_upgrade(path: str, revision: str, newest: str) -> Iterator[None]:
                 raise
             raise SchemaTooOld(
                 f"{path} has schema {revision} and could not be upgraded to {newest}: {error}; "
-                "nothing was changed. Something in it is not as registry made it: make a copy "
-                "(`registry db backup FILE`), take out what is yours, then open it again"
+                "nothing was changed. The schema contains foreign objects: make a copy "
+                "(`registry db backup FILE`), remove your own tables and views, then open it again"
             ) from error
 
 
 @contextmanager
 def worded_trouble(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system refuses while a cache is opened into an error of ours."""
+    """Convert a system error while a cache is opened to one of our errors."""
     try:
         yield
     except RegistryError:  # some of them are an OSError too

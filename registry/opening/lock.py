@@ -1,8 +1,8 @@
-"""`open.lock`: what is held while a cache is made, migrated or set aside.
+"""`open.lock`, held while a cache is created, migrated or set aside.
 
-Exclusively by whoever does so; shared, for a moment, by whoever looks whether there is anything to
-be made, and by whoever appears as a host. So nobody connects to a database in the middle of its
-making, which can spoil it, and none is moved away from under a host that is just coming.
+A process that does so holds it exclusively. One that checks whether the cache is ready, or
+registers as a host, shares it briefly. So nobody connects to an unfinished database, which can
+spoil it, and no database is moved away from a host that is just opening it.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ __all__ = ["OPEN_TIMEOUT_SECONDS", "POLL_SECONDS", "in_turn", "undisturbed"]
 
 T = TypeVar("T")
 OPEN_TIMEOUT_SECONDS = 30.0
-LOOK_SECONDS = 1.0  # making a cache takes a tenth of that
+LOOK_SECONDS = 1.0  # creating a cache takes a tenth of that
 POLL_SECONDS = 0.005
 
 
-# Those that are open, and which thread has them: a signal handler would wait for itself.
+# The open ones and their threads: a signal handler would wait for its own thread.
 _owners: weakref.WeakKeyDictionary[FileIO, tuple[Path, int]] = weakref.WeakKeyDictionary()
 _exclusive: weakref.WeakSet[FileIO] = weakref.WeakSet()
 
 
 def in_turn(cache: Path, work: Callable[[], T]) -> T:
-    """Create or migrate with all others kept out; raises `OpenTimeout`, naming who does so."""
+    """Hold the lock alone; raises `OpenTimeout`, which names the process that holds it."""
     _refuse_re_entry(cache, alone=True)
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
     while True:
         with fork.opening(), _lock_file(cache) as file:
             if _locked(file, fcntl.LOCK_EX):
                 _exclusive.add(file)
-                with suppress(OSError):  # a full disk: whoever waits is told that it is unknown
+                with suppress(OSError):  # a full disk: processes that wait report an unknown holder
                     os.ftruncate(file.fileno(), 0)
                     os.pwrite(file.fileno(), f"{os.getpid()}\n".encode(), 0)
                 return work()
@@ -52,16 +52,16 @@ def in_turn(cache: Path, work: Callable[[], T]) -> T:
         if clock.elapsed() > until:
             raise OpenTimeout(
                 f"process {holder} has been creating or migrating {cache} for more than "
-                f"{OPEN_TIMEOUT_SECONDS:.0f} s; see what it does, then try again"
+                f"{OPEN_TIMEOUT_SECONDS:.0f} s; check that process, then try again"
             )
         time.sleep(POLL_SECONDS)
 
 
 def undisturbed(cache: Path) -> FileIO:
-    """Let nobody make, migrate or move the database until the file that this answers is closed.
+    """Share the lock until the returned file is closed.
 
-    But one that is stuck at it, or whose migration takes its time, need not keep others from a
-    cache that is ready for them: after a second they go on beside it.
+    A process that is stuck, or a long migration, must not keep others from a cache that is ready:
+    after a second they continue without the lock.
     """
     _refuse_re_entry(cache)
     until = clock.elapsed() + LOOK_SECONDS
@@ -74,21 +74,21 @@ def undisturbed(cache: Path) -> FileIO:
 
 
 def _refuse_re_entry(cache: Path, *, alone: bool = False) -> None:
-    """Raise `OpenTimeout` in a signal handler that interrupts its own thread's making of a cache.
+    """Raise `OpenTimeout` in a signal handler that interrupts its own thread's opening.
 
-    Who wants it `alone` is kept from it by any lock, others by an exclusive one.
+    Any lock blocks `alone`; only an exclusive lock blocks sharing.
     """
     mine = (cache, threading.get_ident())
     for file, owner in list(_owners.items()):
         if owner == mine and not file.closed and (alone or file in _exclusive):
             raise OpenTimeout(
-                f"{cache} is being opened by this very thread, which a signal handler interrupts "
+                f"{cache} is being opened by the thread that this signal handler interrupts "
                 "to open it again; open it before the handler is installed"
             )
 
 
 def _lock_file(cache: Path) -> FileIO:
-    """Open the file, which closing it lets go of: so the child of a fork closes its copy."""
+    """Open the file; closing releases the lock, so the child of a fork closes its copy."""
     path = cache / "open.lock"
     try:
         with fork.opening():
@@ -96,7 +96,7 @@ def _lock_file(cache: Path) -> FileIO:
             fork.close_in_child(file)
     except OSError as error:
         raise explained_os_error(error, str(path)) or CacheDirectoryRefused(
-            f"{path} cannot be opened: {error.strerror}; see what it is, and move it away"
+            f"{path} cannot be opened: {error.strerror}; move it away"
         ) from error
     _owners[file] = (cache, threading.get_ident())
     return file

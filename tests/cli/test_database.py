@@ -168,7 +168,7 @@ def test_only_an_older_revision_is_one_to_go_back_to(run: Run, revision: str) ->
     run("db", "upgrade")
     answer = run("db", "downgrade", "--json", "--", revision)
     assert (answer.code, answer.error["type"]) == (2, "InvalidSetting")
-    assert f"before {HEAD}, which the database has; those are: 0001, " in answer.error["message"]
+    assert f"than {HEAD}, which the database has; use one of: 0001, " in answer.error["message"]
 
 
 def test_there_is_nothing_to_downgrade_or_back_up_where_there_is_no_database(
