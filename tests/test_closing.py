@@ -17,6 +17,10 @@ from support.tables import connected, rows
 from support.threads import PATIENCE, crew
 
 from registry import ArtifactId, AsyncRegistry, HandleClosed, Registry
+from registry.effects import Params
+from registry.sql.queries import NOTE_USE
+from registry.sql.statement import Statement
+from registry.world.database import Database
 
 HOUR = timedelta(hours=1)
 
@@ -110,3 +114,29 @@ def test_a_handle_that_was_not_copied_goes_on(registry: Registry) -> None:
         copy.copy(registry)
     gc.collect()
     assert registry.check().ok
+
+
+def test_a_closing_that_is_cut_short_over_a_late_use_has_given_its_claims_back(
+    cache: Path,
+    id: ArtifactId,
+    new_id: Callable[[], ArtifactId],
+    other: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the claim would count as that of a host that died, and so as a failure."""
+    registry = Registry(cache)
+    late = registry.get_or_prepare(new_id(), lambda: b"data")
+    claim = claimed(registry, id)
+    registry._handle.late_uses[late.id] = str(late.path), 0
+    run = Database.run
+
+    def interrupted(database: Database, statement: Statement, params: Params) -> object:
+        if statement is NOTE_USE:
+            raise KeyboardInterrupt
+        return run(database, statement, params)
+
+    monkeypatch.setattr(Database, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        registry.close()
+    assert other.get(id) is None
+    del claim

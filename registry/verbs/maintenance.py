@@ -75,12 +75,13 @@ def close(handle: Handle) -> Verb[None]:
 
     Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
     """
-    yield from write_late_uses(handle)
     if handle.unlisted is not None:  # it could not write, and so claimed nothing
         handle.has_row = False
+        yield from write_late_uses(handle)
         return
     try:
         yield from insist(lambda: leave(handle))
+        yield from write_late_uses(handle)
         yield from tell_the_rest(handle)
         usage = yield from read_usage(handle)
         yield from maintain_if_due(handle, usage.maintained_at)
