@@ -11,8 +11,10 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from registry.effects import Outcome
+from registry.errors import RegistryError
 from registry.recursion import Scope
 from registry.recursion import preparing as mark_preparing
+from registry.world.threads import starting_a_thread
 from registry.world.world import outcome_of
 
 __all__ = ["call", "sleep"]
@@ -43,10 +45,21 @@ async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
     """Call a user's `prepare`; an exception is an answer, a cancellation is not."""
     if inspect.iscoroutinefunction(function):
         return await _awaited(function, scope)
-    outcome = await asyncio.to_thread(_in_its_thread, function, scope)
+    outcome = await _in_a_thread(lambda: _in_its_thread(function, scope))
     if outcome.error is None and inspect.isawaitable(outcome.value):
         return await _awaited(lambda: outcome.value, scope)  # a lambda, a partial
     return outcome
+
+
+async def _in_a_thread(work: Callable[[], Outcome[Any]]) -> Outcome[Any]:
+    """Do it in a thread; where none can be started, not later either, though it stays queued."""
+    refused: list[bool] = []
+    try:
+        with starting_a_thread():
+            return await asyncio.to_thread(lambda: Outcome(None) if refused else work())
+    except RegistryError:
+        refused.append(True)
+        raise
 
 
 async def _awaited(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:

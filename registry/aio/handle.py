@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, closing
 from functools import partial
 from io import IOBase
@@ -41,6 +40,7 @@ from registry.world import dropped, fork
 from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
+from registry.world.threads import Threads, starting_a_thread
 from registry.world.world import World, back_off_seconds, this_process
 
 __all__ = ["AsyncHandle"]
@@ -93,13 +93,14 @@ class AsyncHandle:
                 try:
                     await self._open()
                 except DatabaseDamaged:  # on a page that was not looked at before
-                    await to_its_end(asyncio.to_thread(replace_damaged, self._cache_dir))
+                    with starting_a_thread():
+                        await to_its_end(asyncio.to_thread(replace_damaged, self._cache_dir))
                     await self._open()
         return self
 
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(FILE_THREADS, "registry-files")
+        self._threads = Threads(FILE_THREADS, "registry-files")
         self._to_leave = AsyncExitStack()
         self._to_leave.callback(self._threads.shutdown, wait=False)
         try:
@@ -287,7 +288,8 @@ class AsyncHandle:
         return rows
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        running = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        with starting_a_thread():
+            running = asyncio.get_running_loop().run_in_executor(self._threads, function)
         self._at_work.add(running)
         running.add_done_callback(self._at_work.discard)
         try:

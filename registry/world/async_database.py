@@ -22,6 +22,7 @@ from registry.world import fork
 from registry.world.cache_identity import CacheIdentity
 from registry.world.checkpoint import Checkpointer
 from registry.world.connection import Connection, translated
+from registry.world.threads import starting_a_thread
 
 __all__ = ["AsyncDatabase", "regardless", "to_its_end"]
 
@@ -115,7 +116,8 @@ class AsyncDatabase:
         connection = aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
         # A handle that nobody closed must not keep the process from ending.
         connection._thread.daemon = True  # noqa: SLF001
-        return await connection
+        with starting_a_thread():
+            return await connection
 
 
 async def _last(connection: aiosqlite.Connection) -> None:

@@ -349,3 +349,39 @@ async def test_errors_are_all_registry_errors_when_a_handle_closes_under_its_ver
         assert list(rival.artifacts(state=State.FAILED)) == []
     rival.check(repair=True)
     assert rival.check(checksums=True).ok
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+async def test_where_no_thread_can_be_started_opening_says_what_to_do(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        refuse_threads(patch)
+        with pytest.raises(RegistryError, match=r"limit on processes"):
+            await AsyncRegistry(cache).open()
+    assert descriptors(cache) == []
+
+
+async def test_where_no_thread_is_left_an_open_handle_goes_on_with_those_it_has(
+    cache: Path, id: ArtifactId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def coroutine() -> bytes:
+        return DATA
+
+    def never() -> bytes:
+        raise AssertionError("it was refused, and must not be called later")
+
+    async with AsyncRegistry(cache) as registry:
+        with monkeypatch.context() as patch:
+            refuse_threads(patch)
+            with pytest.raises(RegistryError, match=r"limit on processes"):
+                await registry.get_or_prepare(id, never)
+            await registry.get_or_prepare(id, coroutine)
+        await asyncio.to_thread(int)  # it takes what is queued before
+        assert (await registry.need(id)) is not None
