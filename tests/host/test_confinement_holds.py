@@ -46,7 +46,7 @@ TRIED = [p.name for p in promises(HERE) if p.name not in {"children", "time"}]
 needs_cgroup = pytest.mark.skipif(not HERE.cgroup, reason="no control group can be made here")
 LEFT_IN_A_GROUP = """
 import os, signal
-from registry.world import cgroup
+from registry.confinement import cgroup
 group = cgroup.make()
 if (child := os.fork()) == 0:
     group.join()

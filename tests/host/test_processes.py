@@ -7,7 +7,7 @@ import sys
 
 PRELUDE = """
 import os, signal, subprocess, sys
-from registry.host import process
+from registry.host.worker import process
 """
 # A shell that is gone, and the process that it left to whoever adopts it; and one that worked.
 ORPHANS = f"""{PRELUDE}
