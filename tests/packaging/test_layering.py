@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Each takes longer to import than the rest of the registry together, or belongs to an extra.
 HEAVY = {
     "aiosqlite",

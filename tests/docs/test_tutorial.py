@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TUTORIAL = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
+TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
 STEP = re.compile(
     r'^```python title="(?P<file>[\w.]+)"\n(?P<code>.*?)^```$|^```console\n(?P<session>.*?)^```$',
     re.MULTILINE | re.DOTALL,

@@ -16,7 +16,7 @@ import pytest
 
 from registry import ArtifactId, Registry, State
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOWTO = (ROOT / "docs" / "howto.md").read_text()
 PATIENCE = 60.0
 WORKERS = 2

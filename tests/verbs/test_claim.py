@@ -1,7 +1,7 @@
 """A claim: who gets it, for how long, and what becomes of one that nobody holds.
 
-How it ends with a file is told in `test_publishing.py`, without one in `test_failing.py`, and how
-it passes to another in `test_takeovers.py`.
+How it ends with a file is told in `test_publish.py`, without one in `test_fail_and_release.py`, and
+how it passes to another in `test_takeover.py`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,12 @@ from support.wheels import ROOT
 
 LINES = {"2.0": "sqlalchemy>=2.0,<2.1", "2.1": "sqlalchemy>=2.1,<2.2"}
 # All that imports SQLAlchemy: the source of the statements, and migrations; and who uses both.
-TRIED = ("tests/sql", "tests/test_migrations.py", "tests/test_schema.py", "tests/test_claims.py")
+TRIED = (
+    "tests/sql",
+    "tests/schema/test_migrations.py",
+    "tests/schema/test_schema.py",
+    "tests/verbs/test_claim.py",
+)
 
 
 def installed(line: str, kept: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Ending a claim with a file, and the row of it; `test_files.py` tells of the file itself."""
+"""Ending a claim with a file, and the row of it; `world/test_files.py` tells of the file itself."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / name for name in ("promises.md", "reliability.md")]
 NAMED = re.compile(r"\b(tests/[\w/]+\.py)(?:::(\w+))?")
 

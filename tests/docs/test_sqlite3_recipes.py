@@ -24,7 +24,7 @@ from freezegun import freeze_time
 from registry import ArtifactId, CleanupConfig, PrepareError, Registry
 from registry.opening.migrate import HEAD
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "sqlite3.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sqlite3.md"
 RECIPES = dict(
     re.findall(
         r"^### (\d+)\. .*?\n\n```sql\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL
