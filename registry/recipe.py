@@ -117,7 +117,8 @@ class Terms:
 
     def _named(self, arguments: Any) -> ArtifactId:
         name = self.name if self.origin is None else self.origin.name
-        return ArtifactId.of(str(name).encode(), {**self.fixed, "arguments": arguments})
+        code = str(name).encode(errors="surrogateescape")  # a path may be any bytes
+        return ArtifactId.of(code, {**self.fixed, "arguments": arguments})
 
     def _label(self, bound: inspect.BoundArguments) -> str:
         if callable(self.label):

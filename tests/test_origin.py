@@ -453,3 +453,14 @@ def test_it_decorates_where_the_working_directory_is_gone(tmp_path: Path, cache:
     (tmp_path / "kernels.py").write_text(HEAD + BUILD % "x" + "print(build(1))\n")
     script = "import os, sys, runpy; os.rmdir(os.getcwd()); runpy.run_path(sys.argv[1])"
     assert said(tmp_path / "gone", "-c", script, str(tmp_path / "kernels.py")) == "b'x'"
+
+
+def test_a_project_in_a_folder_whose_name_is_no_text_has_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "latin_kernels.py").write_text("def build(n):\n    return bytes(n)\n")
+    monkeypatch.syspath_prepend(str(folder))
+    build = importlib.import_module("latin_kernels").build
+    assert prepared(version=1)(build)(3) == bytes(3)
