@@ -7,9 +7,9 @@
 3.  Each file is compared with its row (size and checksum), and what is whole is published anew, by
     a claim like any other, the one needed longest ago first.
 
-So a row that was read wrongly brings nothing back that anybody asks for, what is prepared meanwhile
-is not touched, and if this is cut short, doing it again goes on from there. Failures do not come
-back: they will be tried again. Nor does the time of the last need; only the order is kept.
+So a row that was read wrongly restores nothing that is ever requested, artifacts prepared meanwhile
+are not touched, and an interrupted recovery continues when run again. Failures are not restored:
+they are tried again. Of the last needs only the order is kept.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BACKWARDS = f"{_PREPARED} AND id <= ? ORDER BY id DESC LIMIT 1"
 
 @dataclass(slots=True)
 class Recovery:
-    """How many artifacts could be read of a damaged database, and what became of them."""
+    """How many artifacts were read from a damaged database, and what happened to them."""
 
     read: int = 0
     recovered: int = 0
@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Whether it could be a row of ours."""
+        """Return whether it can be one of our rows."""
         texts = (self.code_hash, self.prep_hash, self.path, self.checksum)
         numbers = (self.size, self.last_time_needed)
         return (
@@ -158,7 +158,7 @@ def _readable(folder: Path) -> list[_Found]:
 
 def _rows(path: str) -> Iterator[_Found]:
     with suppress(*_UNREADABLE), closing(connect(path)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")  # a view that is broken hinders nobody
+        connection.execute("PRAGMA writable_schema = ON")  # a broken view does no harm
         yield from _walk(connection, _FORWARDS, 0, 1)
         yield from _walk(connection, _BACKWARDS, LAST, -1)
 

@@ -1,8 +1,8 @@
-"""For the tests of programs that use `registry`: fixtures of pytest, there once it is installed.
+"""pytest fixtures for programs that use `registry`, available once it is installed.
 
-`registry_cache` is an empty cache of the test's own, found by whatever looks for the user's: the
-command, `@prepared` functions, child processes. `registry_handle` is a handle on it.
-`registry_clock` stands the clock still that rows are dated by, until the test moves it.
+`registry_cache` is an empty cache for the test, used wherever the user's cache would be: by the
+command, `@prepared` functions and child processes. `registry_handle` is a handle on it.
+`registry_clock` freezes the clock that dates rows, until the test moves it.
 
 pytest imports this; the rest of `registry` never does.
 """
@@ -21,7 +21,7 @@ __all__ = ["Clock", "registry_cache", "registry_clock", "registry_handle"]
 
 
 class Clock:
-    """The time of day by which a registry dates needs, failures and claims, held still.
+    """The frozen time of day that dates needs, failures and claims.
 
     In this process only: a child process has the real one. How long something took, and how long
     one waits for others, is measured by another clock, which goes on.
@@ -36,7 +36,7 @@ class Clock:
         return self._now
 
     def advance(self, span: timedelta) -> None:
-        """Move it by a span; a negative one sets it back, as clocks of machines are at times."""
+        """Move it by a span; a negative span sets it back."""
         self._now += span
 
     def micros(self) -> int:
@@ -61,7 +61,7 @@ def registry_handle(registry_cache: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def registry_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stand the clock still; name it before `registry_handle`, so that this opens under it."""
+    """Freeze the clock; request it before `registry_handle`, so that the handle opens under it."""
     clock = Clock(datetime.now(UTC))
     monkeypatch.setattr("registry.world.clock.now", clock.micros)
     return clock

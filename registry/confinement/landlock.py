@@ -1,7 +1,7 @@
 """Landlock, by which a process gives up what it will not need of the machine, for good.
 
-It holds for the process and all that it starts from then on. Nobody need be root for it, and nobody
-can undo it; what was opened before stays open. Each release of the kernel's interface knows more
+It holds for the process and all that it starts from then on. It needs no root, and cannot be
+undone; what was opened before stays open. Each release of the kernel's interface knows more
 accesses than the one before, and we ask for all that this kernel knows:
 
     1   files and folders: to read, write, run, make, remove

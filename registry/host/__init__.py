@@ -16,7 +16,7 @@ from registry.host.worker.confinement import Confinement
 if TYPE_CHECKING:
     from registry.host.host import Host
 
-# Every worker imports this module, so it imports nothing that a worker does without.
+# Every worker imports this module, so it imports only what a worker needs.
 __all__ = [
     "Confinement",
     "ExecutionError",

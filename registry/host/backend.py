@@ -1,20 +1,20 @@
-"""A backend: the compiler and the runtime that a host works with.
+"""A backend: the compiler and the runtime of a host.
 
 A backend is a module, named by its import path, with three functions:
 
 `identity(params)`
     runs in threads of the host and says what an artifact depends on besides its code: the
-    backend's name and version, the target, and those parameters that alter the artifact. No
-    others: a parameter without meaning must not prepare anything again.
+    backend's name and version, the target, and the parameters that change the artifact. No
+    others: a parameter without effect must not cause a new preparation.
 `prepare(code, params)`
     runs in a worker and returns the artifact's bytes. `PrepareError(message, kind=...,
-    deterministic=...)` says how it failed; any other exception is a "job_error", which is
+    deterministic=...)` reports a failure; any other exception is a "job_error", which is
     remembered as deterministic, but for an `OSError` ("io_err", which may be tried again). What
     says that the machine ran out of something (`MemoryError`, ENOSPC) is not remembered at all,
     nor is a `PrepareError` that says so (`remembered=False`).
 `execute(path, request)`
     runs in a worker. `path` is the artifact's file, to be read and not to be changed. It returns
-    whatever msgpack can say. `InvalidCandidate` says that the code refuses the request;
+    a value that msgpack supports. `InvalidCandidate` says that the code refuses the request;
     `PossiblyInvalid(kind="corrupted_artifact")` that the artifact cannot be used.
 
 And two more, if it wants them:
@@ -47,10 +47,10 @@ __all__ = ["Backend", "check_code", "import_path", "load", "preload", "takes_cod
 
 
 class Backend(Protocol):
-    """What a backend's module looks like."""
+    """The functions of a backend's module."""
 
     def identity(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Say what an artifact depends on besides its code."""
+        """Return what an artifact depends on besides its code."""
 
     def prepare(self, code: bytes, params: Mapping[str, Any]) -> bytes:
         """Compile the code."""
@@ -68,12 +68,12 @@ def load(path: str) -> Backend:
         if not callable(getattr(module, name, None))
     ]
     if missing:
-        raise TypeError(f"{path} is no backend: it has no function {' and no '.join(missing)}")
+        raise TypeError(f"{path} is not a backend: it lacks {' and '.join(missing)}")
     return cast(Backend, module)
 
 
 def import_path(backend: str | ModuleType) -> str:
-    """Name a backend so that a worker can import it."""
+    """Return the import path of a backend."""
     if isinstance(backend, str):
         return backend
     if not isinstance(backend, ModuleType):

@@ -10,12 +10,12 @@ execute     prepare (its own     park until it    file there: bump,  retried if 
             priority), park      is prepared      execute; gone:     stored error
                                                   prepare, park
 
-"Preparing" means by anybody: another task, another host, another process; to join it is to wait
-for its row. An execution whose requester goes away is not begun, or is killed if it runs; the
-preparation that it parked on goes on, for others may want it.
+"Preparing" includes other tasks, hosts and processes; to join means to wait for the row. When the
+caller of an execution cancels, the execution is not started, or is killed if it runs; the
+preparation that it waits for goes on, because others may want it.
 
-A damaged or missing artifact met at execution is removed first, then prepared again, once, before
-anything is raised: so whoever asks again does not meet it again.
+A damaged or missing artifact found at execution is removed and prepared again, once, before any
+error is raised, so that the next request does not find it again.
 
 All that is wrong with what is asked for (a request that cannot be sent, parameters that cannot,
 limits of nothing) is raised before anything is claimed; it is the asker's failure, not the code's.
@@ -153,7 +153,7 @@ class Host:
     async def heads_up(self, wanted: Iterable[tuple[bytes, Mapping[str, Any]]]) -> None:
         """Say what will be needed soon: bump it, or begin to prepare it; answers at once.
 
-        What cannot be prepared is logged, and answered to whoever asks for it.
+        A failure is logged, and raised by the next request for it.
         """
         with self._door.enter():
             for code, params in wanted:
@@ -191,7 +191,7 @@ class Host:
 
     @property
     def metrics(self) -> HostMetrics:
-        """What this host did until now; any thread may ask, until the registry is closed."""
+        """The metrics of this host; any thread may read them until the registry is closed."""
         pools = self._pool.metrics.copy(), self._executions.metrics.copy()
         return HostMetrics(self._registry.counters, self._preparations.coalesced, *pools)
 
@@ -295,5 +295,5 @@ def _require(name: str, value: object, type_: type) -> None:
 
 
 def _may_pass(artifact: Artifact) -> bool:
-    # If so, the failure says nothing about the candidate.
+    # Then the failure says nothing about the candidate.
     return artifact.retry_at is not None or artifact.error_kind in TRANSIENT | ABANDONED

@@ -1,4 +1,4 @@
-"""The requests of a host: who came before it stopped, and has no answer yet."""
+"""The open requests of a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Door", "stopped"]
 
 
 class Door:
-    """Let requests in until it is shut, and tell when the last of them has left."""
+    """Admit requests until it is closed, and signal when the last one has left."""
 
     def __init__(self) -> None:
         self._inside = 0
@@ -24,7 +24,7 @@ class Door:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Be inside for the length of a request; raises `HandleClosed` once shut."""
+        """Count one request while it runs; raises `HandleClosed` once closed."""
         self._require_own_process()
         if self._shut:
             raise stopped()
@@ -36,7 +36,7 @@ class Door:
             self._left.set()
 
     def shut(self) -> None:
-        """Let nobody in any more; raises `HandleForked` where the workers are the parent's."""
+        """Admit no more requests; raises `HandleForked` where the workers are the parent's."""
         self._require_own_process()
         self._shut = True
 
@@ -45,12 +45,12 @@ class Door:
             raise closed_error(HandleForked)
 
     async def emptied(self) -> None:
-        """Wait until nobody is inside."""
+        """Wait until all requests have left."""
         while self._inside:
             self._left.clear()
             await self._left.wait()
 
 
 def stopped() -> HandleClosed:
-    """Tell somebody that this host answers no more."""
+    """Return the error of a stopped host."""
     return HandleClosed("the host was stopped; start a new one")

@@ -1,4 +1,4 @@
-"""The pulse of a host: every so often it prunes, sweeps and reaps what is everybody's."""
+"""The periodic cleanup of a host: prune, sweep and reap the shared cache."""
 
 from __future__ import annotations
 

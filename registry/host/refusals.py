@@ -1,8 +1,9 @@
-"""What this host could not prepare within its own limits, for a while.
+"""Recent failures because of this host's own limits.
 
-Such a failure is this host's alone: another one, with other limits, may prepare the same code. So
-nothing of it is in the database. But compiling again what took minutes, or all memory, at each
-request would be no better: this host answers as before, for as long as any failure is left alone.
+Such a failure concerns only this host: another one, with other limits, may prepare the same code.
+So it is not stored in the database. But this host must not compile again, at each request, code
+that took minutes or all memory: it repeats the failure for as long as a stored failure is not
+retried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from registry.host.worker.limits import Limits
 
 __all__ = ["Refusals"]
 
-# One death may be anybody's doing, the kernel's too, which ran out of memory for another's sake.
+# One death may have any cause, such as the kernel killing it because memory ran out.
 DEATHS = 3
 # Most that are remembered.
 _MOST = 1000
@@ -55,7 +56,7 @@ class Refusals:
             del self._known[next(iter(self._known))]
 
     def refuse(self, id: ArtifactId, limits: Limits) -> None:
-        """Raise what was noted, while it would only be the same again."""
+        """Raise the noted failure while a retry would fail again."""
         known = self._known.get(id)
         if known is None or known.until <= self._clock() or not _holds(known, limits):
             return

@@ -1,7 +1,7 @@
 """How a host, its workers and their jobs talk: frames of msgpack over a socket or a pipe.
 
-A frame is eight bytes of length, the lowest first, and that many bytes of msgpack. Nobody trusts
-a length: each reader says how long a frame may be.
+A frame is eight bytes of length, the lowest first, and that many bytes of msgpack. No length
+is trusted: each reader limits the size of a frame.
 
 What msgpack can say is None, bool, int of 64 bits, float, str, bytes, list, and dict with keys of
 the simple ones; a tuple arrives as a list, a bytearray as bytes. A few bytes can say a great many
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 HEADER = 8
-# Values in what somebody asks for, or is answered. As many take a tenth of a second and 100 MB.
+# Values in a request or result. As many take a tenth of a second and 100 MB.
 MOST_VALUES = 1_000_000
 # Values in what we say to each other ourselves; requests and results are bytes within it.
 MOST_OF_OURS = 100
 
 
 def pack(value: object, what: str) -> bytes:
-    """Put a value, called `what` in the errors, into msgpack that is sure to be readable.
+    """Pack a value, called `what` in errors, into msgpack that can surely be read.
 
     Raises `TypeError` for what msgpack cannot say, `InvalidData` for an integer beyond 64 bits,
     text with lone surrogates, bytes beyond 4 GiB, too deep a nesting, or more than a million
@@ -63,7 +63,7 @@ def unpack(packed: bytes, most: int = MOST_VALUES) -> Any:
     try:
         return _unpack(packed, most)
     except TypeError as error:  # a list as a key
-        raise ValueError(f"this is no msgpack: {error}") from None
+        raise ValueError(f"this is not msgpack: {error}") from None
 
 
 def _unpack(packed: bytes, most: int) -> Any:

@@ -215,7 +215,7 @@ def _migrate(connection: sqlalchemy.Connection, direction: str, revision: str) -
 
 
 def _require_references(connection: sqlalchemy.Connection) -> None:
-    """Refuse to leave a reference to nothing, in a table that somebody else made: we have none."""
+    """Refuse to leave a reference to nothing, in a foreign table: ours have none."""
     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     if dangling:
         tables = ", ".join(sorted({str(table) for table, *_ in dangling}))

@@ -53,6 +53,6 @@ def _commands(problems: Iterable[Problem]) -> list[str]:
         if problem.command:
             path = os.fspath(problem.target or problem.path)
             paths.setdefault(problem.command, []).append(path)
-    # Whose it is comes first: nobody can change the mode of what is another's.
+    # The owner comes first: nobody can change the mode of another user's file.
     in_order = sorted(paths.items(), key=lambda item: "chown" not in item[0])
     return [shlex.join((*command, *them)) for command, them in in_order]

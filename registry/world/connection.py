@@ -1,6 +1,6 @@
 """A connection made real: its pragmas, its errors, and that threads and forks do it no harm.
 
-Locks: `busy_timeout` is 0, and whoever meets a lock asks again after a random pause (see
+Locks: `busy_timeout` is 0, and a statement that meets a lock is retried after a random pause (see
 `registry.verbs.database`): SQLite's own back-off grows to 100 ms and lets the unlucky starve.
 """
 
@@ -99,7 +99,7 @@ def bare(path: str, timeout: float) -> sqlite3.Connection:
         isolation_level=None,  # else Python begins transactions behind one's back
         check_same_thread=False,
     )
-    # Text that somebody else wrote may be no UTF-8; one such row must not end a listing.
+    # Text written by others may be invalid UTF-8; one such row must not end a listing.
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -116,7 +116,7 @@ def primary_code(error: sqlite3.Error) -> int | None:
 
 
 def translated(error: sqlite3.Error, path: str) -> Exception:
-    """Turn SQLite's error into one of ours, by its primary result code."""
+    """Convert an SQLite error to one of ours, by its primary result code."""
     match primary_code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return Locked(str(error))
@@ -151,7 +151,7 @@ class Connection:
     """A connection that threads may share and that no fork copies; see `registry.world.fork`.
 
     It is opened when it is first used, and closed before a fork, to be opened again after. A signal
-    handler may use it, or close it, whatever it interrupts: see `_fetched`.
+    handler may use or close it at any point: see `_fetched`.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Connection:
         fork.hold_off(self)
 
     def run(self, sql: str, params: Params) -> list[Any]:
-        """Run a statement and fetch all that it returns, for an unfetched one keeps its lock."""
+        """Run a statement and fetch all rows: an unfetched statement keeps its lock."""
         while True:
             with self.mutex:
                 if not fork.is_under_way():
@@ -216,7 +216,7 @@ class Connection:
         return heir
 
     def before_fork(self) -> None:
-        """Close it for now; nobody else holds the mutex, nor will before the fork is over."""
+        """Close it for now; the caller keeps the mutex until the fork is over."""
         self._let_go()
 
     def after_fork(self) -> None:

@@ -1,4 +1,4 @@
-"""The database made real for a sync handle: its two connections, and when they are checkpointed.
+"""The database of a sync handle: its two connections, and their checkpoints.
 
 A handle has one connection for its verbs, which never holds an explicit transaction, and a second
 one, opened when first needed, that syncs the WAL before a statement returns: for every DELETE that
@@ -59,9 +59,9 @@ class Database:
         return self._checkpointer.run()
 
     def handed_over(self) -> Database:
-        """Refuse whoever comes from now on, and answer one that goes on with the connections.
+        """Refuse all later callers, and return a database that takes over the connections.
 
-        Statements that others are in the middle of are over when it is answered.
+        Running statements are finished when it returns.
         """
         heir = Database(self._path, self._identity)
         heir._main, heir._durable = self._main.handed_over(), self._durable.handed_over()

@@ -1,7 +1,7 @@
 """Open files and folders, so that none is lost to a signal handler that raises.
 
 It may raise between any two bytecodes: between the call that opens a file and the assignment of the
-number that it answers, which nobody would ever close. So what opens a file and what notes that is
+number that it returns, and the file would stay open. So what opens a file and what notes that is
 one call of a C function; and what is kept is closed with the last reference to it.
 """
 

@@ -1,4 +1,4 @@
-"""Clean up after handles that nobody closed, in a thread of its own.
+"""Clean up after handles that were not closed, in a separate thread.
 
 The garbage collector runs at any allocation, in any thread: in the middle of a statement, with a
 mutex held. So a `__del__` runs no statement and waits for nothing; it leaves the work to a thread

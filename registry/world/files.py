@@ -1,7 +1,7 @@
 """The files made real: everything in `artifacts/`, by name, relative to the folder's descriptor.
 
 A name is checked before anything is done with it, and no link is ever followed: what a row says,
-and what somebody planted in the folder, cannot lead us to a file that is not ours.
+and what others put into the folder, cannot lead us to a foreign file.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RESERVED_INODES = 3
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OF_THE_CACHE = re.compile(r"registry\.db(-wal|-shm)?|cache\.id|open\.lock|reserve(\.\d)?")
-# A link that somebody planted, a mode that somebody changed, a bad sector: not a file of ours (any
-# more). Nothing else counts: for want of descriptors or memory no artifact may be given up.
+# A planted link, a changed mode, a bad sector: not a file of ours (any
+# more). Nothing else counts: running out of descriptors or memory must not drop an artifact.
 _UNREADABLE = frozenset({errno.ELOOP, errno.EACCES, errno.EIO})
 
 

@@ -9,10 +9,10 @@ for an unlocking is the parent's too.
 and does not ask the kernel for those again. A child inherits the note, and none of the locks. So
 even a connection of its own, opened later, would hold none of those that say "in use": another
 process that closes the database last would delete the WAL under the child, which would go on
-publishing into a file that nobody sees. So no connection crosses a fork that Python makes: all are
+publishing into a deleted file. So no connection crosses a fork that Python makes: all are
 closed before it, and opened again when they are next used.
 
-Such a fork waits until nobody is in the middle of opening, closing or using any of them. It never
+Such a fork waits until no thread opens, closes or uses any of them. It never
 waits while it keeps others waiting: it lets them go on after a moment, and tries again.
 
 C code forks without telling Python (uWSGI does). There the child finds out at its next verb, for
@@ -218,7 +218,7 @@ def _in_child() -> None:
 def _at_exit() -> None:
     notice()
     dropped.finish()
-    with ExitStack() as stack:  # each is closed, whatever closing another raises
+    with ExitStack() as stack:  # each is closed, even if closing another raises
         for handle in _all(_handles):
             stack.callback(handle._at_exit)  # noqa: SLF001
 

@@ -44,7 +44,7 @@ __all__ = ["HostLock", "Hosts", "Living", "living_hosts"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# The modes of a lock file. One whose mode somebody changed counts as entered, and so does one that
+# The modes of a lock file. One with a changed mode counts as entered, and so does one that
 # an older version made.
 _OPENING, _ENTERED = 0o400, 0o600
 # How old a lock file grows before its time is set anew: what clears up waits for days at least.
@@ -124,7 +124,7 @@ class Hosts:
         self.leave(self.register())
 
     def keep(self, lock: HostLock) -> None:
-        """See that our own lock file is there, and make it anew if somebody removed it; one lstat.
+        """Check that our lock file exists, and create it again if it was removed; one lstat.
 
         The caller has seen that the cache is the one that was opened.
         """
@@ -139,8 +139,8 @@ class Hosts:
             return  # at the next verb again
         if made:
             logger.warning(
-                "the lock file of this host was removed, and is made anew: exempt %s from whatever "
-                "clears up there",
+                "the lock file of this host was removed and created again: exempt %s "
+                "from the program that cleans up there",
                 self._folder,
                 extra=about("lock_made_anew", place=lock.place),
             )
@@ -159,7 +159,7 @@ class Hosts:
         return file is not None
 
     def leave(self, lock: HostLock) -> None:
-        """Remove a file of our own, then let go of its lock: nobody ever sees it there unlocked."""
+        """Remove our own file, then release its lock: nobody ever sees it unlocked."""
         self._unlink(lock.host_id)
         lock.close()
 
@@ -193,14 +193,14 @@ class Hosts:
         return bool(found.st_mode & stat.S_IWUSR)
 
     def forget(self, host_id: str) -> None:
-        """Remove what a dead host left: under its lock, so that nobody else is at it."""
+        """Remove the files of a dead host, under its lock, so that only one process does it."""
         if not _ID.fullmatch(host_id):
             return
         try:
             file = open_raw(f"{host_id}.lock", _LOOK, dir_fd=self._fd)
         except OSError:
             return
-        with file, suppress(OSError):  # alive after all, or somebody else is at it
+        with file, suppress(OSError):  # alive, or another process does it
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._unlink(host_id)
 
@@ -229,7 +229,7 @@ class Hosts:
         return file
 
     def _named_then_locked(self, host_id: str) -> FileIO | None:
-        """None if somebody looked at it between the two, and took it for a dead one's."""
+        """None if another process took it for a dead host's in between."""
         file = open_raw(f"{host_id}.lock", _CREATE, _OPENING, dir_fd=self._fd)
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,11 +244,11 @@ class Hosts:
         self._unlink_lock(host_id)
 
     def _unlink_lock(self, host_id: str) -> None:
-        with suppress(OSError):  # somebody else was faster
+        with suppress(OSError):  # another process was faster
             os.unlink(f"{host_id}.lock", dir_fd=self._fd)
 
     def _remove_workers(self, host_id: str) -> None:
-        """Remove what the workers of a host left; what stays is in nobody's way, and told."""
+        """Remove what the workers of a host left; what stays is harmless, and logged."""
         folder = self._workers / host_id
         try:
             remove(folder)
@@ -281,7 +281,7 @@ class Living(NamedTuple):
 
 
 def living_hosts(folder: Path, rows: Iterable[tuple[str, int, str]] = ()) -> Living:
-    """Count the hosts that are alive, for one who is none himself.
+    """Count the hosts that are alive, for callers that hold no host lock.
 
     `rows` are id, pid and hostname of hosts that may have lost their lock file.
     """

@@ -17,7 +17,7 @@ IDENTITY = "cache.id"
 def stored_identity(cache: Path) -> str | None:
     """Read `cache.id`: which cache the directory says that it is."""
     try:
-        # Not blocking: what somebody planted there may be a fifo.
+        # Not blocking: the file may be a planted fifo.
         fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None

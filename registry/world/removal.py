@@ -22,7 +22,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Entries that are looked at in one go; a folder may hold more than memory does.
 _BATCH = 1000
-# Entries at most: a process that fills a folder while it is emptied holds nobody up for ever.
+# Entries at most: a process that fills a folder while it is emptied must not block for ever.
 _MOST = 10_000_000
 
 

@@ -1,4 +1,4 @@
-"""What both pools are: a crew for one flavour of job, and a folder for what passes through."""
+"""The base of both pools: workers for one flavour of job, and a folder for their files."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class ExecutePool(Pool[Enqueue]):
     ) -> Executed:
         """Execute the artifact in that file, which may be pruned as soon as this has begun.
 
-        `request` is whatever msgpack can say, else `TypeError` or `InvalidData`; `cpu_limit` is
+        `request` is a value for msgpack, else `TypeError` or `InvalidData`; `cpu_limit` is
         by default `EXECUTION_TIMEOUT` of the kind, `memory_limit` is bytes. Raises what `run`
         raises, and `InvalidSetting`.
         """
@@ -163,7 +163,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _pin(artifact: Path, pin: Path) -> None:
-    # A second name for the file: whoever prunes the artifact takes only the first.
+    # A second name for the file: pruning the artifact removes only the first.
     try:
         _link(artifact, pin)
     except InternalError as error:

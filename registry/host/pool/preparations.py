@@ -1,14 +1,14 @@
 """The preparations of one host: at most one for each artifact, however many ask for it.
 
-A preparation is `get_or_prepare` with a worker for its `prepare`. So it joins whoever prepares the
-artifact already, in whichever process, and claims it where nobody does. Whoever asks here meanwhile
-awaits the same task; one who goes away takes nothing from the others.
+A preparation is `get_or_prepare` with a worker for its `prepare`. So it joins a running preparation
+in any process, and claims the artifact if there is none. All callers in this host await the same
+task; when one cancels, the others are not affected.
 
-A claim is made as soon as the preparation is asked for, so that everybody sees that it will come,
-and whoever asks elsewhere waits for it. It is held for as long as the workers may take, and
-extended for as long as there is a worker, since a job may wait in the queue for longer than it may
-run. Where there is none yet, one is started first: a host that cannot start any keeps nobody from
-preparing what it was asked for. How long it took is counted from when a worker had it.
+The claim is made as soon as the preparation is requested, so that other processes wait for it. It
+is held as long as the job may take, and extended while there is a worker, because a job may wait in
+the queue for longer than it may run. Without a worker, one is started first: a host that cannot
+start any must not keep other processes from preparing. The time is counted from when a worker has
+the job.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ROOM = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An artifact that somebody wants: how it is made, how urgently, what people call it."""
+    """A requested artifact: how to prepare it, its priority and its label."""
 
     id: ArtifactId
     task: Task
@@ -90,7 +90,7 @@ class Preparations:
         return running.result()
 
     def start(self, wanted: Wanted) -> asyncio.Task[Artifact]:
-        """Begin a preparation, unless it runs already; nobody need await it."""
+        """Begin a preparation, unless it runs already; awaiting it is optional."""
         if self._stopped:
             raise stopped()
         running = self._running.get(wanted.id)
@@ -155,7 +155,7 @@ class Preparations:
                     file.unlink(missing_ok=True)
 
     async def _have_a_worker(self, wanted: Wanted) -> None:
-        """See to it before anything is claimed, which would keep all others from it meanwhile."""
+        """Ensure a worker before claiming, because a claim keeps other processes waiting."""
         if self._pool.is_up:
             return
         if not await self._may_be_claimed(wanted.id):
@@ -183,7 +183,7 @@ class Preparations:
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:
             await asyncio.sleep(held.total_seconds() / 3)
-            if not self._pool.is_up:  # nobody is at it, nor at what it waits for
+            if not self._pool.is_up:  # no process works on it, nor on what it waits for
                 continue
             try:
                 await self._registry._extend_lease(lease, held)  # noqa: SLF001
@@ -205,7 +205,7 @@ class Preparations:
             return
         if isinstance(error, RegistryError):
             _log.info("%s", error, extra=about("preparation_failed", id, error=str(error)))
-        else:  # a mistake; and nobody need have awaited it
+        else:  # a bug; perhaps no caller awaits it
             told = about("preparation_failed", id, error=repr(error))
             _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)
 

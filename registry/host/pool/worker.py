@@ -1,4 +1,4 @@
-"""One worker process, seen from its host: spawned, given tasks one at a time, and buried.
+"""One worker process, seen from its host: spawned, given one task at a time, and removed.
 
 The process is told everything by its command line and its socket, and inherits nothing: no
 environment, no other descriptor, no standard stream, no terminal; only our import path, so that it
@@ -44,7 +44,7 @@ main(int(descriptor), int(host), backend, confinement)
 # In the worker's folder until it is up: what it has to say if it does not come up.
 _STDERR = "stderr"
 _LAST_WORDS = 2000
-# What a worker may say that nobody has listened to yet; one that says more waits.
+# Bytes that a worker may send unread; one that sends more waits.
 _FRAMES = 8
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -67,7 +67,7 @@ class NoWorker(WorkerLost):
 
 
 class Worker:
-    """A worker process; `alive` until it dies, cannot be trusted any more, or is buried.
+    """A worker process; `alive` until it dies, cannot be trusted any more, or is removed.
 
     `gone` is done as soon as the process is heard to have ended, be it idle.
     """
@@ -130,7 +130,7 @@ class Worker:
         return reply
 
     async def bury(self) -> None:
-        """Kill the process and whatever it started, wait for its end and remove its folder.
+        """Kill the process and its descendants, wait for its end and remove its folder.
 
         Safe to repeat. A cancellation meanwhile is raised once that is done.
         """
@@ -212,7 +212,7 @@ class Worker:
             self._broken = f"the backend could not be loaded: {reason}"
 
     async def _reason(self) -> str | None:
-        """Why the backend cannot be loaded; None if it can, or nobody knows: it was killed."""
+        """Return why the backend cannot be loaded; None if it can, or was killed."""
         try:
             match await self._hear():
                 case [_, reason]:

@@ -1,6 +1,6 @@
 """The workers of a pool, doing what a queue says.
 
-Each worker has one task of the event loop, its life, that owns it from spawning to burial:
+Each worker has one task of the event loop, its life, that owns it from start to removal:
 
     spawn it, a few times until it works        and tell the queue: WorkerDelayed, WorkerSpawned
                                                 or, at the end of its patience, WorkerGivenUp
@@ -50,7 +50,7 @@ __all__ = ["RETRY_DELAY", "START_TRIES", "Crew"]
 
 # Seconds. What keeps a process from starting (no memory, no process numbers) may pass.
 RETRY_DELAY = 3.0
-# But who waits for a worker must not wait for ever, nor keep others waiting.
+# But a request must not wait for a worker for ever, nor keep others waiting.
 START_TRIES = 3
 
 Id: TypeAlias = Hashable
@@ -199,14 +199,14 @@ class Crew(Generic[Enqueue]):
     def _ended(self, number: int, life: asyncio.Task[None]) -> None:
         del self._lives[number], self._desks[number]
         if not life.cancelled() and (error := life.exception()) is not None:
-            # A mistake of ours in what the queue says, which must not leave anybody waiting.
+            # A bug in the queue, which must not leave a caller waiting.
             self._stopped = True
             for answer in self._answers.values():
                 _resolve(answer, error)
 
 
 async def _outcome(job: Job, worker: Worker) -> object:
-    """Have the job done; anything unforeseen is the end of this worker, and of no other."""
+    """Run the job; an unexpected error ends this worker, and no other."""
     try:
         return await job.perform(worker)
     except RegistryError as error:
@@ -244,6 +244,6 @@ def _resolve(answer: asyncio.Future[object], outcome: object) -> None:
 
 
 def _take_note(answer: asyncio.Future[object]) -> None:
-    # If its requester is cancelled in the same moment, nobody asks for it, which is no mistake.
+    # If its caller is cancelled at the same moment, no one awaits it, which is no bug.
     if not answer.cancelled():
         answer.exception()

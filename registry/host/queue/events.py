@@ -1,8 +1,8 @@
-"""What the two queues are told, and what they answer.
+"""The events of the two queues, and their instructions.
 
 A queue is a pure state machine: `handle(event)` returns the instructions that follow from the
 event, in the order in which they are to be carried out, and does nothing else. It knows no
-process, no clock and no disk; whoever carries the instructions out tells it what came of them.
+process, no clock and no disk; the pool carries out the instructions and reports the results.
 
 A worker is a number that the queue gives out when it asks for the worker, and never again.
 A job is named by any hashable id of the caller's.
@@ -53,7 +53,7 @@ class WorkerSpawned:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDelayed:
-    """The worker did not come up and is started once more; nobody knows how often yet."""
+    """The worker did not come up and is started once more."""
 
     worker: int
 
@@ -91,7 +91,7 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Nobody wants this job's outcome any more."""
+    """The caller no longer wants this job's outcome."""
 
     id: Hashable
 
@@ -121,7 +121,7 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell whoever waits for the job what came of it."""
+    """Give the outcome to the caller that waits for the job."""
 
     id: Hashable
     outcome: object

@@ -4,9 +4,9 @@ A worker is bound to the execution environment that it was started for, and is o
 for a job that is then its first: were it started idle, that job could be taken by another worker
 meanwhile, and the new one be of the wrong environment for all that is left.
 
-The policy names the lane whose turn it is. In it, the eldest job is the one to run, with one
-exception: a worker that has just finished prefers the eldest job of its own environment, unless
-the eldest of all has waited `MAX_KEEP_WAITING` already. The job gets
+The policy names the lane whose turn it is. In it, the oldest job runs, with one
+exception: a worker that has just finished prefers the oldest job of its own environment, unless
+the oldest of all has waited `MAX_KEEP_WAITING` already. The job gets
 
 1.  the worker that has just finished, if it was chosen for it; else
 2.  an idle worker of its environment; else
@@ -52,7 +52,7 @@ __all__ = ["EXECUTE_WORKERS", "MAX_KEEP_WAITING", "Enqueue", "ExecuteQueue"]
 # Two, as the original: one for what is urgent, one for what is not.
 EXECUTE_WORKERS = 2
 # Seconds. Longer than the shortest execution limit (2 s), or a preferred worker could never be
-# waited for; shorter than a block's time (6 s), or the eldest would be late.
+# waited for; shorter than a block's time (6 s), or the oldest would be late.
 MAX_KEEP_WAITING = 4.0
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Enqueue:
-    """Somebody wants this executed, in this environment."""
+    """A request to execute in this environment."""
 
     id: Hashable
     environment: Hashable = None
@@ -104,7 +104,7 @@ class ExecuteQueue:
         self._numbers = count(1)
 
     def handle(self, event: Event | Enqueue, now: float) -> list[Instruction]:
-        """Take note of what happened and say what to do about it, in this order."""
+        """Handle an event; return the instructions in order."""
         match event:
             case Enqueue():
                 return self._enqueue(event, now)

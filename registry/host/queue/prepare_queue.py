@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Enqueue:
-    """Somebody wants this prepared."""
+    """A request to prepare."""
 
     id: Hashable
     priority: Priority = Priority.NORMAL
@@ -94,7 +94,7 @@ class PrepareQueue:
         self._numbers = count(1)
 
     def handle(self, event: Event | Enqueue) -> list[Instruction]:
-        """Take note of what happened and say what to do about it, in this order."""
+        """Handle an event; return the instructions in order."""
         match event:
             case Enqueue(id=id, priority=priority):
                 return self._enqueue(_Job(id, priority))

@@ -78,7 +78,7 @@ class Room:
 
 
 def run(task: Task, trade: Trade, room: Room, worker: int) -> None:
-    """Do the task and report; the caller ends the process right after, whatever happens."""
+    """Do the task and report; the caller then always ends the process."""
     die_with_parent(worker, signal.SIGKILL)
     if trade.group is not None:
         trade.group.join()

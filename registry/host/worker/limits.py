@@ -41,7 +41,7 @@ __all__ = [
 # be prepared even on a machine six times slower.
 PRECHECK_TIMEOUT = timedelta(seconds=60)
 LENIENT_TIMEOUT = timedelta(seconds=360)
-# Backing must be in time for the next block; whoever only checks it may take six times as long.
+# Backing must finish before the next block; later checks may take six times as long.
 BACKING_TIMEOUT = timedelta(seconds=2)
 APPROVAL_TIMEOUT = timedelta(seconds=12)
 # A fully loaded machine gives a process perhaps a quarter of a core.

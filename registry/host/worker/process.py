@@ -124,7 +124,7 @@ def _children() -> list[int]:
 
 
 def kill_offspring(worker: int, mark: str) -> None:
-    """Kill whatever a worker of ours, alive or not, and its jobs have started; not the worker.
+    """Kill all descendants of a worker, alive or not, and of its jobs; not the worker.
 
     `mark` is what only these have in their environment, "NAME=value".
     """
@@ -156,7 +156,7 @@ def _offspring(worker: int, mark: bytes) -> list[int]:
 
 def _family(worker: int, living: list[_Entry]) -> set[int]:
     if any(entry.pid == worker and entry.parent != os.getpid() for entry in living):
-        # The number is somebody else's by now, which can only be once its session was empty.
+        # The number is another process's by now, which can only be once its session was empty.
         return set()
     family = {worker} | {entry.pid for entry in living if entry.session == worker}
     while more := {entry.pid for entry in living if entry.parent in family} - family:

@@ -1,7 +1,7 @@
 """The worker process: it imports the backend once, and then forks a job process for each task.
 
 It does nothing dangerous itself, so it survives what its jobs do, and after each job it kills
-whatever the job left running and empties its folder. It ends when the host hangs up, when the host
+what the job left running and empties its folder. It ends when the host hangs up, when the host
 dies, or when it could not clear up after a job, for the next one must not see what is there.
 
 Its state is plain: waiting for a task, or watching one job. See `messages` for what is said, and
@@ -128,7 +128,7 @@ def _go_quiet() -> None:
 
 
 def _hang_up_with_the_host(peer: socket.socket) -> None:
-    # Somebody else may hold a copy of the host's end of the socket, so that its death alone would
+    # Another process may hold a copy of the host's end of the socket, so that its death alone would
     # not be heard. And nothing is raised here, where it could interrupt the clearing up.
     def hang_up(_signum: int, _frame: FrameType | None) -> None:
         with suppress(OSError):

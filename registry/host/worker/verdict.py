@@ -9,8 +9,8 @@ In this order, the first that applies:
     compiler written in C++ or Rust does not raise MemoryError, it aborts; what gives it away is
     its last words, or that it held nearly all it was allowed.
 4.  It just died: job_died. A process killed by the kernel because memory ran out cannot be told
-    from one killed by anybody else. A signal that no program sends to itself, and last words that
-    complain of the machine, are not held against the code.
+    from one killed by another process. A signal that no program sends to itself, and last words
+    that complain of the machine, are not held against the code.
 """
 
 from __future__ import annotations
