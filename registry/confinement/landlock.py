@@ -1,4 +1,4 @@
-"""Landlock, by which a process gives up what it will not need of the machine, for good.
+"""Landlock: a process permanently gives up access that it does not need.
 
 It holds for the process and all that it starts from then on. It needs no root, and cannot be
 undone; what was opened before stays open. Each release of the kernel's interface knows more
@@ -48,7 +48,7 @@ class Access(IntFlag):
 
 Grant: TypeAlias = tuple[str, Access]
 
-# The same number on every architecture but one that Linux runs on and nobody else.
+# The same number on every common architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _TELL_THE_VERSION = 1
 _PATH_BENEATH = 1
@@ -74,7 +74,7 @@ class _Beneath(ctypes.Structure):
 
 
 def version() -> int:
-    """Tell which release of Landlock the kernel offers; 0 if it has none, or it is switched off."""
+    """Return the kernel's version of Landlock; 0 if it has none, or it is switched off."""
     try:
         return _call(_CREATE_RULESET, None, 0, _TELL_THE_VERSION)
     except OSError:
@@ -84,7 +84,7 @@ def version() -> int:
 def restrict(grants: Iterable[Grant]) -> None:
     """Give up all but these accesses, as far as the kernel knows them.
 
-    A path that is not there is granted to nobody. Raises `OSError` where there is no Landlock, and
+    A missing path is skipped. Raises `OSError` where there is no Landlock, and
     in a process that could still gain privileges (see `forgo_privileges`).
     """
     release = version()
@@ -111,7 +111,7 @@ def _known(release: int) -> Access:
 def _grant(ruleset: int, path: str, access: Access) -> None:
     try:
         parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not there, or behind a door that is closed to us anyway
+    except OSError:  # missing, or not accessible to us anyway
         return
     try:
         if not stat.S_ISDIR(os.fstat(parent).st_mode):

@@ -40,7 +40,7 @@ _BIND = 0x1000
 _RECURSIVE = 0x4000
 _PRIVATE = 1 << 18
 
-# The same number on every architecture but one that Linux runs on and nobody else.
+# The same number on every common architecture.
 _MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -63,7 +63,7 @@ class _Attributes(ctypes.Structure):
 
 @functools.cache
 def why_not() -> str:
-    """Say why no namespaces can be made here; an empty string where they can. Tries it once."""
+    """Return why no namespaces can be created here, or an empty string. Tries it once."""
     line = [sys.executable, "-I", "-S", __file__]
     try:
         tried = subprocess.run(

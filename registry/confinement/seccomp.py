@@ -1,4 +1,4 @@
-"""Seccomp, by which a process gives up system calls that it does not need, for good.
+"""Seccomp: a process permanently gives up system calls that it does not need.
 
 The filter is made by libseccomp, through its binding `pyseccomp` (extra "isolate"), once in a host.
 It is a program for the kernel, in bytes, which the host hands to its workers: they need no library.
@@ -91,7 +91,7 @@ class _Program(ctypes.Structure):
 
 @functools.cache
 def why_not() -> str:
-    """Say why no filter can be made here; an empty string where one can."""
+    """Return why no filter can be created here, or an empty string."""
     try:
         import pyseccomp
     except ImportError:
@@ -156,7 +156,7 @@ def _refuse_arguments(made: Any, library: Any) -> None:
         refuse("clone", library.Arg(_flags_of_clone(), library.MASKED_EQ, flag, flag))
     for control in _CONTROLS:
         refuse("ioctl", library.Arg(1, library.MASKED_EQ, _INT, control))
-    refuse("personality", library.Arg(0, library.NE, _INT))  # which only asks
+    refuse("personality", library.Arg(0, library.NE, _INT))  # which only reads
     # A pair is connected to itself, but a pair of datagrams can send to anybody.
     refuse("socketpair", library.Arg(0, library.NE, _AF_UNIX))
     for kind in _DATAGRAMS:

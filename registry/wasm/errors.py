@@ -12,13 +12,13 @@ __all__ = ["ArtifactRejected", "InvalidRequest", "Trap"]
 
 
 class ArtifactRejected(PossiblyInvalid):
-    """The file is no artifact that this wasmtime, on this machine, can load; prepare it anew."""
+    """This wasmtime, on this machine, cannot load the file as an artifact; prepare it again."""
 
     default_kind = "corrupted_artifact"
 
 
 class InvalidRequest(InvalidCandidate, ValueError):
-    """What was asked of a module does not fit it: no such function, wrong arguments or imports."""
+    """The request does not fit the module: no such function, wrong arguments or imports."""
 
     default_kind = "invalid_request"
 

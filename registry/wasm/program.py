@@ -78,7 +78,7 @@ def _unloadable(artifact: BinaryIO, why: str) -> ArtifactRejected | InternalErro
         kind = "out_of_memory" if int(refusal[1]) == errno.ENOMEM else "io_err"
         said = f"this machine refused to load the artifact, which is kept: {why}"
         return InternalError(said, kind=kind)
-    return ArtifactRejected(f"wasmtime cannot load it; prepare it anew: {why}")
+    return ArtifactRejected(f"wasmtime cannot load it; prepare it again: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Program:
         self.engine.increment_epoch()
 
     def _entry(self, request: Request) -> tuple[str, list[int | float]]:
-        """Find the function that is asked for, and read its arguments."""
+        """Find the requested function, and read its arguments."""
         functions = self._functions()
         name = _COMMAND if request.invoke is None else request.invoke
         if name in functions:

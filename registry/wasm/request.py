@@ -1,4 +1,4 @@
-"""What is asked of a module, and what comes back. Both are made of what msgpack can say."""
+"""A request to a module, and its result. Both consist of values that msgpack supports."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _quoted(value: object) -> str:
 
 
 def _is_text(value: object) -> bool:
-    """Say whether a C string can carry this."""
+    """Return whether a C string can hold this."""
     if not isinstance(value, str) or "\0" in value:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a module may see of the machine: nothing but what the request names."""
+"""What a module can access: only what the request names."""
 
 from __future__ import annotations
 

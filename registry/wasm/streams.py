@@ -1,4 +1,4 @@
-"""Files that wasmtime is to open: it takes only names, and here they are names of descriptors.
+"""Files for wasmtime to open by name; the names refer to our descriptors.
 
 What a module reads and writes is held in anonymous files in memory. wasmtime could also call back
 into Python with what was written, but does so from a thread of its own; measured, such a call

@@ -1,4 +1,4 @@
-"""A job that its caller can give up: after a time limit, or at Ctrl-C."""
+"""A job that its caller can abandon: after a time limit, or at Ctrl-C."""
 
 from __future__ import annotations
 

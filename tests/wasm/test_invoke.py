@@ -250,7 +250,7 @@ def test_an_open_artifact_outlives_its_name(prepared: Prepared) -> None:
 @pytest.mark.parametrize("content", [b"", b"no artifact", b"\0asm\1\0\0\0"])
 def test_what_is_no_artifact_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(wasm.ArtifactRejected, match="prepare it anew"):
+    with pytest.raises(wasm.ArtifactRejected, match="prepare it again"):
         wasm.load(tmp_path / "file")
 
 
