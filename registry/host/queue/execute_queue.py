@@ -213,13 +213,13 @@ class ExecuteQueue:
     def _match(
         self, line: deque[_Job], now: float, finished: int | None
     ) -> tuple[_Job, int | None]:
-        eldest = line[0]
+        oldest = line[0]
         worker = None if finished is None else self._workers.get(finished)
-        if worker is not None and worker.idle and now - eldest.since < MAX_KEEP_WAITING:
+        if worker is not None and worker.idle and now - oldest.since < MAX_KEEP_WAITING:
             for job in line:
                 if job.environment == worker.environment:
                     return job, finished
-        return eldest, self._idle(eldest.environment)
+        return oldest, self._idle(oldest.environment)
 
     def _idle(self, environment: Hashable) -> int | None:
         for number, worker in self._workers.items():
