@@ -11,7 +11,7 @@ import logging
 
 from registry.artifact import ArtifactId
 
-__all__ = ["FIELDS", "about", "logger"]
+__all__ = ["FIELDS", "about", "in_one_line", "logger"]
 
 logger = logging.getLogger("registry")
 
@@ -44,3 +44,8 @@ def about(event: str, id: ArtifactId | None = None, **fields: object) -> dict[st
     """Make the fields of a record."""
     named = {} if id is None else {"code_hash": id.code_hash, "prep_hash": id.prep_hash}
     return {"event": event, **named, **fields}
+
+
+def in_one_line(text: object) -> str:
+    """Escape what would begin a line of its own in a log, or steer a terminal; fields keep it."""
+    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in str(text))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.making import claimed, failed, prepared
 
-from registry import Artifact, ArtifactId, Registry
+from registry import Artifact, ArtifactId, PreparationFailed, Registry
 from registry.log import FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -140,3 +140,17 @@ def test_the_example_writes_a_line_of_json(cache: Path) -> None:
     )
     (line,) = map(json.loads, done.stderr.splitlines())
     assert (line["event"], line["level"], line["size"]) == ("prepared", "DEBUG", 1)
+
+
+def test_an_error_of_several_lines_forges_no_line_of_a_log(
+    cache: Path, id: ArtifactId, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare() -> bytes:
+        raise ValueError("first\nERROR:root:forged \x1b[31m")
+
+    caplog.set_level(logging.DEBUG, "registry")
+    with Registry(cache) as registry, pytest.raises(PreparationFailed):
+        registry.get_or_prepare(id, prepare)
+    told = [record for record in caplog.records if getattr(record, "event", "") == "failed"]
+    assert [record.getMessage().isprintable() for record in told] == [True]
+    assert "\n" in told[0].error  # type: ignore[attr-defined]  # the field keeps it as it was

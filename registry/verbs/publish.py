@@ -24,7 +24,7 @@ from registry.effects import (
     Written,
 )
 from registry.errors import ClaimLost, DiskFull, InvalidData, RegistryError
-from registry.log import about, logger
+from registry.log import about, in_one_line, logger
 from registry.sql.queries import Row
 from registry.sql.transitions import Event
 from registry.verbs.database import attempt, move, read
@@ -178,7 +178,8 @@ def fail(
     handle.counters.failures.note(failure.kind)
     how = {"label": row.label, "error_kind": row.error_kind, "num_failures": row.num_failures}
     told = about("failed", lease.id, error=row.error, **how)
-    logger.debug("failed to prepare %s: %s", lease.id.short, row.error, extra=told)
+    why = in_one_line(row.error)
+    logger.debug("failed to prepare %s: %s", lease.id.short, why, extra=told)
     yield from drop_files(lease.path)
     yield from _keep_failures(handle, row)
     return handle.artifact(row)

@@ -37,7 +37,7 @@ from registry.host.pool.prepare_pool import PreparePool
 from registry.host.pool.worker import WorkerLost
 from registry.host.queue.priority import Priority
 from registry.host.refusals import Refusals
-from registry.log import about
+from registry.log import about, in_one_line
 from registry.verbs.handle import Lease
 from registry.world.shield import in_thread
 
@@ -204,7 +204,9 @@ class Preparations:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, RegistryError):
-            _log.info("%s", error, extra=about("preparation_failed", id, error=str(error)))
+            _log.info(
+                "%s", in_one_line(error), extra=about("preparation_failed", id, error=str(error))
+            )
         else:  # a bug; perhaps no caller awaits it
             told = about("preparation_failed", id, error=repr(error))
             _log.error("preparing %s: %r", id.short, error, exc_info=error, extra=told)

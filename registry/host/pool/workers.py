@@ -44,7 +44,7 @@ from registry.host.queue.events import (
     WorkerSpawned,
 )
 from registry.host.worker.confinement import Confinement
-from registry.log import about
+from registry.log import about, in_one_line
 
 __all__ = ["RETRY_DELAY", "START_TRIES", "Crew"]
 
@@ -181,15 +181,16 @@ class Crew(Generic[Enqueue]):
                 return worker
             except Exception as error:
                 told = about("worker_not_started", error=str(error))
+                said = in_one_line(error)
                 if tries >= START_TRIES:
-                    _log.warning("cannot start a worker, giving up: %s", error, extra=told)
+                    _log.warning("cannot start a worker, giving up: %s", said, extra=told)
                     raise NoWorker(
                         f"no worker could be started, in {tries} tries; the last one: {error}"
                     ) from error
                 _log.warning(
                     "cannot start a worker, trying again in %s s: %s",
                     RETRY_DELAY,
-                    error,
+                    said,
                     extra=told,
                 )
                 self._tell(WorkerDelayed(number))
