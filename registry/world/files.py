@@ -117,6 +117,8 @@ class Files:
             return False
         except IsADirectoryError:  # named like ours, but none of our making: leave it
             return False
+        except PermissionError as error:
+            raise _not_permitted(name, error) from error
         return True
 
     def list_names(self) -> list[str]:
@@ -166,6 +168,8 @@ class Files:
                 "the folder artifacts/ was removed while the cache was open; open a new handle, "
                 "which makes it anew"
             ) from error
+        except PermissionError as error:
+            raise _not_permitted(name, error) from error
 
     def _moved(self, source: Path, name: str) -> bool:
         try:
@@ -257,6 +261,14 @@ def _summed(file: FileIO) -> Written:
         total += size
         digest.update(buffer[:size])
     return Written(total, digest.hexdigest())
+
+
+def _not_permitted(name: str, error: PermissionError) -> CacheDirectoryRefused:
+    return CacheDirectoryRefused(
+        f"artifacts/{name} cannot be created or removed ({error.strerror}): look at the mode of "
+        "artifacts/ and for the attributes `i` and `a` of both (`lsattr -d`), remove them "
+        "(`chattr -ia`), then try again"
+    )
 
 
 @contextmanager
