@@ -170,8 +170,8 @@ PACKAGE = str(Path(registry_package.__file__).parent)
 # or of a `try`, and what ends it.
 EFFECTS = (
     f"{PACKAGE}/world/",
-    f"{PACKAGE}/verbs/recursion.py",
-    f"{PACKAGE}/verbs/room.py",
+    f"{PACKAGE}/recursion.py",
+    f"{PACKAGE}/verbs/waiting_room.py",
 )
 LINES: list[Story] = [
     story
