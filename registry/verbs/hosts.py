@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from registry.artifact import Artifact, from_micros
-from registry.effects import ForgetHost, IsAlive, ListLocks, Now, Process, Verb
-from registry.errors import DatabaseDamaged, DiskFull
+from registry.effects import ForgetHost, Interrupted, IsAlive, ListLocks, Now, Process, Verb
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull, RegistryError
 from registry.sql.queries import (
     ALL_PREPARING,
     CLAIMANTS,
@@ -28,7 +28,7 @@ from registry.sql.transitions import TRANSITIONS, Event
 from registry.verbs.cache_identity import warn_of_stranger
 from registry.verbs.database import at_once, run, run_on_the_reserve
 from registry.verbs.handle import Handle
-from registry.verbs.lease import drop_files, give_back_all, unlinking_if_cut_short
+from registry.verbs.lease import drop_files, give_back_all, insist, unlinking_if_cut_short
 from registry.verbs.text import HOST_DIED
 
 __all__ = [
@@ -91,8 +91,12 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
             with suppress(DiskFull):  # whoever opens next, or maintenance, does it
                 yield from reap_dead(handle)
         yield from warn_of_stranger()
-    except DatabaseDamaged:
-        handle.has_row = False  # what is damaged is set aside, with its rows
+    except (CacheDirectoryRefused, DatabaseDamaged):
+        handle.has_row = False  # not written, or set aside with the damaged database
+        raise
+    except Interrupted:
+        with suppress(RegistryError):
+            yield from insist(lambda: leave(handle))
         raise
 
 
@@ -116,9 +120,14 @@ def list_host(handle: Handle) -> Verb[None]:
 def leave(handle: Handle) -> Verb[None]:
     """Give back all claims and remove the row, before the lock is let go."""
     yield from give_back_all(handle)
-    with suppress(DiskFull):  # the lock goes all the same, and whoever opens next removes the row
+    try:
         yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
-        handle.has_row = False
+    except DiskFull:
+        return  # the lock file stays, unlocked: so the next process that opens removes the row
+    except Interrupted:
+        handle.has_row = False  # it may be there, but holds no claim, and ends with this process
+        raise
+    handle.has_row = False
 
 
 def hosts(handle: Handle) -> Verb[list[HostInfo]]:
