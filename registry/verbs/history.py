@@ -20,7 +20,6 @@ from registry.artifact import ArtifactId, from_micros, names
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.log import about, logger
-from registry.record import Record
 from registry.sql.journal import EVENTS_PAGE, HISTORY, REBUILT, RECORD
 from registry.sql.queries import Row
 from registry.verbs.database import one, run
@@ -71,7 +70,8 @@ class HistoryEvent:
     command: str | None
 
 
-class Rebuilt(Record):
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
     """How many artifacts were prepared again soon after they were pruned, and what that took."""
 
     count: int
