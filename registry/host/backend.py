@@ -68,7 +68,7 @@ def load(path: str) -> Backend:
         if not callable(getattr(module, name, None))
     ]
     if missing:
-        raise TypeError(f"{path} is not a backend: it lacks {' and '.join(missing)}")
+        raise TypeError(f"{path} is not a backend: it has no function {' and no '.join(missing)}")
     return cast(Backend, module)
 
 

@@ -107,7 +107,9 @@ def claimed(_: None, now: Seen) -> bool:
 
 
 def claimed_again(was: Seen, now: Seen) -> bool:
-    due = was.retry_at is not None and was.retry_at <= (now.claimed_at or 0)
+    # One that `retry` let be tried is due by any clock; that sets its failures to 0.
+    is_due = was.retry_at is not None and was.retry_at <= (now.claimed_at or 0)
+    due = is_due or (was.retry_at is not None and was.num_failures == 0)
     return due and _is_claim(now) and _changed(was, now) <= CLAIM
 
 

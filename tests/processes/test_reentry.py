@@ -250,9 +250,9 @@ def test_a_thread_that_makes_a_cache_refuses_to_open_it_once_more(cache: Path) -
     """As a signal handler does that interrupts it; to wait would be to wait for itself."""
     with Registry(cache):
         pass
-    with pytest.raises(OpenTimeout, match="by this very thread, which a signal handler"):
+    with pytest.raises(OpenTimeout, match="by the thread that this signal handler"):
         in_turn(cache, lambda: Registry(cache))
-    with undisturbed(cache), pytest.raises(OpenTimeout, match="by this very thread"):
+    with undisturbed(cache), pytest.raises(OpenTimeout, match="by the thread that this signal handler"):
         in_turn(cache, lambda: None)
     with undisturbed(cache):
         Registry(cache).close()
