@@ -59,3 +59,20 @@ def new_id() -> Callable[[], ArtifactId]:
 def one_id(new_id: Callable[[], ArtifactId]) -> ArtifactId:
     """The one id of a test that needs but one."""
     return new_id()
+
+
+# Real workers, many processes, long random walks, whole environments: measured with --durations.
+SLOW = (
+    *("cli/", "confinement/", "docs/", "host/", "packaging/", "processes/", "simulator/"),
+    *("doctor/test_before_opening.py", "opening/test_bit_flips.py", "opening/test_cache.py"),
+    *("opening/test_damaged_pages.py", "sync/test_agreement.py", "verbs/test_hits.py"),
+    *("test_benchmarks.py", "verbs/test_interruption.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what is in a slow folder or file."""
+    here = Path(__file__).parent
+    for item in items:
+        if str(item.path.relative_to(here)).startswith(SLOW):
+            item.add_marker("slow")
