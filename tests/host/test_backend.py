@@ -31,5 +31,5 @@ def test_loading_gives_the_module():
 
 
 def test_a_module_without_the_functions_is_refused_and_says_which():
-    with pytest.raises(TypeError, match="it lacks identity and execute"):
+    with pytest.raises(TypeError, match="no function identity and no execute"):
         load("host.backends.incomplete")
