@@ -265,7 +265,7 @@ class Host:
             raise NotPrepared(error) from error
 
     async def _execute(self, wanted: Wanted, task: Task, kind: ExecutionKind) -> Any:
-        mended = False
+        was_rejected = False
         for _ in range(TRIES):
             artifact = await self._ready(wanted)
             assert artifact.path is not None
@@ -279,9 +279,9 @@ class Host:
                 if error.kind != Kind.CORRUPTED_ARTIFACT:
                     raise
                 await self._registry._reject(artifact)  # noqa: SLF001
-                if mended:
+                if was_rejected:
                     raise
-                mended = True
+                was_rejected = True
             else:
                 return executed.result
         raise InternalError(f"{wanted.id.short} went {TRIES} times before it could be executed")

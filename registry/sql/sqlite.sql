@@ -588,7 +588,7 @@ SELECT :now, :event, :reason, :my_host,
 FROM json_each(:rows);
 
 -- name: history
--- Read what happened to an artifact, the eldest first; walks the journal, which is bounded.
+-- Read what happened to an artifact, the oldest first; walks the journal, which is bounded.
 SELECT history.id, history.at, history.event, history.reason, history.code_hash, history.prep_hash,
     history.label, history.host_id, history.size, history.prepare_seconds, history.last_time_needed,
     history.evicted_for, history.error, host_history.pid, host_history.hostname,

@@ -150,20 +150,23 @@ def _check_integrity(repair: bool) -> Verb[list[Problem]]:
     return [Problem("integrity", "registry.db", line) for (line,) in lines if line != "ok"]
 
 
+# What triggers keep: its sum, how to write it anew, and the table that has it.
+_KEPT_SUMS = (
+    (SUMS, CORRECT_USAGE, "usage"),
+    (FAILURE_SUMS, CORRECT_FAILURE_USAGE, "failure_usage"),
+)
+
+
 def _check_usage(repair: bool) -> Verb[list[Problem]]:
     found = []
-    count, size, true_count, true_size = yield from one(SUMS, {})
-    if (count, size) != (true_count, true_size):
+    for sums, correct, table in _KEPT_SUMS:
+        count, size, true_count, true_size = yield from one(sums, {})
+        if (count, size) == (true_count, true_size):
+            continue
         words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
-        found.append(Problem("usage", "usage", words))
+        found.append(Problem("usage", table, words))
         if repair:
-            yield from run(CORRECT_USAGE, {})
-    count, size, true_count, true_size = yield from one(FAILURE_SUMS, {})
-    if (count, size) != (true_count, true_size):
-        words = f"says {count} of {size} bytes; the rows say {true_count} of {true_size} bytes"
-        found.append(Problem("usage", "failure_usage", words))
-        if repair:
-            yield from run(CORRECT_FAILURE_USAGE, {})
+            yield from run(correct, {})
     return found
 
 

@@ -72,26 +72,24 @@ def _publish(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Artifa
 
 def _keep(handle: Handle, row: Row) -> Verb[None]:
     """Stay within the limits. What goes wrong there is no failure to publish, which is done."""
-    try:
-        yield from keep(handle, spared=row.id)
-    except (RegistryError, OSError) as error:
-        logger.warning(
-            "an artifact was published, but the cache could not be kept: %s",
-            error,
-            extra=about("keeping_failed", error=str(error)),
-        )
+    work = keep(handle, spared=row.id)
+    yield from _only_warn(work, "an artifact was published, but the cache could not be kept")
 
 
 def _keep_failures(handle: Handle, row: Row) -> Verb[None]:
     """Forget the failures that are too many. What goes wrong there does not undo this one."""
+    yield from _only_warn(
+        forget_failures(handle, spared=row.id),
+        "a failure was stored, but older ones beyond the bounds could not be forgotten",
+    )
+
+
+def _only_warn(work: Verb[object], warning: str) -> Verb[None]:
     try:
-        yield from forget_failures(handle, spared=row.id)
+        yield from work
     except (RegistryError, OSError) as error:
-        logger.warning(
-            "a failure was stored, but older ones beyond the bounds could not be forgotten: %s",
-            error,
-            extra=about("keeping_failed", error=str(error)),
-        )
+        told = about("keeping_failed", error=str(error))
+        logger.warning("%s: %s", warning, error, extra=told)
 
 
 def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:

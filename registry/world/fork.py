@@ -54,8 +54,9 @@ __all__ = [
     "wait",
 ]
 
-# How long a fork waits for those who are in the middle of something before it lets others go on.
 T = TypeVar("T")
+
+# How long a fork waits for those who are in the middle of something before it lets others go on.
 PATIENCE_SECONDS = 0.1
 _POLL_SECONDS = 0.0005
 

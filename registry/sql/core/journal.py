@@ -25,7 +25,7 @@ FROM json_each(:rows)""",
 _WITH_HOSTS = journal.outerjoin(host_history, journal.c.host_id == host_history.c.id)
 HISTORY = compiled(
     "history",
-    "Read what happened to an artifact, the eldest first; walks the journal, which is bounded.",
+    "Read what happened to an artifact, the oldest first; walks the journal, which is bounded.",
     select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
     .select_from(_WITH_HOSTS)
     .where(journal.c.code_hash == given("code"), journal.c.prep_hash == given("prep"))
