@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
 from datetime import UTC, datetime, timedelta
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -192,32 +189,6 @@ def test_publishing_and_removing_leave_the_count_right(registry: Registry, cache
     prepared(registry, first)
     registry.remove(second)
     assert kept(cache) == ((0, 0), (0, 0))
-
-
-def _fail_many(cache: Path, number: int, start: Barrier) -> None:
-    with Registry(cache) as registry:
-        start.wait()
-        for each in range(60):
-            artifact = ArtifactId.of(b"process %d, code %d" % (number, each))
-            claimed(registry, artifact).fail("e" * 1000)
-            if number == 0 and each == 30:
-                os.kill(os.getpid(), 9)
-
-
-def test_many_processes_that_fail_at_once_keep_within_the_bounds(cache: Path) -> None:
-    with Registry(cache) as registry:
-        registry.configure(failed_max_count=50, failed_max_bytes=30_000)
-        spawn = multiprocessing.get_context("spawn")
-        start = spawn.Barrier(3)
-        at_work = [spawn.Process(target=_fail_many, args=(cache, n, start)) for n in range(3)]
-        for process in at_work:
-            process.start()
-        for process in at_work:
-            process.join(100)
-        assert [process.exitcode for process in at_work] == [-9, 0, 0]
-        assert kept(cache)[0] == kept(cache)[1] == (30, 30_000)
-        registry.check(repair=True)
-        assert registry.check().ok
 
 
 @pytest.mark.parametrize("name", ["failed_max_count", "failed_max_bytes"])
