@@ -92,7 +92,8 @@ class PreparationFailed(RegistryError):
     """The artifact could not be prepared, now or at an earlier time that is remembered.
 
     `artifact` is the failed artifact: its `error`, `error_kind`, `num_failures` and `retry_at`.
-    `__cause__` is the exception of `prepare` where it ran in this call.
+    `__cause__` is the exception of `prepare` where it ran in this call. The message of a stored
+    failure says since when it is stored, and the command that lets it be tried again.
     """
 
     def __init__(self, message: str, artifact: Artifact | None = None) -> None:

@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact
 from registry.base_claim import HeldClaim
+from registry.blame import is_remembered
 from registry.effects import Verb
 from registry.errors import ClaimLost
-from registry.shortage import is_nobodys_failure
 from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
 
@@ -55,7 +55,7 @@ class AsyncClaim(HeldClaim[AsyncHandle]):
     ) -> Literal[False]:
         if not self._lease.ended:
             try:
-                if isinstance(error, Exception) and not is_nobodys_failure(error):
+                if is_remembered(error):
                     await self.fail(error)
                 else:
                     await self.release()

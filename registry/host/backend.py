@@ -11,7 +11,8 @@ A backend is a module, named by its import path, with three functions:
     deterministic=...)` reports a failure; any other exception is a "job_error", which is
     remembered as deterministic, but for an `OSError` ("io_err", which may be tried again). What
     says that the machine ran out of something (`MemoryError`, ENOSPC) is not remembered at all,
-    nor is a `PrepareError` that says so (`remembered=False`).
+    nor is a bug of the backend (`registry.blame`), nor a `PrepareError` that says so
+    (`remembered=False`).
 `execute(path, request)`
     runs in a worker. `path` is the artifact's file, to be read and not to be changed. It returns
     a value that msgpack supports. `InvalidCandidate` says that the code refuses the request;

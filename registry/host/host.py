@@ -33,6 +33,7 @@ from typing import Any, Self
 
 from registry.aio import AsyncRegistry
 from registry.artifact import Artifact, ArtifactId, State
+from registry.blame import remembers_failures
 from registry.config import as_amount, as_span
 from registry.errors import (
     InternalError,
@@ -146,8 +147,8 @@ class Host:
             wanted = await self._wanted(code, params, self._precheck_limits, label=label)
             if wanted.id not in self._preparations:
                 known = await self._registry.get(wanted.id)
-                if known is not None and known.state is State.FAILED:
-                    raise failure(known)
+                if known and known.state is State.FAILED and remembers_failures():
+                    raise failure(known, self._registry.cache_dir)
             return await self._prepared(wanted)
 
     async def heads_up(self, wanted: Iterable[tuple[bytes, Mapping[str, Any]]]) -> None:

@@ -1,5 +1,5 @@
 -- name: claim (writes)
--- Claim an artifact that nobody knows, or whose failure may be tried again.
+-- Claim one that nobody knows, or whose failure may be, or is anyway, tried again.
 INSERT INTO artifact (code_hash, prep_hash, state, path, host_id, token, claimed_at, deadline,
     created_at, label)
 VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
@@ -12,9 +12,8 @@ SET state = 'preparing', path = :my_path, num_failures = CASE WHEN (artifact.err
     (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
     'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
 WHERE artifact.state = 'failed'
-  AND artifact.retry_at IS NOT NULL
-  AND (artifact.retry_at <= :now OR artifact.last_time_failed > :now + 60000000 OR
-    artifact.num_failures = 0)
+  AND (:anyway OR artifact.retry_at IS NOT NULL AND (artifact.retry_at <= :now OR
+    artifact.last_time_failed > :now + 60000000 OR artifact.num_failures = 0))
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
     prepare_seconds, label;

@@ -9,9 +9,9 @@ from typing import Literal, TypeVar
 
 from registry.artifact import Artifact
 from registry.base_claim import HeldClaim
+from registry.blame import is_remembered
 from registry.effects import Verb
 from registry.errors import ClaimLost
-from registry.shortage import is_nobodys_failure
 from registry.sync.handle import SyncHandle
 from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Claim(HeldClaim[SyncHandle]):
     """The right to prepare one artifact, held until it is published, failed, released or lost.
 
-    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, or leaving
-    without publishing, releases it.
+    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, an exception
+    that is not remembered (`registry.blame`), or leaving without publishing, releases it.
     """
 
     def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
@@ -67,7 +67,7 @@ class Claim(HeldClaim[SyncHandle]):
     ) -> Literal[False]:
         if not self._lease.ended:
             try:
-                if isinstance(error, Exception) and not is_nobodys_failure(error):
+                if is_remembered(error):
                     self.fail(error)
                 else:
                     self.release()

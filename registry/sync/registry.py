@@ -107,9 +107,11 @@ class Registry(SyncHandle):
         `prepare` runs at most once on the machine at a time; others wait for it, for `timeout` at
         most (`WaitTimeout`). Raises `PreparationFailed` for a failure: of this call, of the one
         waited for, or of an earlier one that may not be tried again yet. `prepare` raises
-        `PrepareError` to say that an error is deterministic. Raises `RecursivePreparation` inside
-        the `prepare` of that artifact, `DiskFull` (nothing is recorded), `CodeTooLarge` if
-        `prepare` does. The file is NOT pinned: see `open_file`.
+        `PrepareError` to say that an error is deterministic. What shows a bug of the program is
+        raised as it is and not stored: a TypeError or `InvalidData` for what `prepare` returned,
+        ImportError, NameError, SyntaxError, a TypeError of a call whose arguments do not fit.
+        Raises `RecursivePreparation` inside the `prepare` of that artifact, `DiskFull` (nothing is
+        recorded), `CodeTooLarge` if `prepare` does. The file is NOT pinned: see `open_file`.
         """
         _refuse_coroutines(prepare)
         prepare_verb.require_arguments(prepare, timeout, label)

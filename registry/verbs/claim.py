@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 from registry.artifact import Artifact, ArtifactId, State, to_micros
+from registry.blame import remembers_failures
 from registry.clock_slack import is_ahead
 from registry.config import as_span
 from registry.effects import Draw, Elapsed, Now, Verb
@@ -82,7 +83,7 @@ def _open_to_claims(handle: Handle, row: Row) -> Verb[bool]:
     """Whether a claim of a row that is there may succeed; the guard decides again."""
     now = yield from Now()
     if row.state == State.FAILED:
-        return may_be_tried(row, now)
+        return may_be_tried(row, now) or not remembers_failures()
     return row.state == State.PREPARING and (yield from abandoned(handle, row, now)) is not None
 
 
@@ -109,6 +110,7 @@ def _try_to_claim(
         "my_host": handle.host_id,
         "prepare_timeout": span,
         "called": called,
+        "anyway": not remembers_failures(),
     }
     if row is None or row.state != State.PREPARING:
         return (yield from move(Event.CLAIM, lease.id, **claimant))

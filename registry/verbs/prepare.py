@@ -1,17 +1,20 @@
 """Get or prepare: the one verb that most users need.
 
 However many ask, on one machine, `prepare` runs once: one claims, the others wait for it. A
-failure is everybody's: whoever waited for it gets it, and so does whoever asks before it may be
-tried again.
+failure is everybody's: any process that waited for it gets it, and so does any that asks before it
+may be tried again. What is no failure of the code (`registry.blame`) is the caller's alone.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, State
+from registry.blame import VARIABLE, is_own_bug, is_remembered, remembers_failures
 from registry.config import as_span
 from registry.effects import Call, Now, Outcome, Verb
 from registry.errors import (
@@ -36,6 +39,13 @@ from registry.verbs.text import ABANDONED, as_label, describe
 from registry.verbs.wait import time_limit, until_settled
 
 __all__ = ["failure", "get_or_prepare", "prepare_or_join", "require_arguments"]
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+_NOT_HERE = (
+    "that is this machine's doing, a limit of this host or a bug of its programs, and not "
+    "remembered: ask again once it is repaired"
+)
+_NOT_NOW = f"not remembered, because {VARIABLE} says so"
 
 
 def require_arguments(prepare: object, timeout: object, label: object) -> None:
@@ -89,7 +99,7 @@ def prepare_or_join(
             if made is not None:
                 return made
         elif claimed.state is State.FAILED:
-            raise failure(claimed)
+            raise failure(claimed, handle.cache)
         elif claimed.state is State.PREPARING:
             yield from _join(handle, id, until)
         ready = yield from look_up(handle, id)
@@ -97,43 +107,46 @@ def prepare_or_join(
             return ready
 
 
-def failure(artifact: Artifact) -> PreparationFailed:
-    """Word a failure for the user: what, why, how often, and when it may be tried again."""
-    if artifact.retry_at is None:
-        again = "it will not be tried again by itself; `registry retry` lets it"
-    else:
-        again = f"it may be tried again at {artifact.retry_at:%Y-%m-%d %H:%M:%S} UTC"
-    count = artifact.num_failures
+def failure(artifact: Artifact, cache: Path) -> PreparationFailed:
+    """Word a stored failure: what, why, how often, since when, and how to try again."""
+    count, since, retry_at = artifact.num_failures, artifact.last_time_failed, artifact.retry_at
     times = "once" if count == 1 else f"{count} times"
+    stored = "remembered" if since is None else f"remembered since {since:{_TIME}} UTC"
+    when = "; by itself it never is" if retry_at is None else f" before {retry_at:{_TIME}} UTC"
     return PreparationFailed(
         f"{artifact} could not be prepared ({artifact.error_kind or 'error'}, failed {times}): "
-        f"{artifact.error} -- {again}",
+        f"{artifact.error} -- {stored}; registry retry {artifact.id.short} --cache "
+        f"{shlex.quote(str(cache))} lets it be tried again{when}",
         artifact,
     )
 
 
 def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
-    """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew."""
+    """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew.
+
+    What is no failure to remember goes on to the caller, and the claim is given back.
+    """
     outcome: Outcome[Any] = yield from Call(prepare, (str(handle.cache), lease.id))
     error = outcome.error
-    if is_nobodys_failure(error):  # no failure of the code: the claim is given back
-        raise (yield from _nobodys_failure(handle, lease, error))
     try:
         if error is None:
-            try:
-                return (yield from publish(handle, lease, outcome.value))
-            except (TypeError, InvalidData) as refusal:  # what `prepare` gave back is no artifact
-                error = refusal
-        failed = yield from fail(handle, lease, error)
+            return (yield from publish(handle, lease, outcome.value))
+        if is_remembered(error):
+            failed = yield from fail(handle, lease, error)
+            raise failure(failed, handle.cache) from error
     except ClaimLost:
         return None
-    raise failure(failed) from error
+    except (TypeError, InvalidData) as refusal:  # what `prepare` gave back is no artifact
+        error = refusal
+    raise (yield from _unremembered(handle, lease, error))
 
 
-def _nobodys_failure(handle: Handle, lease: Lease, error: Exception | None) -> Verb[Exception]:
-    """Word a failure that says nothing about the code, unless it is worded already."""
-    assert error is not None
+def _unremembered(handle: Handle, lease: Lease, error: Exception) -> Verb[Exception]:
+    """Word a failure that is not stored, unless it is worded already."""
     if isinstance(error, CodeTooLarge | DiskFull | RegistryBusy):
+        return error
+    if is_own_bug(error):
+        _note(handle, lease, error)
         return error
     said, now = describe(error), (yield from Now())
     never = claimed_row(lease)._replace(
@@ -147,13 +160,21 @@ def _nobodys_failure(handle: Handle, lease: Lease, error: Exception | None) -> V
     )
     artifact = handle.artifact(never, lease.id)
     failed = PreparationFailed(
-        f"{artifact} could not be prepared here ({said.kind}): {said.message} -- that is this "
-        "machine's doing, or a limit of this host, and not remembered: ask again once it has more",
+        f"{artifact} could not be prepared here ({said.kind}): {said.message} -- "
+        f"{_NOT_HERE if is_nobodys_failure(error) else _NOT_NOW}",
         artifact,
     )
-    unprepared = NotPrepared(failed)
-    unprepared.__cause__ = error
-    return unprepared
+    raised = NotPrepared(failed) if is_nobodys_failure(error) else failed
+    raised.__cause__ = error
+    return raised
+
+
+def _note(handle: Handle, lease: Lease, error: Exception) -> None:
+    """Tell with a bug of the program what it kept from being prepared."""
+    artifact = handle.artifact(claimed_row(lease), lease.id)
+    note = f"{artifact} was not prepared by this program's own mistake; nothing is remembered"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:
@@ -164,8 +185,8 @@ def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:
     row = yield from until_settled(handle, id, row, until)
     if row is None or row.state != State.FAILED:
         return
-    if not (yield from _may_be_taken_up(row)):
-        raise failure(handle.artifact(row))
+    if remembers_failures() and not (yield from _may_be_taken_up(row)):
+        raise failure(handle.artifact(row), handle.cache)
 
 
 def _may_be_taken_up(row: Row) -> Verb[bool]:

@@ -100,6 +100,7 @@ OF_THE_HOST = {
         wish("abort saying", words="Os { code: 11, message: Resource temporarily unavailable }"),
         "job_died",
     ),
+    "has a bug": (wish("raise", error="NameError"), "job_error"),
     "says so itself": (wish("raise", error="Unremembered"), "unlicensed"),
 }
 

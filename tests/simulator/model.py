@@ -74,14 +74,17 @@ class Model:
             new = Row(number, p["code"], p["prep"], "preparing", *[None] * 16)  # type: ignore[arg-type]
             mine = {**self._my_claim(p), "num_failures": 0, "created_at": p["now"]}
             return self._put(new, **mine, label=p["called"])
-        if row.state != "failed" or row.retry_at is None:
-            return []
-        set_back = (row.last_time_failed or 0) > p["now"] + MINUTE or row.num_failures == 0
-        if row.retry_at > p["now"] and not set_back:
+        if row.state != "failed" or not (p["anyway"] or self._may_be_tried(row, p)):
             return []
         if self._is_forgotten(row, p):
             row = row._replace(num_failures=0)
         return self._put(row, **self._my_claim(p), label=p["called"] or row.label)
+
+    def _may_be_tried(self, row: Row, p: Params) -> bool:
+        if row.retry_at is None:
+            return False
+        set_back = (row.last_time_failed or 0) > p["now"] + MINUTE or row.num_failures == 0
+        return row.retry_at <= p["now"] or set_back
 
     def _take_over(self, p: Params) -> list[Row]:
         row = self._as_seen(p)

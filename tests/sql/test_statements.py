@@ -67,6 +67,7 @@ RIGHT = {
     "code": "a" * 64,
     "prep": "a" * 64,
     "now": 1000,
+    "anyway": False,
     "called": None,
     "my_token": "token",
     "my_path": NEW_PATH,

@@ -181,21 +181,6 @@ def test_an_exception_that_is_falsy_is_a_failure_all_the_same(
     assert told.error == "no errors in the list"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    ["compiled", None, 5, b"", Path("nothing at all"), Path("/")],
-    ids=["text", "None", "int", "no bytes", "missing file", "folder"],
-)
-def test_what_is_no_artifact_fails_the_preparation(
-    wrong: object, registry: Registry, cache: Path, id: ArtifactId
-) -> None:
-    told = failure_of(registry, id, lambda: wrong)
-    assert told.error
-    assert told.error_kind in ("TypeError", "InvalidData")
-    assert files(cache) == {}
-    assert registry.check().ok
-
-
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit, Interruption])
 @pytest.mark.parametrize("failures", [0, 1])
 def test_an_interruption_leaves_everything_as_it_was_before(

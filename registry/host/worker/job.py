@@ -15,6 +15,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.blame import is_own_bug
 from registry.confinement.cgroup import Group
 from registry.errors import (
     CodeTooLarge,
@@ -118,6 +119,8 @@ def _attempt(task: Task, trade: Trade, folder: Path) -> Reply:
         if is_shortage(error) and not _is_refused(error, trade):
             fault = OF_THE_HOST if task.verb == "prepare" else InternalError.__name__
             return Reply.failed(Kind.IO_ERR, _text(error), fault)
+        if task.verb == "prepare" and is_own_bug(error):
+            return Reply.failed(Kind.JOB_ERROR, _text(error), OF_THE_HOST)
         return Reply.failed(Kind.JOB_ERROR, _text(error))
 
 
@@ -134,11 +137,17 @@ def _prepare(task: Task, backend: Backend, folder: Path) -> Reply:
         kind = Kind.OUT_OF_MEMORY if error.errno == errno.ENOMEM else Kind.IO_ERR
         blameless = is_shortage(error) or error.errno in _FORBIDDEN
         return Reply.failed(kind, _text(error), OF_THE_HOST if blameless else "")
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"prepare returns bytes, not {type(data).__name__}")
-    if not memoryview(data).nbytes:
-        raise ValueError("prepare returned no bytes at all")
+    wrong = _no_artifact(data)
+    if wrong is not None:
+        return Reply.failed(Kind.JOB_ERROR, wrong, OF_THE_HOST)
     return _keep(data, folder / PREPARED)
+
+
+def _no_artifact(made: object) -> str | None:
+    """Say what is wrong with what a backend prepared: a bug of the backend."""
+    if not isinstance(made, bytes | bytearray | memoryview):
+        return f"TypeError: prepare returns bytes, not {type(made).__name__}"
+    return None if memoryview(made).nbytes else "ValueError: prepare returned no bytes at all"
 
 
 def _keep(data: bytes | bytearray | memoryview, path: Path) -> Reply:

@@ -30,6 +30,7 @@ from sqlalchemy import (
     delete,
     func,
     null,
+    or_,
     select,
     update,
 )
@@ -126,7 +127,7 @@ def _claim() -> Any:
             "label": func.coalesce(given("called"), _ROW.label),
             "num_failures": case((_FORGOTTEN, constant(0)), else_=_ROW.num_failures),
         },
-        where=and_(_may(Event.CLAIM), MAY_BE_TRIED),
+        where=and_(_may(Event.CLAIM), or_(given("anyway"), MAY_BE_TRIED)),
     )
 
 
@@ -149,7 +150,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
     {
         Event.CLAIM: _transition(
             Event.CLAIM,
-            "Claim an artifact that nobody knows, or whose failure may be tried again.",
+            "Claim one that nobody knows, or whose failure may be, or is anyway, tried again.",
             _claim(),
         ),
         Event.TAKE_OVER: _transition(

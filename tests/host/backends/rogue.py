@@ -69,6 +69,7 @@ def raise_named(wish: dict[str, Any]) -> None:
     errors = {
         "ValueError": ValueError("no such thing"),
         "OSError": OSError("the disk is unwell"),
+        "NameError": NameError("name 'comple' is not defined"),
         "SystemExit": SystemExit(3),
         "KeyboardInterrupt": KeyboardInterrupt(),
         "MemoryError": MemoryError(),

@@ -1,0 +1,82 @@
+"""Which exceptions of a `prepare` are failures to remember, and which are a bug of the program.
+
+A failure says something about the code: it will fail again. A bug says something about the program
+that prepares it: the next edit repairs it, and an edit must not wait for a retry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TypeGuard
+
+from registry.errors import (
+    FunctionRefused,
+    HandleClosed,
+    InvalidData,
+    InvalidId,
+    InvalidParams,
+    InvalidSetting,
+    PrepareError,
+    WrongLoop,
+)
+from registry.shortage import is_nobodys_failure
+
+__all__ = ["VARIABLE", "is_own_bug", "is_remembered", "remembers_failures"]
+
+VARIABLE = "REGISTRY_REMEMBER_FAILURES"
+_OFF = frozenset({"0", "no", "off", "false"})
+# Python's own words where the arguments of a call do not fit: of functions in Python and in C, and
+# of `inspect.Signature.bind`.
+_WRONG_CALL = re.compile(
+    r"takes .*\barguments?\b|missing (a |\d+ )?required|required argument|"
+    r"unexpected keyword argument|invalid keyword argument|multiple values for|"
+    r"positional-only arguments? passed|too many positional arguments|"
+    r"expected (exactly |at least |at most )?\d+ arguments?|is not callable|"
+    r"an artifact is published as"  # our own
+)
+_MISUSE = (
+    FunctionRefused
+    | HandleClosed
+    | InvalidData
+    | InvalidId
+    | InvalidParams
+    | InvalidSetting
+    | WrongLoop
+)
+
+
+def is_own_bug(error: BaseException | None) -> bool:
+    """Whether an exception shows that the program is wrong, and not what it prepares.
+
+    ImportError, NameError, Python's own SyntaxErrors (not the errors of parsers that derive from
+    it, such as that of XML), a TypeError of a call whose arguments do not fit, a misuse of
+    `registry`, and a group of nothing else. A `PrepareError` never is one.
+    """
+    if isinstance(error, PrepareError):
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_own_bug, error.exceptions))
+    if type(error) in (SyntaxError, IndentationError, TabError):
+        return True
+    if type(error) is TypeError and _WRONG_CALL.search(str(error)):
+        return True
+    return isinstance(error, ImportError | NameError | _MISUSE)
+
+
+def is_remembered(error: BaseException | None) -> TypeGuard[Exception]:
+    """Whether an exception of a preparation is stored as a failure of the artifact."""
+    return (
+        isinstance(error, Exception)
+        and not is_nobodys_failure(error)
+        and not is_own_bug(error)
+        and remembers_failures()
+    )
+
+
+def remembers_failures() -> bool:
+    """Whether this process stores failures, and obeys those that are stored.
+
+    Asked each time: a test, or a cell of a notebook, may change it. Other processes go on.
+    """
+    return os.environ.get(VARIABLE, "").strip().lower() not in _OFF
