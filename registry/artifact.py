@@ -36,11 +36,15 @@ __all__ = [
     "State",
     "from_micros",
     "names",
+    "near",
     "needed_at",
+    "shown",
     "to_micros",
 ]
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+# How much a message tells of a place in parameters, and of a key; either may be of any length.
+_PLACE = 60
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -83,7 +87,8 @@ class ArtifactId:
         """Hash the code exactly as given and the canonical form of the parameters.
 
         The order of keys does not matter. Raises `InvalidId` for empty code and `InvalidParams`
-        for a parameter that is not None, bool, int, str, list or dict with str keys.
+        for a parameter that is not None, bool, int, float, str, list or dict with str keys. A float
+        counts as its shortest text: 1.0 is not 1, 0.0 is not -0.0, and each NaN is "NaN".
         """
         if not isinstance(code, bytes | bytearray | memoryview):
             raise TypeError(f"code is bytes, not {type(code).__name__}")
@@ -187,6 +192,21 @@ def to_micros(span: timedelta) -> int:
     return span // _MICROSECOND
 
 
+def near(where: str, inner: str) -> str:
+    """Say where in a value something is, however deep: the beginning and the end of the way."""
+    whole = where + inner
+    if len(whole) <= 2 * _PLACE:
+        return whole
+    return f"{whole[:_PLACE]}...{whole[-_PLACE:]}"
+
+
+def shown(key: object) -> str:
+    """Show the key of a dict, which may be of any kind and length, in a message."""
+    if type(key) is str:
+        return repr(key if len(key) <= _PLACE else f"{key[:_PLACE]}...")
+    return f"of type {type(key).__qualname__}"
+
+
 def _prep_hash(params: Mapping[str, Any]) -> str:
     import json
     from hashlib import blake2b
@@ -196,9 +216,7 @@ def _prep_hash(params: Mapping[str, Any]) -> str:
     try:
         plain = dict(params)
         _require_canonical(plain, "params")
-        text = json.dumps(
-            plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         canonical = b"registry/prep/1\n" + text.encode()
     except RecursionError:
         raise InvalidParams("params are nested too deeply, or contain themselves") from None
@@ -213,16 +231,18 @@ def _require_canonical(value: object, where: str) -> None:
     match value:
         case None | bool() | int() | str():
             return
+        case float() if type(value) is float:  # a subclass may be written in any way
+            return
         case list():
             for index, item in enumerate(value):
-                _require_canonical(item, f"{where}[{index}]")
+                _require_canonical(item, near(where, f"[{index}]"))
         case dict():
             for key, item in value.items():
                 if not isinstance(key, str):
-                    raise InvalidParams(f"{where} has the key {key!r}, which is no str")
-                _require_canonical(item, f"{where}[{key!r}]")
+                    raise InvalidParams(f"{where} has a key {shown(key)}, which is no str")
+                _require_canonical(item, near(where, f"[{shown(key)}]"))
         case _:
             raise InvalidParams(
-                f"{where} is a {type(value).__name__}; only None, bool, int, str, list and dict "
-                "have a canonical form"
+                f"{where} is a {type(value).__name__}; only None, bool, int, float, str, list and "
+                "dict have a canonical form"
             )

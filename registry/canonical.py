@@ -13,6 +13,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from registry.artifact import near, shown
 from registry.errors import InvalidParams
 
 __all__ = ["Exact", "exact"]
@@ -73,7 +74,7 @@ def _text(value: str, where: str) -> str:
 
 def _sequence(value: list[Any] | tuple[Any, ...], where: str, level: int) -> Exact:
     kind = type(value)
-    items = [exact(it, f"{where}[{n}]", level + 1) for n, it in enumerate(tuple(value))]
+    items = [exact(it, near(where, f"[{n}]"), level + 1) for n, it in enumerate(tuple(value))]
     return Exact(kind(it.value for it in items), [kind.__name__, *(it.form for it in items)])
 
 
@@ -82,10 +83,10 @@ def _mapping(value: dict[Any, Any], where: str, level: int) -> Exact:
     for key, it in dict(value).items():
         if type(key) is not str:
             raise InvalidParams(
-                f"{where} has the key {key!r}, a {type(key).__qualname__}; its keys must be str: "
-                "pass a list of its items"
+                f"{where} has a key {shown(key)}; its keys must be str: pass a list of its items"
             )
-        items[_text(key, f"a key of {where}")] = exact(it, f"{where}[{key!r}]", level + 1)
+        place = near(where, f"[{shown(key)}]")
+        items[_text(key, f"a key of {where}")] = exact(it, place, level + 1)
     own = {key: items[key].value for key in sorted(items)}
     return Exact(own, {key: it.form for key, it in items.items()})
 

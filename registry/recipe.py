@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Never, ParamSpec, Protoco
 from registry.artifact import Artifact, ArtifactId
 from registry.canonical import exact
 from registry.errors import FunctionRefused, UnknownArtifact
-from registry.origin import Origin, code_digest, key_digest, require_function
+from registry.function_digest import code_digest, key_digest
+from registry.origin import Origin, require_function
 
 __all__ = [
     "AsyncRecipe",
@@ -127,10 +128,9 @@ class Terms:
 
     def _digest(self) -> list[str] | None:
         """The code of the function, and of what decides which of its calls are the same."""
-        if not self.source:
-            return None
-        own = code_digest(self.function)
-        return [own] if self.key is None else [own, key_digest(self.key)]
+        own = [code_digest(self.function)] if self.source else []
+        key = None if self.key is None else key_digest(self.key, source=self.source)
+        return [*own, *([] if key is None else [key])] or None
 
     def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """All arguments of a call, the defaults too."""

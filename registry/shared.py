@@ -65,7 +65,8 @@ def prepared(
     It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else the user's
     cache directory, looked up at each call. A relative one is in the directory where the process
     was when it decorated. `label` is what people see. `key` and `label`, where they are functions,
-    are called with all arguments, the defaults too.
+    are called with all arguments, the defaults too. A `key` counts by its code and by what it was
+    made with (attributes, captured values, defaults), which must have a canonical form.
 
     A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `FunctionRefused`
     for a function that other processes could take for another one (a lambda, one that captures

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
-from functools import partial, wraps
+from dataclasses import dataclass
+from functools import cache, partial, wraps
+from operator import attrgetter, itemgetter, methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,107 @@ def test_another_key_is_another_artifact() -> None:
     assert id_of(plain, key=str) == id_of(plain, key=str)
 
 
+class Picker:
+    """A key with a state."""
+
+    def __init__(self, wanted: object) -> None:
+        self.wanted = wanted
+
+    def __call__(self, n: int) -> object:
+        return self.wanted
+
+    def pick(self, n: int) -> object:
+        return self.wanted
+
+
+class Slotted:
+    __slots__ = ("__hidden",)
+
+    def __init__(self, wanted: object) -> None:
+        self.__hidden = wanted
+
+    def __call__(self, n: int) -> object:
+        return self.__hidden
+
+
+@dataclass(frozen=True)
+class Framed:
+    wanted: object
+
+    def __call__(self, n: int) -> object:
+        return self.wanted
+
+
+def with_default(wanted: object) -> Callable[..., object]:
+    return lambda n, wanted=wanted: "same"
+
+
+def with_keyword(wanted: object) -> Callable[..., object]:
+    return lambda n, *, wanted=wanted: "same"
+
+
+def capturing(wanted: object) -> Callable[..., object]:
+    return lambda n: ("same", wanted)[0]
+
+
+def capturing_a_method(wanted: object) -> Callable[..., object]:
+    pick = Picker(wanted).pick
+    return lambda n: ("same", pick)[0]
+
+
+KEYS: dict[str, Callable[[Any], Callable[..., object]]] = {
+    "an object": Picker,
+    "an object with slots": Slotted,
+    "a dataclass": Framed,
+    "a bound method": lambda wanted: Picker(wanted).pick,
+    "a partial": lambda wanted: partial(lambda wanted, n: "same", wanted),
+    "a partial of a default": lambda wanted: partial(with_default(wanted)),
+    "a default": with_default,
+    "a keyword's default": with_keyword,
+    "a captured value": capturing,
+    "a captured method": capturing_a_method,
+    "a wrapped function": lambda wanted: wraps(with_default(wanted))(lambda n: "same"),
+    "a cached function": lambda wanted: cache(with_default(wanted)),
+}
+
+
+@pytest.mark.parametrize("source", [True, False])
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_keys_that_were_made_with_something_else_are_told_apart(
+    key: Callable[[Any], Callable[..., object]], source: bool
+) -> None:
+    values: list[Any] = ["a", "b", ["a"], ["b"], 1, 1.0, True, 0.0, -0.0, b"a", bytearray(b"a")]
+    told = {str(Terms(plain, 1, name="f", key=key(it), source=source).fixed) for it in values}
+    assert len(told) == len(values)
+    assert id_of(plain, key=key("a"), source=source) == id_of(plain, key=key("a"), source=source)
+
+
+@pytest.mark.parametrize("source", [True, False])
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_a_key_that_holds_what_cannot_be_told_is_refused(
+    key: Callable[[Any], Callable[..., object]], source: bool
+) -> None:
+    with pytest.raises((FunctionRefused, InvalidParams)):
+        id_of(plain, key=key(object()), source=source)
+
+
+def test_keys_of_c_are_told_apart_or_refused() -> None:
+    keys: list[Any] = [str, len, abs, str.upper, itemgetter(0), itemgetter(1), attrgetter("a")]
+    assert len({Terms(plain, 1, name="f", key=key).fixed["source"][1] for key in keys}) == len(keys)
+    for key in ("abc".join, Path, methodcaller("a", b=1), {"a": 1}.get, itemgetter(object())):
+        with pytest.raises((FunctionRefused, InvalidParams)):
+            Terms(plain, 1, name="f", key=key)
+
+
+def test_functions_that_are_captured_twice_count_where_they_are() -> None:
+    def of(a: object, b: object, c: object) -> Callable[[int], bytes]:
+        return lambda n: repr((a, b, c)).encode()
+
+    one, two = times(1), times(2)
+    assert id_of(of(one, one, two)) != id_of(of(one, two, two))
+    assert id_of(of(partial(one), 0, 0)) != id_of(of(partial(two), 0, 0))
+
+
 def test_a_recursive_function_and_one_that_is_bound_later_have_a_digest() -> None:
     def again(n: int) -> bytes:
         return again(n - 1) if n else b"done"
@@ -377,6 +480,31 @@ def test_what_is_installed_goes_by_its_distribution_and_version(tmp_path: Path) 
 
     assert asked("one", "1.0") == asked("two", "1.0")
     assert asked("one", "1.1") != asked("two", "1.0")
+
+
+def test_files_of_a_distribution_that_are_loaded_under_one_name_do_not_share(
+    tmp_path: Path,
+) -> None:
+    for name in ("sm_80", "sm_90"):
+        install(tmp_path / "site", "1.0", HEAD + BUILD % "rules")
+        file = tmp_path / "site" / "kernels" / f"{name}.py"
+        file.write_text(f"{HEAD}ARCH = {name!r}\n{BUILD % 'plugin'}")
+        record = next((tmp_path / "site").glob("*.dist-info")) / "RECORD"
+        record.write_text("kernels/rules.py,,\nkernels/sm_80.py,,\nkernels/sm_90.py,,\n")
+    places = os.pathsep.join(
+        filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH", ""), str(ROOT)])
+    )
+    load = (
+        "import importlib.util as u, sys; s = u.spec_from_file_location('plugin', sys.argv[1]);"
+        "m = u.module_from_spec(s); s.loader.exec_module(m); print(m.build.id(3))"
+    )
+    run = "import runpy, sys; print(runpy.run_path(sys.argv[1], {}, '__main__')['build'].id(3))"
+    for way in (load, run):
+        ids = {
+            said(tmp_path, "-c", way, str(file), PYTHONPATH=places)
+            for file in (tmp_path / "site" / "kernels").glob("sm_*.py")
+        }
+        assert len(ids) == 2
 
 
 # --- the arguments --------------------------------------------------------------------------------

@@ -145,7 +145,10 @@ class Item:
 
 
 def nested(levels: int) -> list[Any]:
-    return [] if levels == 0 else [nested(levels - 1)]
+    made: list[Any] = []
+    for _ in range(levels):
+        made = [made]
+    return made
 
 
 def endless() -> list[Any]:
@@ -189,6 +192,20 @@ def test_an_argument_without_a_canonical_form_is_refused(
     with pytest.raises(InvalidParams, match=f"argument.*{advice}"):
         build(value)
     assert list(registry.artifacts()) == []
+
+
+@pytest.mark.parametrize(
+    "value", [nested(90), nested(5000), {"k" * 10**5: object()}, {10**5000: 1}], ids=len
+)
+def test_a_refusal_tells_which_argument_in_a_few_words(value: object) -> None:
+    deep = value
+    while isinstance(deep, list) and deep:
+        deep = deep[0]
+    if isinstance(deep, list):
+        deep.append(object())
+    with pytest.raises(InvalidParams, match="argument") as caught:
+        Terms(lambda argument: b"", 1, name="f").id(value)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_version_without_a_canonical_form_is_refused_where_it_is_written() -> None:
