@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, TypeAlias
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from registry.artifact import ArtifactId
 from registry.errors import RecursivePreparation
 
-__all__ = ["Scope", "preparing", "refuse_recursion", "waiting_for"]
+__all__ = ["Scope", "is_run_here", "preparing", "refuse_recursion", "run_by", "waiting_for"]
 
 # The cache and the artifact: the same id in another cache is another preparation.
 Scope: TypeAlias = tuple[str, ArtifactId]
@@ -43,6 +43,8 @@ class _Wait(NamedTuple):
     wanted: Scope
 
 
+# The event loop of each async handle of this process, by the handle's id.
+_loops: WeakValueDictionary[str, object] = WeakValueDictionary()
 # Each change is one step of the interpreter's; a lock could be held by whom a signal interrupts.
 _waits: dict[object, _Wait] = {}
 
@@ -103,6 +105,20 @@ def _cycle(way: tuple[Scope, ...]) -> RecursivePreparation:
         f"{way[1][1].short} is being prepared, and waits for what asks for it now: {needs}; let "
         "one of them be prepared without the other"
     )
+
+
+def run_by(handle_id: str, loop: object) -> None:
+    """Note by which event loop a handle is run, for as long as the loop is there."""
+    _loops[handle_id] = loop
+
+
+def is_run_here(handle_id: str) -> bool:
+    """Whether this very thread runs the event loop of a handle, and keeps it from going on."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and _loops.get(handle_id) is asyncio.get_running_loop()
+    except RuntimeError:  # none is running here
+        return False
 
 
 def _own() -> frozenset[Scope]:

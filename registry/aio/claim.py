@@ -12,7 +12,7 @@ from registry.artifact import Artifact
 from registry.base_claim import HeldClaim
 from registry.blame import is_remembered
 from registry.effects import Verb
-from registry.errors import ClaimLost
+from registry.errors import ClaimLost, HandleForked
 from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
 
@@ -59,6 +59,8 @@ class AsyncClaim(HeldClaim[AsyncHandle]):
                     await self.fail(error)
                 else:
                     await self.release()
+            except HandleForked:  # it is the parent's, and goes on there
+                pass
             except ClaimLost:
                 if error is None:
                     raise

@@ -31,6 +31,7 @@ from registry.errors import (
 from registry.opening.cache import database_path, on_the_reserve, open_cache, replace_damaged
 from registry.opening.directory import named_directory
 from registry.opening.lock import undisturbed
+from registry.recursion import run_by
 from registry.sql.statement import Statement
 from registry.verbs import hosts, maintenance
 from registry.verbs.boundary import INTERNAL, outward
@@ -110,6 +111,7 @@ class AsyncHandle:
             await self._database.open()
             await self._drive(hosts.enter(self._handle, this_process()), while_closed=True)
             await self._in_thread(self._world.lock.enter)
+            run_by(self._handle.host_id, self._loop)
             self._closed = None
         except BaseException:
             await to_its_end(self._to_leave.aclose())

@@ -11,7 +11,7 @@ from registry.artifact import Artifact
 from registry.base_claim import HeldClaim
 from registry.blame import is_remembered
 from registry.effects import Verb
-from registry.errors import ClaimLost
+from registry.errors import ClaimLost, HandleForked
 from registry.sync.handle import SyncHandle
 from registry.verbs import publish as publish_verb
 from registry.verbs.handle import Handle
@@ -25,7 +25,8 @@ class Claim(HeldClaim[SyncHandle]):
     """The right to prepare one artifact, held until it is published, failed, released or lost.
 
     As a context manager: an exception inside fails the claim and goes on; Ctrl-C, an exception
-    that is not remembered (`registry.blame`), or leaving without publishing, releases it.
+    that is not remembered (`registry.blame`), or leaving without publishing, releases it. In the
+    child of a fork nothing ends, for it is the parent's.
     """
 
     def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
@@ -71,6 +72,8 @@ class Claim(HeldClaim[SyncHandle]):
                     self.fail(error)
                 else:
                     self.release()
+            except HandleForked:  # it is the parent's, and goes on there
+                pass
             except ClaimLost:
                 if error is None:
                     raise

@@ -69,7 +69,7 @@ class SyncHandle:
             self._world = World(cache)
             self._database = Database(database_path(cache), self._world.identity)
             self._handle = Handle(
-                self._world.lock.host_id, cache, cleanup, retry, is_nested=is_nested
+                self._world.lock.host_id, cache, cleanup, retry, is_nested=is_nested, blocks=True
             )
             self._closed, self._gone = None, False
             fork.track(self, self._world)

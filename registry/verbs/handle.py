@@ -205,6 +205,7 @@ class Handle:
     retry: RetryPolicy | None
     new_signal: Callable[[], Signal] = threading.Event
     is_nested: Callable[[], bool] = bool  # whether a verb of this thread waits for this one
+    blocks: bool = False  # whether its verbs keep a thread from doing anything else
     claims: OwnedClaims = field(default_factory=OwnedClaims)
     hot: HotArtifacts = field(default_factory=HotArtifacts)
     counters: Counters = field(default_factory=Counters)

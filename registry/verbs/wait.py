@@ -26,7 +26,7 @@ from registry.config import as_span
 from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import RecursivePreparation, WaitTimeout
 from registry.log import about, logger
-from registry.recursion import refuse_recursion, waiting_for
+from registry.recursion import is_run_here, refuse_recursion, waiting_for
 from registry.sql.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.database import one, read, run
 from registry.verbs.handle import Handle
@@ -72,6 +72,11 @@ def until_settled(
         raise RecursivePreparation(
             f"{id.short} is being prepared by this very thread, which asks for it in a signal "
             "handler or in another prepare, and could not go on before; ask for it elsewhere"
+        )
+    if handle.blocks and is_run_here(str(row.host_id)):
+        raise RecursivePreparation(
+            f"{id.short} is being prepared by the event loop of this very thread, which cannot go "
+            "on while it waits; await it with the AsyncRegistry, or ask in another thread"
         )
     handle.counters.coalesced += 1
     yield from _tell(id, row)
