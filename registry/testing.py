@@ -1,4 +1,11 @@
-"""pytest fixtures for programs that use `registry`, available once it is installed.
+"""pytest fixtures for programs that use `registry`.
+
+A project asks for them in its top `conftest.py`, or by `-p registry.testing`:
+
+    pytest_plugins = ["registry.testing"]
+
+They are not loaded by themselves: in a project that has a `registry.py` of its own, pytest would
+import that one and fail.
 
 `registry_cache` is an empty cache for the test, used wherever the user's cache would be: by the
 command, `@prepared` functions and child processes. `registry_handle` is a handle on it.

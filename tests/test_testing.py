@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import registry.testing
-
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 
@@ -76,12 +74,16 @@ def test_the_clock_is_let_go_after_the_test(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "registry.testing").assert_outcomes(passed=2)
 
 
-def test_pytest_finds_them_by_itself_once_installed() -> None:
-    (name, module), *others = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "entry-points"
-    ]["pytest11"].items()
-    assert not others
-    assert name == module == registry.testing.__name__
+def test_a_conftest_asks_for_them(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["registry.testing"]')
+    pytester.makepyfile(USERS_TESTS)
+    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=5)
+
+
+def test_nobody_who_did_not_ask_is_given_a_plugin() -> None:
+    """A project with a `registry.py` of its own would import that one, and no test would run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "entry-points" not in project
 
 
 def test_the_rest_of_the_package_does_not_import_pytest() -> None:

@@ -95,7 +95,7 @@ def why_not() -> str:
     try:
         import pyseccomp
     except ImportError:
-        return "pyseccomp is not installed: `pip install 'registry[isolate]'`"
+        return "pyseccomp is not installed: `pip install 'compile-registry[isolate]'`"
     except (OSError, RuntimeError, AttributeError) as error:
         return f"libseccomp cannot be loaded: {error}"
     if pyseccomp.get_api() < 1 or not _is_in_the_kernel():

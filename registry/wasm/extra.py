@@ -21,7 +21,8 @@ def extra() -> Iterator[None]:
         if error.name not in _PACKAGES:
             raise
         raise RegistryError(
-            f"WebAssembly needs {error.name}, which is not installed; install registry[wasm]"
+            f"WebAssembly needs {error.name}, which is not installed; "
+            "`pip install 'compile-registry[wasm]'`"
         ) from None
 
 

@@ -43,6 +43,18 @@ def test_the_wheel_holds_the_migrations_inside_the_package(installed: Path) -> N
     assert not (package.parents[1] / "migrations").exists()
 
 
+def test_a_project_with_a_module_of_that_name_runs_its_tests(
+    installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "registry.py").write_text("NAME = 'of its own'\n")
+    (tmp_path / "test_it.py").write_text(
+        "import registry\ndef test_it(): assert registry.NAME == 'of its own'\n"
+    )
+    tests = [installed, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(tests, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_installed_wheel_creates_and_upgrades_a_database(
     installed: Path, tmp_path: Path
 ) -> None:
