@@ -9,16 +9,28 @@ from __future__ import annotations
 import errno
 import signal
 
-from registry.errors import CodeTooLarge, DiskFull, InternalError, PrepareError, RegistryBusy
+from registry.errors import (
+    CacheDirectoryRefused,
+    CodeTooLarge,
+    DiskFull,
+    InternalError,
+    PrepareError,
+    RegistryBusy,
+    RegistryError,
+)
 
 __all__ = [
+    "NO_ROOM",
     "REFUSED_MEMORY",
     "SHORT_OF",
+    "explained_os_error",
     "is_death_by_shortage",
     "is_nobodys_failure",
     "is_shortage",
+    "read_only_error",
 ]
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What the kernel answers that has nothing left to give, or may not give more.
 SHORT_OF = frozenset(
     {
@@ -26,10 +38,8 @@ SHORT_OF = frozenset(
         errno.ENOMEM,
         errno.EMFILE,
         errno.ENFILE,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
         errno.EROFS,
+        *NO_ROOM,
     }
 )
 # What native code says that was refused memory, in lower case.
@@ -77,7 +87,30 @@ def is_nobodys_failure(error: BaseException | None) -> bool:
     if isinstance(error, PrepareError):
         return not error.remembered
     return is_shortage(error) or isinstance(
-        error, CodeTooLarge | DiskFull | InternalError | RegistryBusy
+        error, CacheDirectoryRefused | CodeTooLarge | DiskFull | InternalError | RegistryBusy
+    )
+
+
+def explained_os_error(error: OSError, subject: str) -> RegistryError | None:
+    """Word an error of the kernel that says what the machine has none of, whatever it was at."""
+    if error.errno in NO_ROOM:
+        return DiskFull(
+            f"no room left for {subject} ({error.strerror}); make room (or raise the quota or the "
+            "limit on file sizes), or prune the cache"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return CacheDirectoryRefused(
+            f"{subject} cannot be opened ({error.strerror}): close files of this process, or raise "
+            "its limit (`ulimit -n`; for the whole machine `sysctl fs.file-max`), then try again"
+        )
+    return read_only_error(subject) if error.errno == errno.EROFS else None
+
+
+def read_only_error(subject: str) -> CacheDirectoryRefused:
+    """Word the refusal of a file system that can only be read."""
+    return CacheDirectoryRefused(
+        f"{subject} is on a read-only file system: what is prepared can be read, nothing can be "
+        "changed; see why (`dmesg`), mount it writable, then try again"
     )
 
 

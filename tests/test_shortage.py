@@ -16,6 +16,7 @@ from support.tables import row, rows
 from registry import (
     ArtifactId,
     AsyncRegistry,
+    CacheDirectoryRefused,
     InternalError,
     NotPrepared,
     PreparationFailed,
@@ -34,6 +35,7 @@ SHORTAGES = [
     OSError(errno.ENOSPC, "no room"),
     OSError(errno.EDQUOT, "no quota"),
     InternalError("no worker"),
+    CacheDirectoryRefused("no descriptor for another cache"),
     PrepareError("no licence", remembered=False),
 ]
 FAILURES = [ValueError("no"), RuntimeError("no"), OSError("no"), PrepareError("no")]

@@ -34,7 +34,7 @@ from registry.opening.lock import undisturbed
 from registry.recursion import run_by
 from registry.sql.statement import Statement
 from registry.verbs import hosts, maintenance
-from registry.verbs.boundary import INTERNAL, outward
+from registry.verbs.boundary import is_internal, outward
 from registry.verbs.driver import drive
 from registry.verbs.handle import Handle
 from registry.world import dropped, fork
@@ -236,7 +236,9 @@ class AsyncHandle:
         refuse = fork.notice if while_closed else self._refuse
         try:
             return await drive_async(verb, self._perform, refuse)
-        except INTERNAL as error:
+        except Exception as error:
+            if not is_internal(error):
+                raise
             raise outward(error) from error
 
     def _require_same_cache(self, verb: Verb[T]) -> None:

@@ -14,11 +14,12 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.config import Settings
 from registry.hot_path import hot_artifact
 from registry.verbs import claim as claim_verb
+from registry.verbs import diagnosis, listing, maintenance, publish
 from registry.verbs import history as history_verb
 from registry.verbs import hosts as hosts_verb
-from registry.verbs import listing, maintenance, publish
 from registry.verbs import need as need_verb
 from registry.verbs import prepare as prepare_verb
+from registry.verbs import stats as stats_verb
 from registry.verbs import wait as wait_verb
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
@@ -182,14 +183,10 @@ class AsyncRegistry(AsyncHandle):
 
     async def diagnose(self) -> Diagnosis:
         """As `Registry.diagnose`."""
-        from registry.verbs import diagnosis
-
         return await self._drive(diagnosis.diagnose(self._opened))
 
     async def measure(self) -> Measurement:
         """As `Registry.measure`."""
-        from registry.verbs import stats as stats_verb
-
         return await self._drive(stats_verb.measure(self._opened))
 
     @property

@@ -14,7 +14,7 @@ from registry.cli.completion import complete
 from registry.cli.log import told
 from registry.cli.options import Options
 from registry.errors import RegistryError
-from registry.verbs.boundary import INTERNAL, outward
+from registry.verbs.boundary import is_internal, outward
 
 __all__ = ["run"]
 
@@ -41,8 +41,10 @@ def _answer(arguments: list[str], options: Options) -> int:
         raise
     except (RegistryError, OSError) as error:
         return _complain(error, options)
-    except INTERNAL as error:  # of what has no verb around it
-        return _complain(outward(error), options)
+    except Exception as error:
+        if not is_internal(error):
+            raise
+        return _complain(outward(error), options)  # of what has no verb around it
 
 
 def _complain(error: Exception, options: Options) -> int:

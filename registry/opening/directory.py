@@ -15,7 +15,7 @@ from registry.opening import copy_on_write
 from registry.opening.cache_path import named_directory
 from registry.opening.directory_check import FOLDERS, directory_problems
 from registry.opening.problems import Problem, refusal
-from registry.world.full_disk import explained_os_error
+from registry.shortage import explained_os_error
 from registry.world.mounts import NETWORK_FILE_SYSTEMS, file_system
 
 __all__ = [

@@ -19,13 +19,16 @@ from registry.errors import (
     RegistryError,
     SchemaTooOld,
 )
+from registry.shortage import explained_os_error
 from registry.verbs.boundary import outward
 from registry.world.connection import MISFITS, primary_code, translated
-from registry.world.full_disk import explained_os_error
 
 __all__ = ["worded", "worded_trouble", "worded_upgrade"]
 
-_TRY_AGAIN = "nothing was changed; check free space and the open-file limit, then try again"
+_TRY_AGAIN = (
+    "nothing was changed; check free space and the limit on open files (`ulimit -n`), "
+    "then try again"
+)
 
 
 @contextmanager

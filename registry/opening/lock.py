@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from registry.errors import CacheDirectoryRefused, OpenTimeout
+from registry.shortage import explained_os_error
 from registry.world import clock, fork
 from registry.world.descriptor import open_raw
-from registry.world.full_disk import explained_os_error
 
 __all__ = ["OPEN_TIMEOUT_SECONDS", "POLL_SECONDS", "in_turn", "undisturbed"]
 

@@ -14,11 +14,12 @@ from registry.hot_path import hot_artifact
 from registry.sync.claim import Claim
 from registry.sync.handle import SyncHandle
 from registry.verbs import claim as claim_verb
+from registry.verbs import diagnosis, listing, maintenance
 from registry.verbs import history as history_verb
 from registry.verbs import hosts as hosts_verb
-from registry.verbs import listing, maintenance
 from registry.verbs import need as need_verb
 from registry.verbs import prepare as prepare_verb
+from registry.verbs import stats as stats_verb
 from registry.verbs import wait as wait_verb
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
@@ -232,14 +233,10 @@ class Registry(SyncHandle):
 
     def diagnose(self) -> Diagnosis:
         """Ask what `registry.doctor` judges; grows with the number of files."""
-        from registry.verbs import diagnosis
-
         return self._drive(diagnosis.diagnose(self._handle))
 
     def measure(self) -> Measurement:
         """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
-        from registry.verbs import stats as stats_verb
-
         return self._drive(stats_verb.measure(self._handle))
 
     @property

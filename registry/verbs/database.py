@@ -156,7 +156,7 @@ def _given_up(statement: Statement, error: Exception) -> RegistryError:
     if isinstance(error, NotOpened):  # no damage
         return CacheDirectoryRefused(
             f"the database cannot {statement.name}: {error}; see whether it is still there, and "
-            "how many files this process has open, then try again"
+            "how many files this process has open (`ulimit -n`), then try again"
         )
     return DatabaseDamaged(f"the database cannot {statement.name}: {error}; see `registry check`")
 

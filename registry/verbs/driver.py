@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from registry.effects import Effect, Interrupted, Verb
-from registry.verbs.boundary import INTERNAL, outward
+from registry.verbs.boundary import is_internal, outward
 
 __all__ = ["drive", "is_nested"]
 
@@ -33,12 +33,11 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         if stopped is None:
             value: T = done.value
             return value
-    except INTERNAL as error:
+    except BaseException as error:
         if stopped is None:
+            if not is_internal(error):
+                raise
             raise outward(error) from error
-    except BaseException:
-        if stopped is None:
-            raise
     finally:
         # An exception that is kept here is in a cycle with its own traceback, which keeps the
         # verb's frames: a lease in them would be no orphan until the garbage is collected.

@@ -21,10 +21,11 @@ from registry.errors import (
     HandleClosed,
     HandleForked,
 )
+from registry.shortage import read_only_error
 from registry.world import fork
 from registry.world.cache_identity import CacheIdentity, require_own
 from registry.world.descriptor import holds_deleted
-from registry.world.full_disk import explained, is_read_only, note_errno, read_only_error
+from registry.world.full_disk import explained, is_read_only, note_errno
 from registry.world.mutex import is_free
 
 __all__ = [

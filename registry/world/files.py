@@ -22,8 +22,8 @@ import xxhash
 from registry.access_time import as_access_time
 from registry.effects import Written, is_file_name
 from registry.errors import CacheDirectoryRefused, InvalidData
+from registry.shortage import explained_os_error
 from registry.world.descriptor import Folder, open_raw
-from registry.world.full_disk import explained_os_error
 from registry.world.mounts import LAYERED_FILE_SYSTEMS, file_system
 
 __all__ = ["Files", "Reserve"]

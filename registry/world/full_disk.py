@@ -15,10 +15,10 @@ import sqlite3
 from contextlib import suppress
 
 from registry.errors import CacheDirectoryRefused, DiskFull
+from registry.shortage import NO_ROOM, read_only_error
 
-__all__ = ["explained", "explained_os_error", "is_read_only", "note_errno", "read_only_error"]
+__all__ = ["explained", "is_read_only", "note_errno"]
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # More than the pages of one statement, and the -shm file beside them, take.
 PROBE_BYTES = 256 * 1024
 # The I/O errors of writing. SQLITE_CANTOPEN is one where the file must be made first.
@@ -61,21 +61,6 @@ def explained(error: sqlite3.Error, path: str) -> DiskFull | CacheDirectoryRefus
     if number == errno.EROFS or (writing and is_read_only(os.path.dirname(path))):
         return read_only_error(path)
     return None
-
-
-def explained_os_error(error: OSError, subject: str) -> DiskFull | CacheDirectoryRefused | None:
-    """Say so if an error of the kernel means a full or a read-only disk."""
-    if error.errno in NO_ROOM:
-        return DiskFull(f"no room left for {subject} ({error.strerror}); {_TRY}")
-    return read_only_error(subject) if error.errno == errno.EROFS else None
-
-
-def read_only_error(subject: str) -> CacheDirectoryRefused:
-    """Word the refusal of a file system that can only be read."""
-    return CacheDirectoryRefused(
-        f"{subject} is on a read-only file system: what is prepared can be read, nothing can be "
-        "changed; see why (`dmesg`), mount it writable, then try again"
-    )
 
 
 def is_read_only(folder: str) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
-from registry.world.full_disk import explained_os_error
+from registry.shortage import explained_os_error, is_shortage
 
 __all__ = ["IDENTITY", "forget_identity", "store_identity", "stored_identity"]
 
@@ -15,11 +15,16 @@ IDENTITY = "cache.id"
 
 
 def stored_identity(cache: Path) -> str | None:
-    """Read `cache.id`: which cache the directory says that it is."""
+    """Read `cache.id`: which cache the directory says that it is.
+
+    Raises `OSError` only where the machine ran out of something.
+    """
     try:
         # Not blocking: the file may be a planted fifo.
         fd = os.open(cache / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if is_shortage(error):  # says nothing about the file
+            raise
         return None
     try:
         return os.read(fd, 64).decode("ascii", "replace").strip() or None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import chain, count
@@ -53,7 +54,8 @@ def life(cache: Path, number: int) -> None:
     """All that may happen to an artifact, from opening the cache to closing it."""
     one, two = (ArtifactId.of(b"%d of %d" % (which, number)) for which in (1, 2))
     made = cache.with_name("made")
-    made.write_bytes(b"a file")
+    with suppress(OSError):  # this call is the test's own
+        made.write_bytes(b"a file")
     with Registry(cache) as registry:
         registry.get_or_prepare(one, lambda: b"artifact")
         claimed(registry, two).publish(made)
@@ -72,7 +74,7 @@ def told(cache: Path, number: int) -> str:
     """Live, and say what no user should ever see."""
     try:
         life(cache, number)
-    except (RegistryError, OSError):
+    except RegistryError:
         pass  # documented
     except Exception:
         return traceback.format_exc()

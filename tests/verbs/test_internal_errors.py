@@ -6,6 +6,8 @@ Each internal error is thrown at each effect of each verb, through the drivers t
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,14 +24,23 @@ from support.between import Perform, between
 from support.making import prepared
 from support.templates import copied_cache, made_cache  # noqa: F401
 
-from registry import ArtifactId, AsyncRegistry, Claim, Registry, RegistryError
+from registry import (
+    ArtifactId,
+    AsyncRegistry,
+    Claim,
+    PreparationFailed,
+    Registry,
+    RegistryError,
+)
 from registry.cli.entry import run
 from registry.effects import INTERRUPTIBLE, Effect, Locked, NotOpened, Unsure
 
 NOW = timedelta(0)
 MOST = 20  # effects; more of them are repetitions
-INTERNAL = [Locked, Unsure, NotOpened, RecursionError, sqlite3.DatabaseError]
-Thrown = type[Exception]
+NUMBERS = [errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EROFS, errno.EIO, errno.ENOSPC]
+REFUSED = [partial(OSError, number, os.strerror(number)) for number in NUMBERS]
+INTERNAL = [Locked, Unsure, NotOpened, RecursionError, sqlite3.DatabaseError, *REFUSED]
+Thrown = Callable[[str], Exception]
 
 
 def publish(registry: Registry, id: ArtifactId) -> None:
@@ -97,7 +108,7 @@ def _throws(registry: Registry, at: int, thrown: Thrown, work: Callable[[], Any]
         return perform(effect)
 
     # Anything else fails the test.
-    with between(registry, act), suppress(RegistryError, OSError):
+    with between(registry, act), suppress(RegistryError):
         work()
     return was_there
 
@@ -171,9 +182,38 @@ async def _async_throws(
 
     registry._perform = performing  # type: ignore[method-assign]
     try:
-        with suppress(RegistryError, OSError, StopAsyncIteration):
+        with suppress(RegistryError, StopAsyncIteration):
             answer = await work()
             if isinstance(answer, IOBase):
                 answer.close()
     finally:
         registry._perform = perform  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_os_error_of_the_users_own_prepare_is_his(
+    registry: Registry, id: ArtifactId, number: int
+) -> None:
+    mine = OSError(number, "of my own")
+
+    def prepare() -> bytes:
+        raise mine
+
+    with pytest.raises(PreparationFailed) as raised:
+        registry.get_or_prepare(id, prepare)
+    assert raised.value.__cause__ is mine
+
+
+def test_what_a_signal_handler_raises_is_raised_as_it_is(
+    registry: Registry, id: ArtifactId
+) -> None:
+    late = TimeoutError("the alarm of the program")
+
+    def act(number: int, effect: Effect[Any], perform: Perform) -> Any:
+        if number == 0:
+            raise late
+        return perform(effect)
+
+    with between(registry, act), pytest.raises(TimeoutError) as raised:
+        registry.need(id)
+    assert raised.value is late

@@ -13,7 +13,7 @@ import pytest
 from support.making import claimed, prepared
 from support.tables import rows, snapshot
 
-from registry import ArtifactId, InvalidData, Registry, State
+from registry import ArtifactId, CacheDirectoryRefused, InvalidData, Registry, State
 from registry.world import files as world_files
 
 ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -89,8 +89,9 @@ def test_for_want_of_descriptors_no_artifact_is_given_up(
     assert path is not None
     before = snapshot(cache)
     fail_to_open(path, errno.EMFILE)
-    with pytest.raises(OSError, match="Too many open files"):
+    with pytest.raises(CacheDirectoryRefused, match=r"Too many open files.*ulimit -n") as refused:
         registry.need(id)
+    assert isinstance(refused.value.__cause__, OSError)
     assert rows(cache) == before[0]
     assert path.exists()
 

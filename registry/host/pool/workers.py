@@ -45,6 +45,7 @@ from registry.host.queue.events import (
 )
 from registry.host.worker.confinement import Confinement
 from registry.log import about, in_one_line
+from registry.shortage import explained_os_error
 
 __all__ = ["RETRY_DELAY", "START_TRIES", "Crew"]
 
@@ -185,7 +186,8 @@ class Crew(Generic[Enqueue]):
                 if tries >= START_TRIES:
                     _log.warning("cannot start a worker, giving up: %s", said, extra=told)
                     raise NoWorker(
-                        f"no worker could be started, in {tries} tries; the last one: {error}"
+                        f"no worker could be started, in {tries} tries; the last one: "
+                        f"{_explained(error)}"
                     ) from error
                 _log.warning(
                     "cannot start a worker, trying again in %s s: %s",
@@ -248,3 +250,8 @@ def _take_note(answer: asyncio.Future[object]) -> None:
     # If its caller is cancelled at the same moment, no one awaits it, which is no bug.
     if not answer.cancelled():
         answer.exception()
+
+
+def _explained(error: Exception) -> Exception:
+    known = explained_os_error(error, "a pipe or file") if isinstance(error, OSError) else None
+    return known or error
