@@ -42,8 +42,9 @@ from registry.version import __version__
 
 if TYPE_CHECKING:
     from registry.aio import AsyncClaim, AsyncRegistry
+    from registry.decorator import prepared
+    from registry.imports import preload
     from registry.recipe import AsyncRecipe, Recipe
-    from registry.shared import prepared
     from registry.sync import Claim, Registry
     from registry.verbs.check import CheckReport
     from registry.verbs.history import HistoryEvent
@@ -100,6 +101,7 @@ __all__ = [
     "WaitTimeout",
     "WrongLoop",
     "__version__",
+    "preload",
     "prepared",
 ]
 
@@ -117,7 +119,8 @@ _LATER = {
     "Recipe": "registry.recipe",
     "Registry": "registry.sync",
     "Stats": "registry.verbs.listing",
-    "prepared": "registry.shared",
+    "preload": "registry.imports",
+    "prepared": "registry.decorator",
 }
 
 
