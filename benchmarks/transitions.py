@@ -69,6 +69,7 @@ class ByHand:
             "now": time.time_ns() // 1000,
             "prepare_timeout": None,
             "called": None,
+            "anyway": False,
         }
         assert self.run(TRANSITIONS[Event.CLAIM].sql, self.claims[id])
 

@@ -112,11 +112,14 @@ def failure(artifact: Artifact, cache: Path) -> PreparationFailed:
     count, since, retry_at = artifact.num_failures, artifact.last_time_failed, artifact.retry_at
     times = "once" if count == 1 else f"{count} times"
     stored = "remembered" if since is None else f"remembered since {since:{_TIME}} UTC"
-    when = "; by itself it never is" if retry_at is None else f" before {retry_at:{_TIME}} UTC"
+    lifted = f"`registry retry {artifact.id.short} --cache {shlex.quote(str(cache))}`"
+    if retry_at is None:
+        again = f"it will not be tried again by itself; {lifted} lets it"
+    else:
+        again = f"it may be tried again at {retry_at:{_TIME}} UTC, or after {lifted}"
     return PreparationFailed(
         f"{artifact} could not be prepared ({artifact.error_kind or 'error'}, failed {times}): "
-        f"{artifact.error} -- {stored}; registry retry {artifact.id.short} --cache "
-        f"{shlex.quote(str(cache))} lets it be tried again{when}",
+        f"{artifact.error} -- {stored}; {again}",
         artifact,
     )
 

@@ -252,8 +252,9 @@ class Machine:
         self.note(f"{name[:6]} is damaged")
 
     def note(self, words: str) -> None:
-        """Write a line of the trace."""
-        self.trace.append(f"{self.clock.wall} {words}")
+        """Write a line of the trace, the same wherever the cache of the run lies."""
+        place = str(self.witness.cache)
+        self.trace.append(f"{self.clock.wall} {words.replace(place, 'CACHE')}")
 
     def digest(self) -> str:
         """What tells one run from another."""
