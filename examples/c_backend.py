@@ -2,7 +2,7 @@
 
 python examples/c_backend.py
 
-`Host(registry, "c_backend")` compiles C source with `cc` in one worker process, and calls the
+`Host(cache, "c_backend")` compiles C source with `cc` in one worker process, and calls the
 result in another. A function gets integers (`long long`) and floats (`double`), and returns a `long
 long`, or a `double` if the request says so:
 
@@ -133,8 +133,8 @@ async def main() -> None:
     from registry.host import Host
 
     with tempfile.TemporaryDirectory() as folder:
-        async with AsyncRegistry(Path(folder, "cache")) as registry:
-            async with Host(registry, "c_backend") as host:
+        async with AsyncRegistry(Path(folder, "cache")) as cache:
+            async with Host(cache, "c_backend") as host:
                 steps = await host.execute(SOURCE, {}, {"call": "collatz", "args": [100_000]})
                 print(f"{steps} steps")
                 request = {"call": "hypotenuse", "args": [3.0, 4.0], "returns": "double"}
@@ -144,7 +144,7 @@ async def main() -> None:
                     await host.execute(SOURCE, {}, request, timeout=timedelta(seconds=0.5))
                 except InvalidCandidate as error:
                     print(f"{error.kind}: {error}")
-            print(f"{(await registry.stats()).prepared_count} artifact")
+            print(f"{(await cache.stats()).prepared_count} artifact")
 
 
 if __name__ == "__main__":

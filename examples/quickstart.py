@@ -17,12 +17,12 @@ code = module().encode()
 request = {"invoke": "count_primes", "args": [10_000]}
 
 with tempfile.TemporaryDirectory() as temporary:
-    cache = Path(temporary, "cache")
+    folder = Path(temporary, "cache")
 
-    with Registry(cache) as registry:
+    with Registry(folder) as cache:
         for attempt in "miss", "hit":
             started = time.perf_counter()
-            artifact = registry.get_or_prepare(
+            artifact = cache.get_or_prepare(
                 wasm.artifact_id(code), lambda: wasm.prepare(code), label="unrolled.wat"
             )
             seconds = time.perf_counter() - started
@@ -31,5 +31,5 @@ with tempfile.TemporaryDirectory() as temporary:
 
     source = Path(temporary, "unrolled.wat")
     source.write_bytes(code)
-    command = [sys.executable, "-m", "registry", "--cache", str(cache), "run", str(source)]
+    command = [sys.executable, "-m", "registry", "--cache", str(folder), "run", str(source)]
     subprocess.run([*command, "--invoke", "count_primes", "10000"], check=True)

@@ -5,7 +5,7 @@ code, `prepare(code, params)` makes the artifact, and `execute(path, request)` r
 them knows the registry:
 
     id = wasm.artifact_id(code)
-    artifact = registry.get_or_prepare(id, lambda: wasm.prepare(code))
+    artifact = cache.get_or_prepare(id, lambda: wasm.prepare(code))
     wasm.execute(artifact.path, {"invoke": "count_primes", "args": [1_000_000]})
 
 Parameters: `opt_level` ("none", "speed", "speed_and_size"; "speed" by default), and `code_limit`

@@ -85,6 +85,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+EXAMPLES = [*PAGES, ROOT / "README.md", *(ROOT / "examples").glob("*.py")]
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
+def test_no_example_gives_another_thing_the_name_of_the_module(page: Path) -> None:
+    """Who copies `import registry` from one example and a line of another would lose the module."""
+    given = re.compile(r"\bas registry\b|^\s*registry *(?::|=[^=])", re.MULTILINE)
+    assert not given.findall(page.read_text())
+
+
 def test_every_page_is_in_the_site() -> None:
     listed = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
