@@ -37,6 +37,7 @@ __all__ = [
     "PossiblyInvalid",
     "PreparationFailed",
     "PrepareError",
+    "QueueFull",
     "RecursivePreparation",
     "RegistryBusy",
     "RegistryError",
@@ -200,6 +201,13 @@ class PossiblyInvalid(ExecutionError):
     """The job or its worker died or raised, which may or may not be the candidate's doing.
 
     Trying once more is reasonable, trying for ever is not.
+    """
+
+
+class QueueFull(RegistryError):
+    """A host has as many requests as its `max_waiting` allows; nothing was begun, ask again later.
+
+    A web service answers 503.
     """
 
 

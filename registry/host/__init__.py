@@ -8,6 +8,7 @@ from registry.errors import (
     InvalidCandidate,
     NotPrepared,
     PossiblyInvalid,
+    QueueFull,
 )
 from registry.host.queue.policy import Fifo, Policy, Shares
 from registry.host.queue.priority import ExecutionKind, Priority
@@ -29,6 +30,7 @@ __all__ = [
     "Policy",
     "PossiblyInvalid",
     "Priority",
+    "QueueFull",
     "Shares",
 ]
 

@@ -17,8 +17,7 @@ preparation that it waits for goes on, because others may want it.
 A damaged or missing artifact found at execution is removed and prepared again, once, before any
 error is raised, so that the next request does not find it again.
 
-All that is wrong with what is asked for (a request that cannot be sent, parameters that cannot,
-limits of nothing) is raised before anything is claimed; it is the asker's failure, not the code's.
+Errors in the request itself are raised before anything is claimed: the code is not to blame.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from registry.errors import (
     UnknownArtifact,
 )
 from registry.host import backend as backends
-from registry.host.intake import Door
+from registry.host.intake import Bound, Door
 from registry.host.kinds import TRANSIENT, Kind
 from registry.host.messages import Task
 from registry.host.metrics import HostMetrics
@@ -80,9 +79,10 @@ class Host:
     `backend` is a module or its import path. `precheck_timeout` and `prepare_timeout` are CPU
     time; `memory_limit` (bytes) bounds each job, `code_limit` (bytes) code that is to be prepared,
     once decompressed. With a `confinement`, jobs reach their own folders, what runs them, and
-    nothing else; by default they may do what this user may. `start_timeout` is for a worker to come
-    up. Use it as an async context manager; it belongs to the loop of its registry, and must be
-    stopped before that is closed. Several hosts may share one registry.
+    nothing else; by default they may do what this user may. A worker has `start_timeout` to start.
+    A host has at most `execute_workers + max_waiting` requests at once, and as many preparations;
+    it refuses more (`QueueFull`). Use it as an async context manager; it belongs to the loop of
+    its registry, and must be stopped before that is closed. Hosts may share a registry.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Host:
         code_limit: int = CODE_LIMIT,
         confinement: Confinement | None = None,
         start_timeout: timedelta = START_TIMEOUT,
+        max_waiting: int | None = None,
     ) -> None:
         _require("registry", registry, AsyncRegistry)
         if as_span("start_timeout", start_timeout) == timedelta(0):
@@ -133,13 +134,15 @@ class Host:
             confinement=confinement,
             start_timeout=start_timeout,
         )
-        self._preparations = Preparations(registry, self._pool, self._check_code)
-        self._door = Door()
+        bound = Bound(execute_workers, max_waiting)
+        check_code = partial(backends.check_code, self._backend, limit=self._code_limit)
+        self._preparations = Preparations(registry, self._pool, check_code, bound)
+        self._door = Door(bound)
 
     async def precheck(
         self, code: bytes, params: Mapping[str, Any] = _NO_PARAMS, *, label: str | None = None
     ) -> Artifact:
-        """Answer the prepared artifact; raises `PreparationFailed`, `CodeTooLarge`.
+        """Answer the prepared artifact; raises `PreparationFailed`, `CodeTooLarge`, `QueueFull`.
 
         A failure that is known is raised as it is stored, and never tried again by this verb.
         """
@@ -154,7 +157,8 @@ class Host:
     async def heads_up(self, wanted: Iterable[tuple[bytes, Mapping[str, Any]]]) -> None:
         """Say what will be needed soon: bump it, or begin to prepare it; answers at once.
 
-        A failure is logged, and raised by the next request for it.
+        A failure is logged, and raised by the next request for it. Raises `QueueFull` at the first
+        for which there is no room; what came before goes on.
         """
         with self._door.enter():
             for code, params in wanted:
@@ -179,7 +183,7 @@ class Host:
         `timeout` is CPU time, by default what the kind allows (2 s or 12 s); `request` and result
         are what msgpack can say. Raises `InvalidCandidate`, `PossiblyInvalid`, `InternalError`;
         `PreparationFailed` for code that cannot be prepared (an `InternalError` too where that
-        may pass); `CodeTooLarge`; `HandleClosed` once stopped.
+        may pass); `CodeTooLarge`; `QueueFull`; `HandleClosed` once stopped.
         """
         with self._door.enter():
             _require("priority", priority, Priority)
@@ -245,14 +249,10 @@ class Host:
     def _name(self, code: bytes, params: Mapping[str, Any]) -> ArtifactId:
         return ArtifactId.of(code, self._backend.identity(params))
 
-    def _check_code(self, code: bytes) -> None:
-        backends.check_code(self._backend, code, self._code_limit)
-
     async def _prepared(self, wanted: Wanted) -> Artifact:
-        if wanted.id not in self._preparations:
-            ready = await self._registry.need(wanted.id)
-            if ready is not None:
-                return ready
+        waits = wanted.id in self._preparations
+        if not waits and (ready := await self._registry.need(wanted.id)):
+            return ready
         return await self._preparations.join(wanted)
 
     async def _ready(self, wanted: Wanted) -> Artifact:

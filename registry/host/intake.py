@@ -1,4 +1,4 @@
-"""The open requests of a host."""
+"""The open requests of a host, and how many there may be."""
 
 from __future__ import annotations
 
@@ -7,16 +7,34 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry.errors import HandleClosed, HandleForked
+from registry.config import as_amount
+from registry.errors import HandleClosed, HandleForked, QueueFull
 from registry.world.closed import closed_error
 
-__all__ = ["Door", "stopped"]
+__all__ = ["Bound", "Door", "stopped"]
+
+
+class Bound:
+    """How many requests, and how many preparations, a host may have at once."""
+
+    def __init__(self, workers: int, max_waiting: int | None) -> None:
+        waiting = None if max_waiting is None else as_amount("max_waiting", max_waiting)
+        self._most = None if waiting is None else workers + waiting
+        self._told = f"{workers} execute workers and max_waiting={waiting}"
+
+    def require_room(self, there: int, of: str) -> None:
+        """Raise `QueueFull` if there is no room for one more."""
+        if self._most is not None and there >= self._most:
+            raise QueueFull(
+                f"the host has {there} {of}, as many as {self._told} allow; ask again later"
+            )
 
 
 class Door:
-    """Admit requests until it is closed, and signal when the last one has left."""
+    """Admit requests, within the bound, until it is closed; signal when the last one has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
         self._inside = 0
         self._shut = False
         self._left = asyncio.Event()
@@ -24,10 +42,11 @@ class Door:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Count one request while it runs; raises `HandleClosed` once closed."""
+        """Count one request while it runs; raises `HandleClosed` once closed, `QueueFull`."""
         self._require_own_process()
         if self._shut:
             raise stopped()
+        self._bound.require_room(self._inside, "requests")
         self._inside += 1
         try:
             yield

@@ -9,8 +9,9 @@ them knows the registry:
     wasm.execute(artifact.path, {"invoke": "count_primes", "args": [1_000_000]})
 
 Parameters: `opt_level` ("none", "speed", "speed_and_size"; "speed" by default), and `code_limit`
-(bytes, 12 MiB by default), which is no part of the identity. What a request may ask for is said
-by `Request`. wasmtime and zstandard (the extra "wasm") are imported when they are first needed.
+(bytes, 12 MiB by default), which is no part of the identity. `Request` says what can be asked for,
+`Result` what is returned; `as_json` makes a result fit for JSON. wasmtime and zstandard (the extra
+"wasm") are imported when they are first needed.
 
 What runs is confined by WebAssembly itself, and by a memory and a time limit if the request sets
 them. It is NOT confined against a fault in wasmtime, nor is compiling bounded in memory or time;
@@ -27,7 +28,7 @@ from registry.wasm.compiler import artifact_id, identity, prepare
 from registry.wasm.errors import ArtifactRejected, InvalidRequest, Trap
 from registry.wasm.extra import preload
 from registry.wasm.program import Program, execute, load
-from registry.wasm.request import Request, Result
+from registry.wasm.request import Request, Result, as_json
 
 __all__ = [
     "CODE_LIMIT",
@@ -38,6 +39,7 @@ __all__ = [
     "Result",
     "Trap",
     "artifact_id",
+    "as_json",
     "check_code",
     "execute",
     "identity",

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from registry.wasm.errors import InvalidRequest
 
-__all__ = ["NUMBERS", "Request", "Result", "as_numbers"]
+__all__ = ["NUMBERS", "Request", "Result", "as_json", "as_numbers"]
 
 NUMBERS = ("i32", "i64", "f32", "f64")
 
@@ -18,12 +18,32 @@ _LARGEST_F32 = (2 - 2**-23) * 2.0**127
 
 
 class Result(TypedDict):
-    """What a run gave: the function's values, or the command's exit code; and what was written."""
+    """The result of a run: a dict, whose bytes JSON cannot hold; see `as_json`.
+
+    `values` are those that the invoked function returned, integers signed; it is empty for a WASI
+    command. `exit_code` is the command's, 0 for a function. `stdout` and `stderr` are what the
+    module wrote.
+    """
 
     values: list[int | float]
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Return the result with values that `json.dumps` takes, even with `allow_nan=False`.
+
+    Output becomes text; a byte that is not UTF-8 becomes a lone surrogate, and
+    `text.encode(errors="surrogateescape")` restores it. NaN and infinities become text.
+    """
+    return {
+        # JSON has no NaN and no infinity
+        "values": [value if math.isfinite(value) else str(value) for value in result["values"]],
+        "exit_code": result["exit_code"],
+        "stdout": result["stdout"].decode(errors="surrogateescape"),
+        "stderr": result["stderr"].decode(errors="surrogateescape"),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """WASI commands: what they read, write and answer, and all that they cannot see."""
 
+import json
 import os
 import signal
 import subprocess
@@ -213,3 +214,14 @@ def test_a_command_blocked_in_the_system_keeps_neither_caller_nor_process(
         assert process.stdout is not None
         assert process.stdout.read() == b"Trap interrupt\n"  # its input is still open
         assert process.wait(timeout=60) == 0
+
+
+def test_a_result_is_fit_for_json_and_loses_nothing():
+    raw = b"ok\xff\xc3"
+    given = wasm.Result(
+        values=[1, -2.5, float("nan"), float("-inf")], exit_code=3, stdout=raw, stderr=b""
+    )
+    read = json.loads(json.dumps(wasm.as_json(given), allow_nan=False))
+    assert read["values"] == [1, -2.5, "nan", "-inf"]
+    assert (read["exit_code"], read["stderr"]) == (3, "")
+    assert read["stdout"].encode(errors="surrogateescape") == raw

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,14 +140,12 @@ def _input() -> bytes:
 
 
 def _document(found: Found, result: Result) -> dict[str, Any]:
+    from registry import wasm
+
     return {
         "code_hash": found.artifact.id.code_hash,
         "prep_hash": found.artifact.id.prep_hash,
         "outcome": found.outcome,
         "seconds": found.seconds,
-        # JSON has no NaN and no infinity
-        "values": [value if math.isfinite(value) else str(value) for value in result["values"]],
-        "exit_code": result["exit_code"],
-        "stdout": result["stdout"].decode(errors="surrogateescape"),
-        "stderr": result["stderr"].decode(errors="surrogateescape"),
+        **wasm.as_json(result),
     }

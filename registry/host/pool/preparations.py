@@ -31,7 +31,7 @@ from registry.errors import (
     PreparationFailed,
     RegistryError,
 )
-from registry.host.intake import stopped
+from registry.host.intake import Bound, stopped
 from registry.host.messages import Task
 from registry.host.pool.prepare_pool import PreparePool
 from registry.host.pool.worker import WorkerLost
@@ -65,11 +65,16 @@ class Preparations:
     """
 
     def __init__(
-        self, registry: AsyncRegistry, pool: PreparePool, check_code: Callable[[bytes], None]
+        self,
+        registry: AsyncRegistry,
+        pool: PreparePool,
+        check_code: Callable[[bytes], None],
+        bound: Bound,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._check_code = check_code
+        self._bound = bound
         self._running: dict[ArtifactId, asyncio.Task[Artifact]] = {}
         self._refusals = Refusals()
         self._stopped = False
@@ -90,13 +95,17 @@ class Preparations:
         return running.result()
 
     def start(self, wanted: Wanted) -> asyncio.Task[Artifact]:
-        """Begin a preparation, unless it runs already; awaiting it is optional."""
+        """Begin a preparation, unless it runs already; awaiting it is optional.
+
+        Raises `QueueFull`.
+        """
         if self._stopped:
             raise stopped()
         running = self._running.get(wanted.id)
         if running is not None:
             self.coalesced += 1
         else:
+            self._bound.require_room(len(self._running), "preparations")
             running = asyncio.create_task(self._prepare(wanted))
             self._running[wanted.id] = running
             running.add_done_callback(lambda task: self._ended(wanted.id, task))
