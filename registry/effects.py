@@ -271,7 +271,7 @@ class SyncFolder(Effect[None]):
 
 
 class Unlink(Effect[bool]):
-    """Unlink a file; whether it was there."""
+    """Unlink a file; whether it was there. Raises `OSError`."""
 
     name: str
 

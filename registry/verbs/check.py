@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State, names
-from registry.effects import ListNames, Sleep, Unlink, Verb
+from registry.effects import ListNames, Sleep, Verb
 from registry.errors import DatabaseDamaged
 from registry.sql.queries import (
     ALIENS,
@@ -31,6 +31,7 @@ from registry.sql.queries import (
 )
 from registry.verbs.cache_identity import stranger
 from registry.verbs.database import one, read, run
+from registry.verbs.garbage import unlink_each
 from registry.verbs.handle import Handle
 from registry.verbs.hosts import dead_hosts, orphan_locks
 from registry.verbs.lease import settle
@@ -73,8 +74,7 @@ def sweep(handle: Handle) -> Verb[list[str]]:
     if problem is not None:
         raise DatabaseDamaged(problem)
     garbage = yield from orphans()
-    for name in garbage:
-        yield from Unlink(name)
+    yield from unlink_each(garbage)
     return garbage
 
 

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from registry.artifact import ArtifactId, names
 from registry.clock_slack import is_ahead
-from registry.effects import Interrupted, IsAlive, Now, Unlink, Verb, is_file_name
+from registry.effects import Interrupted, IsAlive, Now, Verb, is_file_name
 from registry.errors import ClaimLost, DiskFull, RegistryBusy
 from registry.log import about, logger
 from registry.sql.queries import Row
 from registry.sql.transitions import MOVES, Event
 from registry.verbs.database import end, move, read
+from registry.verbs.garbage import unlink_each
 from registry.verbs.handle import Handle, Lease
 from registry.verbs.history import Ended, record
 from registry.verbs.text import DEADLINE, HOST_DIED, Failure
@@ -162,8 +163,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
 def drop_files(path: str | None) -> Verb[None]:
     """Unlink what a claim may have written; the caller has seen that no row refers to it."""
     if is_file_name(path):
-        yield from Unlink(f"{path}.tmp")
-        yield from Unlink(str(path))
+        yield from unlink_each((f"{path}.tmp", str(path)))
 
 
 def unlinking_if_cut_short(rows: Sequence[Row], work: Verb[T]) -> Verb[T]:

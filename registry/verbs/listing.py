@@ -188,10 +188,12 @@ def remove(handle: Handle, id: ArtifactId) -> Verb[bool]:
     row = yield from read(id)
     work = end(Event.REMOVE, {"code": id.code_hash, "prep": id.prep_hash})
     removed = yield from unlinking_if_cut_short([] if row is None else [row], work)
-    yield from unlink_all(removed.rows)
+    refusal = yield from unlink_all(removed.rows)
     handle.hot.pop(id, None)
     if removed.rows:
         yield from record(handle, map(ended, removed.rows), "removed", now)
+        if refusal is not None:
+            raise refusal
         return True
     if (yield from read(id)) is None:
         return removed.unsure  # its file, if any, is garbage then

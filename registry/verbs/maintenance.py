@@ -8,6 +8,7 @@ publish, a prune, a close, or its own pulse.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from registry.artifact import Artifact
@@ -16,7 +17,7 @@ from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull
 from registry.log import about, logger
 from registry.sql.queries import MAINTAIN
 from registry.verbs import prune as prune_verb
-from registry.verbs.check import CheckReport, drop_fileless, inspect_all, sweep
+from registry.verbs.check import CheckReport, drop_fileless, inspect_all, orphans, sweep
 from registry.verbs.database import run
 from registry.verbs.failures import forget_failures
 from registry.verbs.handle import Handle
@@ -67,6 +68,9 @@ def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb
         now = yield from Now()
         yield from run(MAINTAIN, {"now": now, "due_before": now})
         yield from _maintain(handle, _NOBODY)
+        found = {problem.subject for problem in report.problems}
+        if not found.isdisjoint((yield from orphans())):  # what cannot be removed
+            return replace(report, repaired=False)
     return report
 
 

@@ -18,12 +18,14 @@ from typing import Any
 from registry.artifact import Artifact, ArtifactId, names, to_micros
 from registry.clock_slack import is_ahead
 from registry.config import as_amount, as_span
-from registry.effects import Elapsed, Now, RebuildReserve, Unlink, Verb, is_file_name
+from registry.effects import Elapsed, Now, RebuildReserve, Verb, is_file_name
+from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.record import Record
 from registry.sql.queries import DOOMED, USAGE, Row
 from registry.sql.transitions import PRUNE_BATCH, Event
 from registry.verbs.database import end, one, run
+from registry.verbs.garbage import unlink_each
 from registry.verbs.handle import Handle
 from registry.verbs.history import ended, record
 from registry.verbs.lease import insist, unlinking_if_cut_short
@@ -121,22 +123,25 @@ def make_space(handle: Handle, usage: Usage, size: int) -> Verb[list[Row]]:
     return (yield from _delete(handle, limit, horizon, _NOBODY, "disk_full"))
 
 
-def unlink_all(rows: list[Row]) -> Verb[None]:
-    """Unlink the files of rows whose deletion is committed; all, for nobody else knows them."""
-    yield from insist(lambda: _unlink(rows))
+def unlink_all(rows: list[Row]) -> Verb[CacheDirectoryRefused | None]:
+    """Unlink the files of rows whose deletion is committed; all, for nobody else knows them.
+
+    Answers what is to be raised, once all else is done, about those that cannot be removed.
+    """
+    return (yield from insist(lambda: _unlink(rows)))
 
 
-def _unlink(rows: list[Row]) -> Verb[None]:
-    for row in rows:
-        if is_file_name(row.path):
-            yield from Unlink(str(row.path))
+def _unlink(rows: list[Row]) -> Verb[CacheDirectoryRefused | None]:
+    refusal = yield from unlink_each(str(row.path) for row in rows if is_file_name(row.path))
     if rows:
         yield from RebuildReserve()
+    return refusal
 
 
 def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
     """Delete the least recently needed over a limit, but none needed after the horizon."""
     gone: list[Row] = []
+    refusal: CacheDirectoryRefused | None = None
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
         now = yield from Now()
@@ -145,11 +150,14 @@ def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) 
         batch = (yield from unlinking_if_cut_short(doomed, end(Event.PRUNE, params))).rows
         batch.sort(key=lambda row: _turn(row, now))  # RETURNING promises no order
         _count(handle, batch, reason)
-        yield from unlink_all(batch)
+        refusal = (yield from unlink_all(batch)) or refusal
         yield from record(handle, map(ended, batch), "pruned", now, reason)
         gone += batch
         if len(batch) < PRUNE_BATCH:
-            return gone
+            break
+    if refusal is not None:
+        raise refusal
+    return gone
 
 
 def _turn(row: Row, now: int) -> tuple[bool, int, int]:

@@ -111,14 +111,11 @@ class Files:
 
     def unlink(self, name: str) -> bool:
         try:
-            with _room_for(name):
-                os.unlink(_ours(name), dir_fd=self.descriptor)
+            os.unlink(_ours(name), dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except IsADirectoryError:  # named like ours, but none of our making: leave it
             return False
-        except PermissionError as error:
-            raise _not_permitted(name, error) from error
         return True
 
     def list_names(self) -> list[str]:
@@ -160,8 +157,8 @@ class Files:
         return file
 
     def _created(self, name: str) -> FileIO:
-        self.unlink(name)
         try:
+            self.unlink(name)
             return open_raw(_ours(name), _CREATE, dir_fd=self.descriptor)
         except FileNotFoundError as error:  # what is created need not exist: its folder is gone
             raise CacheDirectoryRefused(
