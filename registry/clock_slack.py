@@ -8,7 +8,8 @@ us, or before a small correction. `CLOCK_SLACK` says how much of that is nothing
 
 A time within the slack counts as now. One beyond it says nothing but "before the clock was set
 back": what failed then may be tried again, what was needed then is pruned first, what was done then
-is due, and a claim made then is dated anew. Statements say the same by
+is due, and a claim made then is dated anew. A claim that was made before and extended then bears
+the time of that extension, so that it shows as well. Statements say the same by
 `registry.sql.core.clock_slack`.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-__all__ = ["CLOCK_SLACK", "CLOCK_SLACK_MICROS", "is_ahead"]
+__all__ = ["CLOCK_SLACK", "CLOCK_SLACK_MICROS", "is_ahead", "was_set_forth"]
 
 # NTP slews what is off by less than half a second and steps the rest; a host that is stopped
 # between looking at the clock and writing is late, never early. A minute is far more than either,
@@ -28,3 +29,9 @@ CLOCK_SLACK_MICROS = 60 * 1_000_000
 def is_ahead(at: int, now: int) -> bool:
     """Whether a stored time (microseconds) was written before the clock was set back."""
     return at > now + CLOCK_SLACK_MICROS
+
+
+def was_set_forth(before: tuple[int, float], after: tuple[int, float]) -> bool:
+    """Whether the clock was set forth between two looks at it (microseconds, seconds elapsed)."""
+    passed = int((after[1] - before[1]) * 1_000_000)
+    return is_ahead(after[0] - passed, before[0])

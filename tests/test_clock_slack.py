@@ -289,6 +289,38 @@ def test_one_that_was_extended_since_keeps_its_deadline(
         del claim
 
 
+def test_one_made_before_and_extended_then_holds_no_longer_than_intended(
+    clock: FrozenDateTimeFactory, cache: Path, id: ArtifactId, ahead: timedelta
+) -> None:
+    set_right(clock)
+    with Registry(cache) as hung, Registry(cache) as other:
+        claim = claimed(hung, id)
+        clock.move_to(RIGHT + ahead)
+        claim.extend(HOUR)
+        claim.extend(HOUR)
+        set_right(clock)
+        assert isinstance(other.claim(id), Artifact)
+        set_right(clock, timedelta(minutes=59))
+        assert isinstance(other.claim(id), Artifact)
+        set_right(clock, timedelta(minutes=61))
+        assert isinstance(other.claim(id), Claim)
+        del claim
+
+
+def test_one_that_is_extended_again_and_again_keeps_the_time_when_it_was_made(
+    cache: Path, registry: Registry, id: ArtifactId
+) -> None:
+    claim = claimed(registry, id)
+    made = row(cache, id)
+    for _ in range(3):
+        claim.extend(24 * HOUR)
+    now = row(cache, id)
+    assert made is not None
+    assert now is not None
+    assert now["claimed_at"] == made["claimed_at"]
+    claim.release()
+
+
 def test_maintenance_done_then_is_due(
     clock: FrozenDateTimeFactory, registry: Registry, ahead: timedelta
 ) -> None:

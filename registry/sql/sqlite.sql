@@ -129,7 +129,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- name: extend (writes)
 -- Move the deadline of a claim.
 UPDATE artifact
-SET claimed_at=min(artifact.claimed_at, :now), deadline=(:now + :prepare_timeout)
+SET claimed_at=min(max(artifact.claimed_at, :dated), :now), deadline=(:now + :prepare_timeout)
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.token = :my_token

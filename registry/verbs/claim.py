@@ -103,6 +103,7 @@ def _try_to_claim(
     handle: Handle, lease: Lease, row: Row | None, span: int | None, called: str | None
 ) -> Verb[Row | None]:
     now = yield from Now()
+    lease.clocks = now, lease.since
     claimant = {
         "now": now,
         "my_path": lease.path,

@@ -60,6 +60,7 @@ class Lease:
     path: str
     claimed: Row | None = None  # the row as the claim left it; None until it is known to be ours
     since: float = 0.0
+    clocks: tuple[int, float] = (0, 0.0)  # `Now` and `Elapsed` when it was claimed or extended last
     ended: bool = False
     # Held by the one who publishes: two at once would write, and check, each other's file.
     publishing: threading.Lock = field(default_factory=threading.Lock)

@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from registry.artifact import Artifact, State, to_micros
+from registry.clock_slack import was_set_forth
 from registry.config import as_span
 from registry.effects import (
     Elapsed,
@@ -216,13 +217,13 @@ def extend(handle: Handle, lease: Lease, timeout: timedelta) -> Verb[Row]:
     """Move the deadline of a claim to `timeout` from now; raises `ClaimLost`."""
     span = to_micros(as_span("timeout", timeout))
     yield from settle(handle)
-    now = yield from Now()
-    row = yield from move(
-        Event.EXTEND, lease.id, now=now, my_token=lease.token, prepare_timeout=span
-    )
+    now, elapsed = (yield from Now()), (yield from Elapsed())
+    dated = now if was_set_forth(lease.clocks, (now, elapsed)) else 0
+    mine = {"my_token": lease.token, "prepare_timeout": span, "dated": dated}
+    row = yield from move(Event.EXTEND, lease.id, now=now, **mine)
     if row is None:
         raise (yield from lost(handle, lease, (yield from read(lease.id))))
-    lease.claimed = row
+    lease.claimed, lease.clocks = row, (now, elapsed)
     return row
 
 

@@ -136,7 +136,8 @@ class Model:
         later = p["now"] + p["prepare_timeout"]
         if row is None:
             return []
-        return self._put(row, claimed_at=min(row.claimed_at or 0, p["now"]), deadline=later)
+        claimed_at = min(max(row.claimed_at or 0, p["dated"]), p["now"])
+        return self._put(row, claimed_at=claimed_at, deadline=later)
 
     def _redate(self, p: Params) -> list[Row]:
         """A claim that was made before the clock was set back is made now."""

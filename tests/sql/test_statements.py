@@ -77,6 +77,7 @@ RIGHT = {
     "seen_path": PATH,
     "seen_host": "host",
     "prepare_timeout": 60,
+    "dated": 0,
     "max_retries": None,
     "retry_cooldown": None,
     "why": "it went wrong",

@@ -241,8 +241,9 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             _change(
                 Event.EXTEND,
                 _MINE,
-                # No claim was made later than now: the clock was set back.
-                claimed_at=func.min(_ROW.claimed_at, given("now")),
+                # No claim was made later than now: the clock was set back. `dated` is now where it
+                # was set forth, which may be wrong: then the deadline shows it by this time.
+                claimed_at=func.min(func.max(_ROW.claimed_at, given("dated")), given("now")),
                 deadline=given("now") + given("prepare_timeout"),
             ),
         ),
