@@ -41,14 +41,14 @@ def claim_and_publish(connection: sqlite3.Connection) -> float:
     claim = {
         "code": secrets.token_hex(32),
         "prep": "a" * 64,
-        "called": "module.wasm",
+        "label": "module.wasm",
         "now": time_ns() // 1000,
         "my_path": f"{secrets.token_hex(64)}.pvf",
         "my_token": secrets.token_hex(16),
         "my_host": "b" * 32,
         "prepare_timeout": None,
     }
-    publish = {**claim, "bytes": 4096, "digest": "c" * 32, "seconds": 1.5}
+    publish = {**claim, "size": 4096, "checksum": "c" * 32, "seconds": 1.5}
     start = perf_counter()
     connection.execute(TRANSITIONS[Event.CLAIM].sql, claim).fetchall()
     connection.execute(TRANSITIONS[Event.PUBLISH].sql, publish).fetchall()

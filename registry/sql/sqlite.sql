@@ -4,13 +4,13 @@ INSERT INTO artifact (code_hash, prep_hash, state, path, host_id, token, claimed
     created_at, label)
 VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
     coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
-    'prepare_timeout'), 1800000000)), :now, :called)
+    'prepare_timeout'), 1800000000)), :now, :label)
 ON CONFLICT (code_hash, prep_hash) DO UPDATE
 SET state = 'preparing', path = :my_path, num_failures = CASE WHEN (artifact.error_kind IN
     ('host_died', 'deadline') AND artifact.last_time_failed <= :now - 86400000000) THEN 0 ELSE
     artifact.num_failures END, host_id = :my_host, token = :my_token, claimed_at = :now, deadline =
     (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
-    'prepare_timeout'), 1800000000)), label = coalesce(:called, artifact.label)
+    'prepare_timeout'), 1800000000)), label = coalesce(:label, artifact.label)
 WHERE artifact.state = 'failed'
   AND (:anyway OR artifact.retry_at IS NOT NULL AND (artifact.retry_at <= :now OR
     artifact.last_time_failed > :now + 60000000 OR artifact.num_failures = 0))
@@ -23,10 +23,10 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 UPDATE artifact
 SET path=:my_path, num_failures=CASE WHEN (artifact.error_kind IN ('host_died', 'deadline') AND
     artifact.last_time_failed <= :now - 86400000000) THEN 1 ELSE artifact.num_failures + 1 END,
-    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=:now, host_id=:my_host,
+    last_time_failed=:now, error=:error, error_kind=:kind, retry_at=:now, host_id=:my_host,
     token=:my_token, claimed_at=:now, deadline=(:now + coalesce(:prepare_timeout, (SELECT
     setting.value FROM setting WHERE setting.name = 'prepare_timeout'), 1800000000)),
-    label=coalesce(:called, artifact.label)
+    label=coalesce(:label, artifact.label)
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.token = :seen_token
@@ -43,8 +43,8 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- End the claim of a claimant that is gone or late, with a failure.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
-    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures +
-    1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
+    last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures
+    + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
     'max_retries'), 5)) THEN :now END, host_id=NULL, token=NULL, claimed_at=NULL, deadline=NULL
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
@@ -59,8 +59,8 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- End all claims of a host that is dead, with a failure each.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
-    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures +
-    1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
+    last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures
+    + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE setting.name =
     'max_retries'), 5)) THEN :now END, host_id=NULL, token=NULL, claimed_at=NULL, deadline=NULL
 WHERE artifact.host_id = :seen_host
   AND artifact.state = 'preparing'
@@ -71,7 +71,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- name: publish (writes)
 -- End a claim with a file.
 UPDATE artifact
-SET state='prepared', size=:bytes, checksum=:digest, last_time_needed=:now, num_failures=0,
+SET state='prepared', size=:size, checksum=:checksum, last_time_needed=:now, num_failures=0,
     last_time_failed=NULL, error=NULL, error_kind=NULL, retry_at=NULL, host_id=NULL, token=NULL,
     claimed_at=NULL, deadline=NULL, prepare_seconds=:seconds
 WHERE artifact.code_hash = :code
@@ -86,7 +86,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
 -- End a claim with an error.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
-    last_time_failed=:now, error=:why, error_kind=:kind, retry_at=CASE WHEN (:retryable AND
+    last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (:retryable AND
     artifact.num_failures + 1 <= coalesce(:max_retries, (SELECT setting.value FROM setting WHERE
     setting.name = 'max_retries'), 5)) THEN :now + coalesce(:retry_cooldown, (SELECT setting.value
     FROM setting WHERE setting.name = 'retry_cooldown'), 900000000) END, host_id=NULL, token=NULL,

@@ -46,7 +46,7 @@ def claim(
 ) -> Verb[Lease | Artifact]:
     """Claim an artifact, or answer it as it stands."""
     require_id(id)
-    called = as_label(label)
+    label = as_label(label)
     span = None if timeout is None else to_micros(as_span("timeout", timeout))
     yield from settle(handle)
     row = yield from read(id)
@@ -56,15 +56,15 @@ def claim(
     drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
     lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)
-    return (yield from or_give_back(handle, lease, _claim(handle, lease, row, span, called)))
+    return (yield from or_give_back(handle, lease, _claim(handle, lease, row, span, label)))
 
 
 def _claim(
-    handle: Handle, lease: Lease, row: Row | None, span: int | None, called: str | None
+    handle: Handle, lease: Lease, row: Row | None, span: int | None, label: str | None
 ) -> Verb[Lease | Artifact]:
     for _ in range(TRIES):
         lease.since = yield from Elapsed()
-        attempt = partial(_try_to_claim, handle, lease, row, span, called)
+        attempt = partial(_try_to_claim, handle, lease, row, span, label)
         won = yield from with_space(handle, attempt)
         if won is not None:
             lease.claimed = won
@@ -100,7 +100,7 @@ def may_be_tried(row: Row, now: int) -> bool:
 
 
 def _try_to_claim(
-    handle: Handle, lease: Lease, row: Row | None, span: int | None, called: str | None
+    handle: Handle, lease: Lease, row: Row | None, span: int | None, label: str | None
 ) -> Verb[Row | None]:
     now = yield from Now()
     lease.clocks = now, lease.since
@@ -110,7 +110,7 @@ def _try_to_claim(
         "my_token": lease.token,
         "my_host": handle.host_id,
         "prepare_timeout": span,
-        "called": called,
+        "label": label,
         "anyway": not remembers_failures(),
     }
     if row is None or row.state != State.PREPARING:
@@ -119,7 +119,7 @@ def _try_to_claim(
     if why is None:
         return None
     seen = {"seen_token": row.token, "seen_deadline": row.deadline}
-    failure = {"why": why.message, "kind": why.kind, "max_retries": handle.max_retries}
+    failure = {"error": why.message, "kind": why.kind, "max_retries": handle.max_retries}
     statement = move(Event.TAKE_OVER, lease.id, **claimant, **seen, **failure)
     won = yield from unlinking_if_cut_short([row], statement)
     if won is not None:

@@ -188,7 +188,7 @@ def _reap(handle: Handle, host_id: str) -> Verb[None]:
     claims = [Row(*row) for row in (yield from run(CLAIMS_OF, seen))]
     ended: set[int] = set()
     if claims:
-        failure = {"why": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
+        failure = {"error": HOST_DIED.message, "kind": HOST_DIED.kind, "now": (yield from Now())}
         limit = {"max_retries": handle.max_retries}
         statement = run(TRANSITIONS[Event.REAP_HOST], {**seen, **failure, **limit})
         reaped = yield from unlinking_if_cut_short(claims, statement)

@@ -148,7 +148,7 @@ def reap(handle: Handle, row: Row, why: Failure) -> Verb[None]:
         now=(yield from Now()),
         seen_token=row.token,
         seen_deadline=row.deadline,
-        why=why.message,
+        error=why.message,
         kind=why.kind,
         max_retries=handle.max_retries,
     )

@@ -147,7 +147,7 @@ def _enter(handle: Handle, lease: Lease, written: Written) -> Verb[Row]:
     seconds = (yield from Elapsed()) - lease.since
     try:
         now = yield from Now()
-        made = {"bytes": written.size, "digest": written.checksum, "seconds": seconds}
+        made = {"size": written.size, "checksum": written.checksum, "seconds": seconds}
         row = yield from with_space(
             handle, lambda: move(Event.PUBLISH, lease.id, now=now, my_token=lease.token, **made)
         )
@@ -191,7 +191,7 @@ def _record(handle: Handle, lease: Lease, failure: Failure, retryable: bool) -> 
         lease.id,
         now=now,
         my_token=lease.token,
-        why=failure.message,
+        error=failure.message,
         kind=failure.kind,
         retryable=retryable,
         max_retries=handle.max_retries,

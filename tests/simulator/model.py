@@ -73,12 +73,12 @@ class Model:
             number = max((other.id for other in self.rows.values()), default=0) + 1
             new = Row(number, p["code"], p["prep"], "preparing", *[None] * 16)  # type: ignore[arg-type]
             mine = {**self._my_claim(p), "num_failures": 0, "created_at": p["now"]}
-            return self._put(new, **mine, label=p["called"])
+            return self._put(new, **mine, label=p["label"])
         if row.state != "failed" or not (p["anyway"] or self._may_be_tried(row, p)):
             return []
         if self._is_forgotten(row, p):
             row = row._replace(num_failures=0)
-        return self._put(row, **self._my_claim(p), label=p["called"] or row.label)
+        return self._put(row, **self._my_claim(p), label=p["label"] or row.label)
 
     def _may_be_tried(self, row: Row, p: Params) -> bool:
         if row.retry_at is None:
@@ -95,7 +95,7 @@ class Model:
         if row.num_failures + 1 > self._setting(p, "max_retries"):
             return []
         failure = {**self._failure(row, p), "retry_at": p["now"]}
-        return self._put(row, **failure, **self._my_claim(p), label=p["called"] or row.label)
+        return self._put(row, **failure, **self._my_claim(p), label=p["label"] or row.label)
 
     def _reap(self, p: Params) -> list[Row]:
         row = self._as_seen(p)
@@ -109,7 +109,7 @@ class Model:
         row = self._preparing(p, "my_token")
         if row is None:
             return []
-        file = {"size": p["bytes"], "checksum": p["digest"], "prepare_seconds": p["seconds"]}
+        file = {"size": p["size"], "checksum": p["checksum"], "prepare_seconds": p["seconds"]}
         done = {"state": "prepared", "last_time_needed": p["now"], **file}
         return self._put(row, **done, **_NO_FAILURE, **_NO_CLAIM)
 
@@ -241,7 +241,7 @@ class Model:
         return died and (row.last_time_failed or 0) <= p["now"] - 24 * 3600 * 10**6
 
     def _failure(self, row: Row, p: Params) -> dict[str, Any]:
-        words = {"error": p["why"], "error_kind": p["kind"], "last_time_failed": p["now"]}
+        words = {"error": p["error"], "error_kind": p["kind"], "last_time_failed": p["now"]}
         return {"num_failures": row.num_failures + 1, **words}
 
     def _failed(self, row: Row, p: Params) -> dict[str, Any]:

@@ -98,7 +98,7 @@ _ONE_MORE_DEATH = case((_FORGOTTEN, constant(1)), else_=_ONE_MORE)
 _ANOTHER_FAILURE = {
     "num_failures": _ONE_MORE,
     "last_time_failed": given("now"),
-    "error": given("why"),
+    "error": given("error"),
     "error_kind": given("kind"),
 }
 _MY_CLAIM = {
@@ -115,7 +115,7 @@ def _claim() -> Any:
         code_hash=given("code"),
         prep_hash=given("prep"),
         created_at=given("now"),
-        label=given("called"),
+        label=given("label"),
         **_leads_to(Event.CLAIM),
         **_MY_CLAIM,
     )
@@ -124,7 +124,7 @@ def _claim() -> Any:
         set_={
             **_leads_to(Event.CLAIM),
             **_MY_CLAIM,
-            "label": func.coalesce(given("called"), _ROW.label),
+            "label": func.coalesce(given("label"), _ROW.label),
             "num_failures": case((_FORGOTTEN, constant(0)), else_=_ROW.num_failures),
         },
         where=and_(_may(Event.CLAIM), or_(given("anyway"), MAY_BE_TRIED)),
@@ -162,7 +162,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
                 **{**_ANOTHER_FAILURE, "num_failures": _ONE_MORE_DEATH},
                 **_MY_CLAIM,
                 retry_at=given("now"),
-                label=func.coalesce(given("called"), _ROW.label),
+                label=func.coalesce(given("label"), _ROW.label),
             ),
         ),
         Event.REAP: _transition(
@@ -195,8 +195,8 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
             _change(
                 Event.PUBLISH,
                 _MINE,
-                size=given("bytes"),
-                checksum=given("digest"),
+                size=given("size"),
+                checksum=given("checksum"),
                 last_time_needed=given("now"),
                 prepare_seconds=given("seconds"),
                 **_NO_FAILURE,
