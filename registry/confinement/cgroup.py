@@ -14,6 +14,7 @@ killed is emptied and removed by `sweep`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -23,6 +24,9 @@ from collections.abc import Iterator
 __all__ = ["Group", "can_make", "left", "make", "sweep"]
 
 _PREFIX = "registry-"
+# What is met by one whose new group is swept by another process, before it is locked.
+_SWEPT = frozenset({errno.EWOULDBLOCK, errno.ENOENT, errno.ENODEV})
+_TRIES = 100
 # The fields of /proc/self/mountinfo: what of the file system is mounted, and where.
 _MOUNTED = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 ", re.MULTILINE)
 
@@ -92,10 +96,13 @@ def make() -> Group | None:
     parent = _own_group()
     if parent is None:
         return None
-    try:
-        return Group(parent, _PREFIX + secrets.token_hex(8))
-    except OSError:
-        return None
+    for _ in range(_TRIES):
+        try:
+            return Group(parent, _PREFIX + secrets.token_hex(8))
+        except OSError as error:
+            if error.errno not in _SWEPT:
+                return None
+    return None
 
 
 def can_make() -> bool:

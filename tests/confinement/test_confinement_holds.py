@@ -223,6 +223,29 @@ def test_what_a_killed_worker_leaves_is_swept(tmp_path):
     assert not set(held) & set(cgroup.left())
 
 
+@needs_cgroup
+def test_a_group_is_made_while_other_processes_sweep():
+    sweeping = (
+        "from registry.confinement import cgroup\nprint(flush=True)\nwhile True: cgroup.sweep()"
+    )
+    line = [sys.executable, "-c", sweeping]
+    with (
+        subprocess.Popen(line, stdout=subprocess.PIPE) as one,
+        subprocess.Popen(line, stdout=subprocess.PIPE) as two,
+    ):
+        try:
+            for sweeper in (one, two):
+                assert sweeper.stdout is not None
+                sweeper.stdout.readline()
+            for _ in range(1000):
+                group = cgroup.make()
+                assert group is not None
+                group.remove()
+        finally:
+            one.kill()
+            two.kill()
+
+
 def _marked(mark: str) -> list[str]:
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
