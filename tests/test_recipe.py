@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -288,10 +288,10 @@ def test_what_cannot_be_read_by_its_path_is_looked_after(
     """As by one who is not root, when somebody changed its mode."""
     build = registry.artifact(version=1, name="build")(build_of(Builder()))
 
-    def unreadable(_: Artifact) -> bytes:
+    def unreadable(_: Artifact) -> BinaryIO:
         raise PermissionError
 
-    monkeypatch.setattr(recipe, "_read", unreadable)
+    monkeypatch.setattr(recipe, "_open", unreadable)
     assert build(b"code") == b"code for native"
 
 
@@ -300,14 +300,14 @@ def test_what_is_pruned_before_it_is_read_is_built_again(
 ) -> None:
     builder = Builder()
     build = registry.artifact(version=1, name="build")(build_of(builder))
-    read = recipe._read
+    opened = recipe._open
 
-    def pruned_first(artifact: Artifact) -> bytes:
+    def pruned_first(artifact: Artifact) -> BinaryIO:
         monkeypatch.undo()
         assert other.remove(artifact.id)
-        return read(artifact)
+        return opened(artifact)
 
-    monkeypatch.setattr(recipe, "_read", pruned_first)
+    monkeypatch.setattr(recipe, "_open", pruned_first)
     assert build(b"code") == b"code for native"
     assert len(builder.calls) == 2
 

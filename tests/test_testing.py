@@ -43,6 +43,25 @@ def test_time_passes_when_told(registry_clock, registry_handle):
     registry_clock.advance(timedelta(hours=2))
     assert [it.id for it in registry_handle.prune(cache_limit=0)] == [build.id(5)]
 
+@pytest.mark.parametrize("span", [timedelta(minutes=1), timedelta(days=400)])
+def test_a_hit_after_time_has_passed_is_a_later_use(registry_clock, registry_handle, span):
+    artifact = build.artifact(5)
+    for _ in range(3):
+        registry_handle.need(artifact.id)
+        registry_clock.advance(span)
+        found = registry_handle.need(artifact.id)
+        assert found.last_time_needed == registry_clock.now
+        assert registry_handle.get(artifact.id).last_time_needed == registry_clock.now
+        build(5)
+    registry_clock.advance(timedelta(hours=23))
+    assert not registry_handle.prune(cache_limit=0)
+
+def test_a_clock_that_stands_is_no_later_use(registry_clock, registry_handle):
+    artifact = build.artifact(5)
+    registry_handle.need(artifact.id)
+    assert registry_handle.need(artifact.id).last_time_needed == registry_clock.now
+    assert registry_handle.counters.hits == 2
+
 def test_a_failure_may_be_tried_again_after_a_quarter_of_an_hour(registry_clock, registry_handle):
     @registry_handle.artifact(version=1)
     def broken():
@@ -60,7 +79,7 @@ def test_a_failure_may_be_tried_again_after_a_quarter_of_an_hour(registry_clock,
 def test_the_fixtures_serve_the_tests_of_others(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(USERS_TESTS)
     done = pytester.runpytest_subprocess("-p", "registry.testing", "-W", "error")
-    done.assert_outcomes(passed=5)
+    done.assert_outcomes(passed=8)
 
 
 def test_the_clock_is_let_go_after_the_test(pytester: pytest.Pytester) -> None:
@@ -77,7 +96,7 @@ def test_the_clock_is_let_go_after_the_test(pytester: pytest.Pytester) -> None:
 def test_a_conftest_asks_for_them(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["registry.testing"]')
     pytester.makepyfile(USERS_TESTS)
-    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=5)
+    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=8)
 
 
 def test_nobody_who_did_not_ask_is_given_a_plugin() -> None:

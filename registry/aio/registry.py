@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
@@ -24,6 +26,8 @@ from registry.verbs import wait as wait_verb
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
 from registry.world import clock
+from registry.world.own_folder import own_folder, pinned_file, require_file_name
+from registry.world.shield import in_thread
 
 if TYPE_CHECKING:
     from registry.recipe import AsyncRecipe, Label
@@ -94,6 +98,30 @@ class AsyncRegistry(AsyncHandle):
     async def open_file(self, id: ArtifactId) -> BinaryIO:
         """As `Registry.open_file`; the file is a plain one, whose reads block."""
         return await self._drive(need_verb.open_file(self._opened, id))
+
+    @asynccontextmanager
+    async def pinned(self, id: ArtifactId, *, name: str = "artifact") -> AsyncIterator[Path]:
+        """As `Registry.pinned`."""
+        require_file_name(name)
+        async with self.scratch_folder() as folder:
+            yield await self._pin(id, folder, name)
+
+    async def _pin(self, id: ArtifactId, folder: Path, name: str) -> Path:
+        while True:
+            with await self.open_file(id) as file, suppress(FileNotFoundError):  # pruned just now
+                return pinned_file(file, folder, name)
+
+    @asynccontextmanager
+    async def scratch_folder(self) -> AsyncIterator[Path]:
+        """As `Registry.scratch_folder`."""
+        handle = self._opened
+        self._world.require()
+        made = own_folder(handle.cache, handle.host_id)
+        folder = await in_thread(made.__enter__)
+        try:
+            yield folder
+        finally:
+            await in_thread(partial(made.__exit__, None, None, None))
 
     def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
         """As `Registry.artifacts`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
@@ -24,6 +26,7 @@ from registry.verbs import wait as wait_verb
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
 from registry.world import fork
+from registry.world.own_folder import own_folder, pinned_file, require_file_name
 
 if TYPE_CHECKING:
     from registry.recipe import Label, Recipe
@@ -127,6 +130,38 @@ class Registry(SyncHandle):
         What is open survives pruning; the caller closes it. Raises `UnknownArtifact`.
         """
         return self._drive(need_verb.open_file(self._handle, id))
+
+    @contextmanager
+    def pinned(self, id: ArtifactId, *, name: str = "artifact") -> Iterator[Path]:
+        """Keep the file of a prepared artifact, under a path of its own, while a block runs.
+
+        For what wants a path: a linker, `dlopen`, another process. The path ends in `name` and is
+        there until the block is left, or this handle closed, whatever is pruned or removed. It is
+        the artifact's file (a hard link), not to be changed. Counts as a need. Raises
+        `UnknownArtifact`, `DiskFull`.
+        """
+        require_file_name(name)
+        with self.scratch_folder() as folder:
+            yield self._pin(id, folder, name)
+
+    def _pin(self, id: ArtifactId, folder: Path, name: str) -> Path:
+        while True:
+            with self.open_file(id) as file, suppress(FileNotFoundError):  # pruned just now
+                return pinned_file(file, folder, name)
+
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """Make an empty folder on the file system of the cache, and remove it after the block.
+
+        A file in it that a `prepare` returns is moved into the cache without a copy; so enter the
+        block before `get_or_prepare` is called. It is also removed when this handle closes, or
+        after its process was killed. Raises `DiskFull`.
+        """
+        if self._closed is not None or fork.is_child():
+            raise self._refusal()
+        self._world.require()
+        with own_folder(self._handle.cache, self._handle.host_id) as folder:
+            yield folder
 
     def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
         """Iterate over the artifacts, most recently needed first; no snapshot, read in pages."""

@@ -63,7 +63,7 @@ def test_a_verb_is_awaited_and_a_look_is_not(sync: type, aio: type, name: str) -
     verb = inspect.getattr_static(aio, name)
     if name in NOT_AWAITED or name.startswith("__") or isinstance(verb, property):
         return
-    if name in ("artifacts", "events"):
+    if name in ("artifacts", "events", "pinned", "scratch_folder"):
         assert not inspect.iscoroutinefunction(verb)  # it answers at once what is awaited later
         assert "AsyncIterator" in str(inspect.signature(verb).return_annotation)
     else:

@@ -18,12 +18,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from registry.aio import AsyncRegistry
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, from_micros
 from registry.errors import (
     ClaimLost,
     CodeTooLarge,
@@ -39,6 +39,7 @@ from registry.host.queue.priority import Priority
 from registry.host.refusals import Refusals
 from registry.log import about, in_one_line
 from registry.verbs.handle import Lease
+from registry.world import clock
 from registry.world.shield import in_thread
 
 __all__ = ["Preparations", "Wanted", "warn_if_too_large"]
@@ -187,7 +188,7 @@ class Preparations:
         known = await self._registry.get(id)
         if known is None or known.state is not State.FAILED:
             return known is None
-        return known.retry_at is not None and known.retry_at <= datetime.now(UTC)
+        return known.retry_at is not None and known.retry_at <= from_micros(clock.now())
 
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:

@@ -1,0 +1,115 @@
+"""The terms of a decorated function: what names its artifacts, and how people are told of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from registry.artifact import ArtifactId
+from registry.canonical import exact
+from registry.errors import FunctionRefused
+from registry.function_digest import code_digest, key_digest
+from registry.origin import Origin, require_function
+
+__all__ = ["Label", "Order", "Terms"]
+
+Label: TypeAlias = str | Callable[..., str]
+
+
+class Order(NamedTuple):
+    """One call: what it is called, what people see of it, and the work itself."""
+
+    id: ArtifactId
+    label: str
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What names the artifacts of one function, and how people are told of them."""
+
+    function: Callable[..., Any]
+    version: object
+    name: str | None = None
+    key: Callable[..., object] | None = None
+    label: Label | None = None
+    source: bool = True
+    signature: inspect.Signature = field(init=False)
+    origin: Origin | None = field(init=False)
+    fixed: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse here, where it is written, what could not be told apart later."""
+        require_function(self.function)
+        _require_name(self.name)
+        origin = Origin(self.function, source=self.source) if self.name is None else None
+        fixed = {"version": exact(self.version, "version").form, "source": self._digest()}
+        object.__setattr__(self, "signature", _signature(self.function))
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "fixed", fixed)
+
+    def order(self, *args: Any, **kwargs: Any) -> Order:
+        """Name what a call builds, and take the arguments so that nobody changes them any more."""
+        bound = self._bound(*args, **kwargs)
+        if self.key is None:
+            own = {name: exact(it, name) for name, it in bound.arguments.items()}
+            named: Any = {name: it.form for name, it in own.items()}
+        else:
+            own = {}
+            named = exact(self.key(*bound.args, **bound.kwargs), "what key() gave").form
+        label = self._label(bound)  # it may be a function that changes what it is shown
+        for name, it in own.items():
+            bound.arguments[name] = it.value
+        work = partial(self.function, *bound.args, **bound.kwargs)
+        return Order(self._named(named), label, work)
+
+    def id(self, *args: Any, **kwargs: Any) -> ArtifactId:
+        """Name what a call builds."""
+        return self.order(*args, **kwargs).id
+
+    @property
+    def title(self) -> str:
+        """What people see of the function."""
+        return self.name or f"{self.function.__module__}:{self.function.__qualname__}"
+
+    def _named(self, arguments: Any) -> ArtifactId:
+        name = self.name if self.origin is None else self.origin.name
+        code = str(name).encode(errors="surrogateescape")  # a path may be any bytes
+        return ArtifactId.of(code, {**self.fixed, "arguments": arguments})
+
+    def _label(self, bound: inspect.BoundArguments) -> str:
+        if callable(self.label):
+            return self.label(*bound.args, **bound.kwargs)
+        return self.label or str(getattr(self.function, "__qualname__", self.name))
+
+    def _digest(self) -> list[str] | None:
+        """The code of the function, and of what decides which of its calls are the same."""
+        own = [code_digest(self.function)] if self.source else []
+        key = None if self.key is None else key_digest(self.key, source=self.source)
+        return [*own, *([] if key is None else [key])] or None
+
+    def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        """All arguments of a call, the defaults too."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+
+def _require_name(name: object) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"name is a str, not {type(name).__name__}")
+    if not name:
+        raise FunctionRefused("name= is empty; give a text that no other function of the cache has")
+    exact(name, "name")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError as error:  # a builtin that does not tell its parameters
+        raise FunctionRefused(f"{error}; decorate a function of Python that calls it") from None
