@@ -9,11 +9,11 @@
     of publishing; each need bumps it.
 5.  *failed*: the error, its kind, `num_failures`, `last_time_failed`, and `retry_at`, the only
     thing a later claim looks at. NULL there means "never by itself". A failure that may not be
-    tried yet is answered as it stands, its message replayed, and nothing changes.
+    tried yet is returned with its message, and nothing changes.
 6.  Pruned, removed or found damaged: the row is deleted and committed first, the file is unlinked
-    after. Whoever needs the artifact next finds no row and prepares it again.
-7.  A claim whose host died, or whose deadline passed, goes to whoever needs the artifact next,
-    with `num_failures` + 1. The fencing token in every guard keeps the late one out.
+    after. The next process that needs the artifact finds no row and prepares it again.
+7.  A claim whose host died, or whose deadline passed, goes to the next process that needs the
+    artifact, with `num_failures` + 1. The fencing token in every guard keeps the late one out.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLACE = 60
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# A row that somebody else wrote may say any time at all; it is shown as the nearest that there is.
+# A row that another program wrote may hold any time; the nearest valid one is shown.
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 

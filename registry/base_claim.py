@@ -1,4 +1,4 @@
-"""What both kinds of claim are, whoever drives them: a lease, and the artifact as it was found."""
+"""What `Claim` and `AsyncClaim` have in common: a lease, and the artifact as it was found."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The base of all errors, and what `registry.artifact` raises.
 
-`registry.errors`, which has them all, knows artifacts, and so stands above `registry.artifact`.
+`registry.errors`, which has all errors, imports artifacts, and so is above `registry.artifact`.
 """
 
 __all__ = ["InvalidId", "InvalidParams", "RegistryError"]

@@ -25,7 +25,7 @@ MOST_BITS = 64
 
 
 class Exact(NamedTuple):
-    """A value that nobody else can change any more, and its canonical form."""
+    """A copy of a value, which its owner can no longer change, and its canonical form."""
 
     value: Any
     form: Any

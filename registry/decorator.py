@@ -1,4 +1,4 @@
-"""The decorator `prepared`, and the handles behind it: one a process and cache, opened when needed.
+"""The decorator `prepared`, and its handles: one for each process and cache, opened when needed.
 
 A module is imported long before its functions are called, perhaps in another process: gunicorn
 preloads and forks. So nothing is opened where a function is decorated. Each process that calls one
@@ -29,14 +29,14 @@ __all__ = ["prepared"]
 
 P = ParamSpec("P")
 
-# By process: the child of a fork finds none of its own. No lock guards them, so none can be
-# inherited locked; of two that open at once, the second closes its handle and takes the first's.
+# By process: the child of a fork opens its own. Without a lock, so that a child inherits none that
+# is held; of two threads that open at once, the second closes its handle and uses the first's.
 _handles: dict[tuple[int, Path], Registry] = {}
 _async_handles: dict[tuple[int, Path, AbstractEventLoop], AsyncRegistry] = {}
 
 
 class Decorator(Protocol):
-    """What `prepared(...)` gives: it makes a function a recipe."""
+    """What `prepared(...)` returns: it makes a function a recipe."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, Data]], /) -> AsyncRecipe[P]: ...
@@ -55,23 +55,24 @@ def prepared(
 ) -> Decorator:
     """Decorate a function that builds bytes (or a file), so that each machine calls it once.
 
-    What is built is named by the function, by `version` (whatever changes the result and is no
-    argument: the compiler, the functions that this one calls, globals) and by the arguments,
-    exactly, or what `key` makes of them. The function goes by `name`, by default by where it lives
-    (its distribution and version, else its file), its module and its qualified name, and by its
-    code: an edited function builds anew. With `source=False` its code does not count; change the
-    version with it.
+    The artifact is identified by the function, by `version` (everything that changes the result
+    and is not an argument: the compiler, the functions that this one calls, globals) and by the
+    arguments, or by what `key` makes of them. The function is identified by `name`, by default by
+    its distribution and version (else its file), module and qualified name, and by its code: an
+    edited function builds again. With `source=False` its code does not count; then change the
+    version when you edit it.
 
-    It is kept in `cache`, by default where the command looks: $REGISTRY_CACHE, else the user's
-    cache directory, looked up at each call. A relative one is in the directory where the process
-    was when it decorated. `label` is what people see. `key` and `label`, where they are functions,
-    are called with all arguments, the defaults too. A `key` counts by its code and by what it was
-    made with (attributes, captured values, defaults), which must have a canonical form.
+    The artifact is kept in `cache`, by default in the cache of the command: $REGISTRY_CACHE, else
+    the user's cache directory, looked up at each call. A relative path is relative to the working
+    directory at the time of decorating. `label` is what people see. If `key` and `label` are
+    functions, they are called with all arguments, including defaults. A `key` is identified by its
+    code and by what it was made with (attributes, captured values, defaults), which must have a
+    canonical form.
 
     A coroutine function becomes an `AsyncRecipe`, any other a `Recipe`. Raises `FunctionRefused`
-    for a function that other processes could take for another one (a lambda, one that captures
-    values, one that is in no file) and that has no `name`, and for a method; `InvalidParams` for a
-    version without a canonical form.
+    for a method, and for a function without `name` that other processes could confuse with another
+    one (a lambda, one that captures values, one that is in no file); `InvalidParams` for a version
+    without a canonical form.
     """
     place = _place(cache)
 
@@ -85,15 +86,15 @@ def prepared(
 
 
 def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:
-    """Say how the cache is found at each call, wherever the process has gone by then."""
+    """Return how to find the cache at each call, whatever the working directory is then."""
     if cache is not None:
         with suppress(CacheDirectoryRefused):
             directory = named_directory(cache)
             return lambda: directory
-        return lambda: named_directory(cache)  # refused where it is called: an import goes on
+        return lambda: named_directory(cache)  # refused at the call, so that an import succeeds
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # it was removed; an absolute cache needs none
+    except FileNotFoundError:  # it was removed; an absolute path needs none
         here = Path()
     return lambda: named_directory(_within(here, user_cache_dir()))
 

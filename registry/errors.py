@@ -1,4 +1,4 @@
-"""Every error that `registry` raises on purpose: one base class, one name a thing gone wrong.
+"""Every error that `registry` raises on purpose: one base class, and a class for each problem.
 
 A message names the artifact, its state, and what to do next. An operation that raises one of
 these changed nothing, unless its docstring says otherwise. A wrong *type* is a plain `TypeError`.
@@ -86,7 +86,7 @@ class WaitTimeout(RegistryError, TimeoutError):
 
 
 class RecursivePreparation(RegistryError, RuntimeError):
-    """A `prepare` asked for what it is preparing, or what waits for it; that could never end."""
+    """A `prepare` needs the artifact that it prepares, or one that waits for it: never to end."""
 
 
 class PreparationFailed(RegistryError):
@@ -205,7 +205,7 @@ class PossiblyInvalid(ExecutionError):
 
 
 class QueueFull(RegistryError):
-    """A host has as many requests as its `max_waiting` allows; nothing was begun, ask again later.
+    """A host has as many requests as its `max_waiting` allows; nothing was started, ask later.
 
     A web service answers 503.
     """

@@ -15,7 +15,7 @@ __all__ = ["FIELDS", "about", "in_one_line", "logger"]
 
 logger = logging.getLogger("registry")
 
-# Every field that a record may have, for whoever writes records down.
+# Every field that a record may have, for handlers that write records down.
 FIELDS = (
     "event",
     "code_hash",

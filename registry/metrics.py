@@ -111,7 +111,7 @@ def of_handle(counted: Counters) -> Iterator[Family]:
     for name, count, about in (
         ("hits", counted.hits, "Needs answered at once with a prepared artifact."),
         ("misses", counted.misses, "Needs that found no prepared artifact."),
-        ("coalesced", counted.coalesced, "Waits for a preparation that had already begun."),
+        ("coalesced", counted.coalesced, "Waits for a preparation that had already started."),
         ("prepared", counted.prepared, "Artifacts published."),
         ("prepared_again", counted.prepared_again, "Artifacts published again after being pruned."),
         ("pruned", counted.pruned, "Artifacts pruned."),

@@ -83,14 +83,14 @@ class Recipe(Generic[P]):
         update_wrapper(self, terms.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
-        """Answer the bytes, building them if nobody on this machine has."""
+        """Return the bytes; build them if no process of this machine has."""
         with self.open(*args, **kwargs) as file:
             return file.read()
 
     def open(self, *args: P.args, **kwargs: P.kwargs) -> BinaryIO:
-        """Open the file that holds the bytes for reading, building it if nobody has.
+        """Open the file that holds the bytes for reading; build it if no process has.
 
-        What is open survives pruning; the caller closes it.
+        An open file stays readable after pruning; close it yourself.
         """
         for _ in range(TRIES):
             artifact = self.artifact(*args, **kwargs)
@@ -115,7 +115,7 @@ class Recipe(Generic[P]):
             yield path
 
     def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
-        """Answer the prepared artifact; its path is NOT pinned, see `pinned`."""
+        """Return the prepared artifact; its path is NOT pinned, see `pinned`."""
         order = self._terms.order(*args, **kwargs)
         return self._registry().get_or_prepare(order.id, order.work, label=order.label)
 

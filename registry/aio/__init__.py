@@ -4,9 +4,9 @@ A thin driver, as `Registry` is one, for the same verbs:
 
     registry    the verbs
     claim       the right to prepare one artifact
-    handle      opening and closing, and what an effect is in an event loop
-    driving     the driver, and what a cancellation does
-    calling     sleeping, and calling a user's `prepare`
+    handle      opening and closing, and how an effect is performed in an event loop
+    driver      the driver of verbs, and what a cancellation does
+    calls       sleep, and call a user's `prepare`
 """
 
 from registry.aio.claim import AsyncClaim

@@ -1,4 +1,4 @@
-"""What of an effect belongs to the loop itself: to sleep in it, and to call what users gave us."""
+"""Effects that the event loop itself performs: sleep, and call the user's `prepare`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["call", "sleep"]
 
 
 async def sleep(seconds: float, until: asyncio.Event | None = None) -> None:
-    """Sleep so long, or until the event, in real time.
+    """Sleep for these seconds, or until the event, in real time.
 
-    The loop counts by `time.monotonic`. Where a test stands that still it would never wake, while
-    the others whom we wait for go on; then a thread wakes it.
+    The loop counts by `time.monotonic`. If a test freezes that, the loop would never wake, while
+    the processes that we wait for go on; then a thread wakes it.
     """
     loop = asyncio.get_running_loop()
     awake = asyncio.Event() if until is None else until
@@ -42,7 +42,7 @@ async def sleep(seconds: float, until: asyncio.Event | None = None) -> None:
 
 
 async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
-    """Call a user's `prepare`; an exception is an answer, a cancellation is not."""
+    """Call a user's `prepare`; an exception is an outcome, a cancellation is not."""
     if inspect.iscoroutinefunction(function):
         return await _awaited(function, scope)
     outcome = await _in_a_thread(lambda: _in_its_thread(function, scope))
@@ -52,7 +52,7 @@ async def call(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
 
 
 async def _in_a_thread(work: Callable[[], Outcome[Any]]) -> Outcome[Any]:
-    """Do it in a thread; where none can be started, not later either, though it stays queued."""
+    """Run it in a thread; if none can be started, never run it, though it stays queued."""
     refused: list[bool] = []
     try:
         with starting_a_thread():
@@ -66,7 +66,7 @@ async def _awaited(function: Callable[[], Any], scope: Scope) -> Outcome[Any]:
     try:
         with mark_preparing(scope):
             return Outcome(await function())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the user's and is recorded
+    except Exception as error:  # noqa: BLE001 - any error of the user's code is recorded
         return Outcome(None, error)
 
 

@@ -1,9 +1,9 @@
 """The driver of verbs for an event loop, as `registry.verbs.driver` is for a thread.
 
-Cancellation: an effect that has started is awaited to its end; then `Interrupted` is thrown into
-the verb, what the verb wants then runs to its end, however often the task is cancelled again, and
-only then is the CancelledError raised. Only sleeping, and a coroutine's own `prepare`, are cut
-short.
+Cancellation: an effect that has started is awaited to its end. Then `Interrupted` is thrown into
+the verb, and the effects that the verb asks for run to their end, however often the task is
+cancelled again. Then CancelledError is raised. Only a sleep, and a `prepare` that is a coroutine,
+are cut short.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ async def drive_async(
     perform: Callable[[Effect[Any]], Coroutine[Any, Any, Any]],
     refuse: Callable[[], None],
 ) -> T:
-    """Perform what a verb wants, one effect after another, and answer what it answers.
+    """Perform the effects of a verb, one after another; return what the verb returns.
 
-    `refuse` is called before each effect, and raises what the verb is to be told instead.
+    `refuse` is called before each effect; what it raises is thrown into the verb instead.
     """
     stopped: BaseException | None = None
     step: Callable[[Any], Effect[Any]] = verb.send
@@ -35,14 +35,14 @@ async def drive_async(
         while True:
             effect = step(answer)
             try:
-                refuse()  # closed meanwhile, by another task
+                refuse()  # another task may have closed the handle
                 work = perform(effect)
                 answer = await (work if stopped is None else regardless(work))
                 step = verb.send
             except GeneratorExit:  # the loop ended without us: there is no awaiting any more
                 stopped = None
                 raise
-            except Exception as error:  # noqa: BLE001 - the verb is told, and decides
+            except Exception as error:  # noqa: BLE001 - the verb decides
                 step, answer = verb.throw, error
             except BaseException as stop:  # noqa: BLE001 - the verb compensates first
                 stopped = stopped or stop

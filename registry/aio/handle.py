@@ -1,7 +1,7 @@
 """An open cache in an event loop: how it is opened, how a verb is driven, how it is closed.
 
-A statement is one hop to aiosqlite's thread and back; no transaction spans an await. What touches
-files goes to a few threads of the handle's own, so that the loop never waits for a disk.
+A statement runs in aiosqlite's thread; no transaction spans an await. Work on files runs in a few
+threads of this handle, so that the loop never waits for a disk.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class AsyncHandle:
             if self._closed is not None:
                 try:
                     await self._open()
-                except DatabaseDamaged:  # on a page that was not looked at before
+                except DatabaseDamaged:  # on a page that opening did not read
                     with starting_a_thread():
                         await to_its_end(asyncio.to_thread(replace_damaged, self._cache_dir))
                     await self._open()
@@ -135,7 +135,7 @@ class AsyncHandle:
         try:
             await self._database.close()
         finally:
-            if self._at_work:  # files that verbs are in the middle of
+            if self._at_work:  # files that verbs work on
                 await asyncio.wait(self._at_work)
             await self._in_thread(self._leave_world)
 
@@ -145,7 +145,7 @@ class AsyncHandle:
             fork.untrack(self)
 
     async def close(self) -> None:
-        """As `Registry.close`; verbs that other tasks are in the middle of raise `HandleClosed`."""
+        """As `Registry.close`; verbs that run in other tasks raise `HandleClosed`."""
         fork.notice()
         if self._closed is None:
             self._require_loop()
@@ -166,12 +166,12 @@ class AsyncHandle:
         await self.close()
 
     def __del__(self) -> None:
-        # Dropped, it must not look alive, nor leave its threads until the process ends.
+        # A dropped handle must not look alive, nor keep its threads until the process ends.
         if getattr(self, "_closed", HandleClosed) is None and not fork.is_child():
             dropped.clean_up(self._leave_dropped)
 
     def _leave_dropped(self) -> None:
-        fork.track(self, self._world)  # who only sees it weakly does not see it any more
+        fork.track(self, self._world)  # its weak reference is dead already
         self._leave_without_loop(self._database.drop)
 
     def __reduce__(self) -> NoReturn:
@@ -186,13 +186,13 @@ class AsyncHandle:
     def _after_fork(self) -> None:
         """Be closed in the child of a fork; its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
-        self._changing = asyncio.Lock()  # whoever held the old one does not exist here
+        self._changing = asyncio.Lock()  # the task that held the old one does not exist here
         self._handle.hot.clear()
         self._database.abandon()
         self._world.abandon()
 
     def _at_exit(self) -> None:
-        """Give the claims back at the end of the process, though the loop has ended.
+        """Release the claims at the end of the process, though the loop has ended.
 
         The verbs do not know who drives them; here it is the sync driver.
         """
@@ -265,7 +265,7 @@ class AsyncHandle:
                 return await sleep(back_off_seconds())
             case effects.Call(function, scope):
                 return await call(function, scope)
-            case effects.GiveUpReserve():  # its room serves to begin the log anew, too
+            case effects.GiveUpReserve():  # with its space the log can be restarted, too
                 await self._in_thread(lambda: self._world.perform(effect))
                 return await self._in_thread(self._database.checkpoint)
             case _ if isinstance(effect, _QUICK):
@@ -282,7 +282,7 @@ class AsyncHandle:
         try:
             rows = await self._database.run(statement, params)
         except DiskFull:
-            # A log that is begun anew need not grow. But one that syncs may have committed.
+            # A restarted log need not grow. But a statement that syncs may have committed.
             if not await self._in_thread(self._database.checkpoint) or statement.durable:
                 raise
             rows = await self._database.run(statement, params)
@@ -304,6 +304,6 @@ class AsyncHandle:
 
 
 def _close_unseen(done: asyncio.Future[Any]) -> None:
-    """Close a file that was opened for a task that never gets to see it."""
+    """Close a file that was opened for a task that was cancelled."""
     if not done.cancelled() and done.exception() is None and isinstance(done.result(), IOBase):
         done.result().close()

@@ -85,8 +85,8 @@ class AsyncRegistry(AsyncHandle):
         """As `Registry.get_or_prepare`.
 
         A coroutine function is awaited, and cancelled with the task; any other function runs in a
-        thread, which a cancellation leaves behind: its claim is released at once, and what it
-        returns is thrown away.
+        thread, which goes on when the task is cancelled: its claim is released at once, and its
+        result is dropped.
         """
         prepare_verb.require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._opened, id)
@@ -251,22 +251,20 @@ class AsyncRegistry(AsyncHandle):
         claimed: Callable[[Lease], None],
         label: str | None = None,
     ) -> Artifact:
-        """As `get_or_prepare` for one who has needed it already; the claim is held for so long,
-        and shown before its use.
-        """
+        """As `get_or_prepare` after a miss; the claim lasts `held`, and `claimed` is told of it."""
         verb = prepare_verb.prepare_or_join(
             self._opened, id, prepare, label=label, held=held, on_claim=claimed
         )
         return await self._drive(verb)
 
     def _time_from_now(self, lease: Lease) -> None:
-        """Count the seconds of preparing from now on: until now the claim has only waited."""
+        """Measure the preparation from now on: until now the claim has only waited."""
         lease.since = clock.elapsed()
 
     async def _extend_lease(self, lease: Lease, timeout: timedelta) -> None:
-        """Extend a claim that `prepare_under_claim` showed."""
+        """Extend a claim of `_prepare_under_claim`."""
         await self._drive(publish.extend(self._opened, lease, timeout))
 
     async def _reject(self, artifact: Artifact) -> None:
-        """Discard an artifact that proved to be damaged in use, unless it was replaced since."""
+        """Remove an artifact that an execution found damaged, unless it was replaced since."""
         await self._drive(need_verb.reject(self._opened, artifact))

@@ -4,7 +4,7 @@ A thin driver, the twin of `registry.aio`:
 
     registry    the verbs
     claim       the right to prepare one artifact
-    handle      opening and closing, and what an effect is where one may block
+    handle      opening and closing, and how an effect is performed in a thread
 """
 
 from registry.sync.claim import Claim

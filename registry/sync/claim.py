@@ -24,15 +24,15 @@ T = TypeVar("T")
 class Claim(HeldClaim[SyncHandle]):
     """The right to prepare one artifact, held until it is published, failed, released or lost.
 
-    As a context manager: an exception inside fails the claim and goes on; Ctrl-C, an exception
-    that is not remembered (`registry.blame`), or leaving without publishing, releases it. In the
+    As a context manager: an exception inside fails the claim and is raised on; Ctrl-C, an exception
+    that is not stored (`registry.blame`), or leaving without publishing, releases the claim. In the
     child of a fork nothing ends, for it is the parent's.
     """
 
     def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
-        """End the claim with the artifact's bytes, or with a file, which is moved in.
+        """End the claim with the artifact's bytes, or with the path of a file, which is moved in.
 
-        Prunes in the same call if that passes the limit, but never what was just published.
+        Prunes if the cache is over its limit then, but never what was just published.
         Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
         """
         return self._drive(publish_verb.publish(self._handle, self._lease, data))
@@ -40,7 +40,7 @@ class Claim(HeldClaim[SyncHandle]):
     def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
     ) -> Artifact:
-        """End the claim with an error; not retryable: never tried again by itself.
+        """End the claim with an error; one that is not `retryable` is never tried again by itself.
 
         Raises `ClaimLost`.
         """
@@ -53,7 +53,7 @@ class Claim(HeldClaim[SyncHandle]):
     def extend(self, timeout: timedelta) -> None:
         """Move the deadline to `timeout` from now; raises `ClaimLost`.
 
-        Until the deadline nobody takes the claim over while this process lives, even if it hangs.
+        Until the deadline no process takes the claim over while this one lives, even if it hangs.
         """
         self._drive(publish_verb.extend(self._handle, self._lease, timeout))
 

@@ -49,7 +49,7 @@ class SyncHandle:
         cache = open_cache(cache_dir, upgrade=upgrade)
         try:
             self._enter(cache, cleanup, retry)
-        except DatabaseDamaged:  # on a page that was not looked at before
+        except DatabaseDamaged:  # on a page that opening did not read
             replace_damaged(cache)  # by us, or by another process that was faster
             self._enter(open_cache(cache, upgrade=upgrade), cleanup, retry)
 
@@ -80,15 +80,15 @@ class SyncHandle:
         return self._handle.cache
 
     def close(self) -> None:
-        """Give back the claims of this handle, without a failure, and let go of everything.
+        """Release the claims of this handle, without a failure, and close files and database.
 
-        Verbs that other threads are in the middle of raise `HandleClosed`.
+        Verbs that run in other threads raise `HandleClosed`.
         """
         fork.notice()
         had: list[bool] = []
         try:
-            # In one call of a C function, for a signal handler may raise between any two. Nor may
-            # one wait for another thread that closes this, and waits for what it interrupted.
+            # One call of a C function, because a signal handler may raise between two calls. A
+            # handler must not wait for a thread that waits for what the handler interrupted.
             had.extend(map(self._closing.acquire, (not self._database.is_interrupted(),)))
             if had[0] and not self._gone:
                 self._close()
@@ -97,14 +97,14 @@ class SyncHandle:
                 self._closing.release()
 
     def _close(self) -> None:
-        """Close, or go on with a closing that was cut short, or that a signal handler interrupts.
+        """Close, or finish a closing that was interrupted.
 
-        That one then finds what is left of it done.
+        If a signal handler does this, the interrupted call finds the rest done.
         """
         try:
             self._closed = HandleClosed
             self._closer = threading.get_ident()
-            # No claim of another thread comes after all claims were given back.
+            # No other thread may claim after all claims were released.
             self._database = self._database.handed_over()
             if self._world.is_there_to_be_closed():
                 drive(maintenance.close(self._handle), self._perform)
@@ -122,12 +122,12 @@ class SyncHandle:
         self.close()
 
     def __del__(self) -> None:
-        # A handle that was dropped must not look alive, nor its claims as if their host had died.
+        # A dropped handle must not look alive, and its claims must not look like a dead host's.
         if not getattr(self, "_gone", True) and not fork.is_child():
             dropped.clean_up(self._close_dropped)
 
     def _close_dropped(self) -> None:
-        fork.track(self, self._world)  # who only sees it weakly does not see it any more
+        fork.track(self, self._world)  # its weak reference is dead already
         self.close()
 
     def __reduce__(self) -> NoReturn:
@@ -143,7 +143,7 @@ class SyncHandle:
         """Be closed in the child of a fork: its copy of the lock would keep the parent alive."""
         self._closed = HandleForked
         self._gone = True
-        self._closing = threading.RLock()  # whoever held the old one does not exist here
+        self._closing = threading.RLock()  # the thread that held the old one does not exist here
         self._handle.hot.clear()
         self._world.abandon()
 
@@ -164,7 +164,7 @@ class SyncHandle:
 
     def _drive(self, verb: Verb[T]) -> T:
         if self._closed is not None or fork.is_child():
-            verb.close()  # not begun
+            verb.close()  # it has not started
             raise self._refusal()
         try:
             self._world.require()
@@ -178,13 +178,13 @@ class SyncHandle:
         return closed_error(self._closed or HandleClosed)
 
     def _perform(self, effect: Effect[Any]) -> Any:
-        # Looked up before it is asked who may use it: he who closes marks the handle first.
+        # Read before the check below: the thread that closes the handle marks it first.
         database = self._database
         if fork.is_child() or (self._closed is not None and self._closer != threading.get_ident()):
-            raise self._refusal()  # meanwhile, by another thread or a signal handler
+            raise self._refusal()  # closed by another thread or a signal handler
         if type(effect) is Run:
             return database.run(effect.statement, effect.params)
         answer = self._world.perform(effect)
-        if type(effect) is GiveUpReserve:  # its room serves to begin the log anew, too
+        if type(effect) is GiveUpReserve:  # with its space the log can be restarted, too
             database.checkpoint()
         return answer

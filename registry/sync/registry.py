@@ -45,7 +45,7 @@ P = ParamSpec("P")
 class Registry(SyncHandle):
     """Open a cache of artifacts that all processes of this machine share.
 
-    `cache_dir` is made if it is missing. `cleanup` and `retry` override the stored settings for
+    `cache_dir` is created if it is missing. `cleanup` and `retry` override the stored settings for
     this handle only; with `upgrade=False` an older schema is refused (`SchemaTooOld`) instead of
     migrated. Use it as a context manager, or call `close`.
 
@@ -53,25 +53,24 @@ class Registry(SyncHandle):
     `SchemaTooNew`. Threads may share a handle; a forked child may not use it (`HandleForked`).
 
     Any verb may raise `HandleClosed`, `RegistryBusy` (the database was locked for 30 s) and
-    `DatabaseDamaged`; a wrong type is a TypeError. NOT for network file systems, nor for several
-    users, nor for what must not be lost.
+    `DatabaseDamaged`; a wrong type is a TypeError. NOT for network file systems, several users, or
+    data that must not be lost.
     """
 
     # --- artifacts ------------------------------------------------------------------------------
 
     def get(self, id: ArtifactId) -> Artifact | None:
-        """Answer the artifact as its row stands, or None; changes nothing, looks at no file."""
+        """Return the artifact as its row says, or None; changes nothing, looks at no file."""
         return self._drive(listing.get(self._handle, id))
 
     def need(self, id: ArtifactId) -> Artifact | None:
-        """Answer the prepared artifact, its last use bumped and its file there, or None.
+        """Return the prepared artifact and record its use, or return None.
 
-        The file is compared by size each time, by checksum at this handle's first meeting with
-        it. A missing or damaged file is a miss: its row is dropped. The last use is written once a
-        second at most (in a handle that keeps more than a thousand artifacts hot, a thousand of
-        them a second at most), so `last_time_needed` may lag by that, but never by more than half
-        of `min_stale_time`; on a full disk it is not written. The file is NOT pinned: see
-        `open_file`.
+        The size of the file is compared each time, its checksum once for each handle. A missing or
+        damaged file is a miss, and its row is deleted. The use is written at most once a second
+        (for at most a thousand artifacts a second, if a handle uses more), so `last_time_needed`
+        may lag by that, but never by more than half of `min_stale_time`; on a full disk it is not
+        written. The file is NOT pinned: see `open_file`.
         """
         hot = hot_artifact(self._handle, id)
         if hot is not None:
@@ -81,18 +80,18 @@ class Registry(SyncHandle):
     def claim(
         self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
     ) -> Claim | Artifact:
-        """Claim the right to prepare an artifact, or answer it as it stands.
+        """Claim the right to prepare an artifact, or return the artifact.
 
         The claim is yours for `timeout` (by default the setting `prepare_timeout`); after that
-        others may take it over. The artifact is answered if it is prepared, prepared by another
-        just now, or failed and not yet to be retried; its last use is NOT bumped, nor its file
-        looked at. Raises `InvalidData` for a label with NUL in it.
+        others may take it over. The artifact is returned if it is prepared, if another process is
+        preparing it, or if it failed and may not be tried again yet. Its use is NOT recorded, and
+        its file NOT checked. Raises `InvalidData` for a label that contains NUL.
         """
         claimed = self._drive(claim_verb.claim(self._handle, id, timeout, label))
         return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
-        """Answer the artifact once it is no longer preparing, or None if it vanished.
+        """Return the artifact once no process prepares it, or None if it has no row then.
 
         Raises `WaitTimeout`, and `RecursivePreparation` inside the `prepare` of that artifact.
         """
@@ -106,14 +105,15 @@ class Registry(SyncHandle):
         timeout: timedelta | None = None,
         label: str | None = None,
     ) -> Artifact:
-        """Answer the prepared artifact, calling `prepare` if nobody on this machine has it.
+        """Return the prepared artifact; call `prepare` if no process of this machine has done so.
 
-        `prepare` runs at most once on the machine at a time; others wait for it, for `timeout` at
-        most (`WaitTimeout`). Raises `PreparationFailed` for a failure: of this call, of the one
-        waited for, or of an earlier one that may not be tried again yet. `prepare` raises
-        `PrepareError` to say that an error is deterministic. What shows a bug of the program is
-        raised as it is and not stored: a TypeError or `InvalidData` for what `prepare` returned,
-        ImportError, NameError, SyntaxError, a TypeError of a call whose arguments do not fit.
+        `prepare` returns bytes or the path of a file. It runs once at a time on the machine; other
+        callers wait, for `timeout` at most (`WaitTimeout`). Raises `PreparationFailed` if this call
+        failed, if the awaited one did, or if an earlier one did that may not be tried again yet.
+        `prepare` raises `PrepareError` to say whether its error is deterministic. An error that
+        shows a bug of the program is raised as it is and not stored: a TypeError or `InvalidData`
+        for what `prepare` returned, ImportError, NameError, SyntaxError, a TypeError of a call
+        whose arguments do not fit.
         Raises `RecursivePreparation` inside the `prepare` of that artifact, `DiskFull` (nothing is
         recorded), `CodeTooLarge` if `prepare` does. The file is NOT pinned: see `open_file`.
         """
@@ -125,9 +125,9 @@ class Registry(SyncHandle):
         return self._drive(prepare_verb.get_or_prepare(self._handle, id, prepare, timeout, label))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:
-        """Open the file of a prepared artifact for reading, checked; counts as a need.
+        """Open the checked file of a prepared artifact for reading; records its use.
 
-        What is open survives pruning; the caller closes it. Raises `UnknownArtifact`.
+        An open file stays readable after pruning; close it yourself. Raises `UnknownArtifact`.
         """
         return self._drive(need_verb.open_file(self._handle, id))
 
@@ -164,7 +164,7 @@ class Registry(SyncHandle):
             yield folder
 
     def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
-        """Iterate over the artifacts, most recently needed first; no snapshot, read in pages."""
+        """Iterate over the artifacts, most recently needed first; NOT a snapshot: read in pages."""
         return self._listed(state, listing.start(state))
 
     def _listed(self, state: State | None, at: tuple[State, int, int] | None) -> Iterator[Artifact]:
@@ -176,23 +176,23 @@ class Registry(SyncHandle):
     def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
         """Find the one artifact whose code hash, or "code/prep", starts with `prefix`.
 
-        With `past`, also among those that are gone but that history still knows. Raises
+        With `past`, also among artifacts that were removed but are still in the history. Raises
         `UnknownArtifact`, `AmbiguousPrefix`, `InvalidId`.
         """
         return self._drive(listing.find(self._handle, prefix, past))
 
     def history(self, id: ArtifactId) -> list[HistoryEvent]:
-        """Read what happened to an artifact, the eldest event first, whether it is there or not.
+        """Return the events of an artifact, oldest first, whether it still exists or not.
 
-        Of all artifacts together the last 10,000 events are kept. How one ended is written a
-        moment after it did, and NOT if the process dies in that moment.
+        The last 10,000 events of all artifacts are kept. The end of a preparation is written just
+        after it, and NOT if the process dies in between.
         """
         return self._drive(history_verb.history(self._handle, id))
 
     def events(self) -> Iterator[HistoryEvent]:
-        """Iterate over what happened to all artifacts, what was written last first.
+        """Iterate over the events of all artifacts, newest first.
 
-        The last 10,000 events; read in pages, and no snapshot. See `history`.
+        There are at most 10,000. NOT a snapshot: read in pages. See `history`.
         """
         before: int | None = history_verb.LAST
         while before is not None:
@@ -201,15 +201,15 @@ class Registry(SyncHandle):
             before = page.next
 
     def remove(self, id: ArtifactId) -> bool:
-        """Delete an artifact, prepared or failed, and its file; whether there was one.
+        """Delete a prepared or failed artifact and its file; return whether there was one.
 
-        Raises `ArtifactBusy` for one that is being prepared. A file that somebody has open stays
-        readable to them.
+        Raises `ArtifactBusy` if it is being prepared. A file that a process has open stays
+        readable there.
         """
         return self._drive(listing.remove(self._handle, id))
 
     def retry(self, id: ArtifactId) -> bool:
-        """Let a failed artifact be tried again at once; whether it had failed."""
+        """Allow a failed artifact to be tried again at once; return whether it had failed."""
         return self._drive(listing.retry(self._handle, id))
 
     def artifact(
@@ -242,51 +242,53 @@ class Registry(SyncHandle):
         min_stale_time: timedelta | None = None,
         dry_run: bool = False,
     ) -> list[Artifact]:
-        """Delete the least recently needed until the rest is within `cache_limit` bytes.
+        """Delete the least recently needed artifacts until the rest fits `cache_limit` bytes.
 
-        Nothing needed within `min_stale_time` goes, nor what is being prepared or has failed. What
-        is not given is the handle's own, else the stored setting; with neither given, `hard_limit`
-        holds too. Answers what was (`dry_run`: would be) deleted, oldest first. Raises
-        `InvalidSetting` for a value out of range.
+        Artifacts that were needed within `min_stale_time`, are being prepared or have failed are
+        kept. A limit that is not given is the handle's own, else the stored setting; if neither is
+        given, `hard_limit` applies too. Returns what was deleted (with `dry_run`: would be),
+        oldest first. Raises `InvalidSetting` for a value out of range.
         """
         return self._drive(maintenance.prune(self._handle, cache_limit, min_stale_time, dry_run))
 
     def stats(self) -> Stats:
-        """Count what is held; costs the same at any size, unless more is held than the limit."""
+        """Return counts and sizes; takes the same time at any size, unless it is over the limit."""
         return self._drive(listing.stats(self._handle))
 
     def check(self, *, repair: bool = False, checksums: bool = False) -> CheckReport:
-        """Compare the database with itself and with the files; reads every row, and every file
-        with `checksums`. With `repair`, mend what differs; raises `DatabaseDamaged` if the
-        database is another cache's. NOT a snapshot: hosts may be at work.
+        """Compare the database with itself and with the files; return what differs.
+
+        Reads every row, and with `checksums` every file. With `repair`, repairs what differs.
+        Raises `DatabaseDamaged` if the database belongs to another cache. NOT a snapshot: other
+        handles may be at work.
         """
         return self._drive(maintenance.check(self._handle, repair, checksums))
 
     def hosts(self) -> list[HostInfo]:
-        """List the open handles on this cache, in whichever process, and what each prepares."""
+        """List the open handles on this cache, in all processes, and what each prepares."""
         return self._drive(hosts_verb.hosts(self._handle))
 
     def diagnose(self) -> Diagnosis:
-        """Ask what `registry.doctor` judges; grows with the number of files."""
+        """Return what `registry.doctor` examines; takes longer with more files."""
         return self._drive(diagnosis.diagnose(self._handle))
 
     def measure(self) -> Measurement:
-        """Ask what `registry.metrics` tells of the cache; hardly grows with it."""
+        """Return what `registry.metrics` exports; takes hardly longer in a large cache."""
         return self._drive(stats_verb.measure(self._handle))
 
     @property
     def counters(self) -> Counters:
-        """What this handle has done since it was opened: a copy, which costs no statement."""
+        """The counts of this handle since it was opened: a copy, made without a statement."""
         if self._closed is not None or fork.is_child():
             raise self._refusal()
         return self._handle.counters.copy()
 
     def settings(self) -> Settings:
-        """Read the settings that all hosts of this cache share."""
+        """Return the settings that all processes with this cache share."""
         return self._drive(listing.settings(self._handle))
 
     def configure(self, **changes: Any) -> Settings:
-        """Change stored settings, all or none; other hosts obey at once.
+        """Change stored settings, all or none; they apply to all processes at once.
 
         Raises `InvalidSetting` for an unknown name or a value out of range, TypeError for a bare
         number where a `timedelta` belongs.
@@ -294,9 +296,9 @@ class Registry(SyncHandle):
         return self._drive(listing.configure(self._handle, changes))
 
     def maintain(self) -> bool:
-        """Do the hourly maintenance if it is due and no other host does; whether it was done.
+        """Do the hourly maintenance if it is due and no other process does; return whether.
 
-        Publishing, pruning and closing do this too; it is for hosts that do none of these.
+        Publishing, pruning and closing do this too; call it if you do none of these for long.
         """
         return self._drive(maintenance.pulse(self._handle))
 
