@@ -1,7 +1,7 @@
 """The mark of a last use: a file's time of access that says which host's write it comes from.
 
-A process that writes a last use into a row leaves the same time on the file. The other processes see
-it in the stat that they make anyway, and need not write it again. It saves work and decides nothing.
+A process that writes a last use into a row leaves the same time on the file. The other processes
+see it in the stat that they make anyway, and need not write it again. It only saves work.
 """
 
 from __future__ import annotations
