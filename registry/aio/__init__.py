@@ -4,7 +4,8 @@ A thin driver, as `Registry` is one, for the same verbs:
 
     registry    the verbs
     claim       the right to prepare one artifact
-    handle      opening and closing, and how an effect is performed in an event loop
+    handle      opening and closing
+    performer   how an effect is performed in an event loop
     driver      the driver of verbs, and what a cancellation does
     calls       sleep, and call a user's `prepare`
 """

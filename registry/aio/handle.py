@@ -11,19 +11,17 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, closing
 from functools import partial
-from io import IOBase
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from registry import effects
-from registry.aio.calls import call, sleep
 from registry.aio.driver import drive_async
+from registry.aio.performer import Performer
 from registry.config import CleanupConfig, RetryPolicy, require_overrides
-from registry.effects import Effect, Params, Verb
+from registry.effects import Effect, Verb
 from registry.errors import (
     CacheDirectoryRefused,
     DatabaseDamaged,
-    DiskFull,
     HandleClosed,
     HandleForked,
     WrongLoop,
@@ -32,7 +30,6 @@ from registry.opening.cache import database_path, on_the_reserve, open_cache, re
 from registry.opening.directory import named_directory
 from registry.opening.lock import undisturbed
 from registry.recursion import run_by
-from registry.sql.statement import Statement
 from registry.verbs import hosts, maintenance
 from registry.verbs.boundary import is_internal, outward
 from registry.verbs.driver import drive
@@ -42,24 +39,15 @@ from registry.world.async_database import AsyncDatabase, to_its_end
 from registry.world.closed import closed_error, copied_error
 from registry.world.database import Database
 from registry.world.threads import Threads, starting_a_thread
-from registry.world.world import World, back_off_seconds, this_process
+from registry.world.world import World, this_process
 
 __all__ = ["AsyncHandle"]
 
 T = TypeVar("T")
 FILE_THREADS = 4
-# Done in the loop itself: each takes microseconds, a hop to a thread and back fifty.
-_QUICK = (
-    effects.Now,
-    effects.Elapsed,
-    effects.Draw,
-    effects.Stat,
-    effects.IsAlive,
-    effects.WriteMark,
-)
 
 
-class AsyncHandle:
+class AsyncHandle(Performer):
     """An open cache, in the event loop that opened it; `AsyncRegistry` gives it its verbs."""
 
     def __init__(
@@ -70,6 +58,7 @@ class AsyncHandle:
         retry: RetryPolicy | None = None,
         upgrade: bool = True,
     ) -> None:
+        super().__init__()
         self._closed: type[HandleClosed] | None = HandleClosed  # until it is opened
         require_overrides(cleanup, retry)
         self._cache_dir = named_directory(cache_dir)
@@ -77,7 +66,6 @@ class AsyncHandle:
         self._upgrade = upgrade
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changing = asyncio.Lock()  # held while it is opened or closed
-        self._at_work: set[asyncio.Future[Any]] = set()
 
     @property
     def cache_dir(self) -> Path:
@@ -252,58 +240,3 @@ class AsyncHandle:
         fork.notice()
         if self._closed is not None:
             raise closed_error(self._closed)
-
-    async def _perform(self, effect: Effect[Any]) -> Any:
-        match effect:
-            case effects.Run(statement, params):
-                return await self._run(statement, params)
-            case effects.Doze():
-                return await self._doze(effect)
-            case effects.Sleep(seconds, until):
-                return await sleep(seconds, until)  # type: ignore[arg-type]  # an asyncio.Event
-            case effects.BackOff():
-                return await sleep(back_off_seconds())
-            case effects.Call(function, scope):
-                return await call(function, scope)
-            case effects.GiveUpReserve():  # with its space the log can be restarted, too
-                await self._in_thread(lambda: self._world.perform(effect))
-                return await self._in_thread(self._database.checkpoint)
-            case _ if isinstance(effect, _QUICK):
-                return self._world.perform(effect)
-        return await self._in_thread(lambda: self._world.perform(effect))
-
-    async def _doze(self, effect: effects.Doze) -> None:
-        for _ in range(effect.naps):
-            await sleep(effects.NAP_SECONDS)
-            if self._world.write_mark() != effect.mark:
-                return
-
-    async def _run(self, statement: Statement, params: Params) -> list[Any]:
-        try:
-            rows = await self._database.run(statement, params)
-        except DiskFull:
-            # A restarted log need not grow. But a statement that syncs may have committed.
-            if not await self._in_thread(self._database.checkpoint) or statement.durable:
-                raise
-            rows = await self._database.run(statement, params)
-        checkpoint = self._database.checkpoint_due(statement)
-        if checkpoint is not None:
-            await self._in_thread(checkpoint)
-        return rows
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        with starting_a_thread():
-            running = asyncio.get_running_loop().run_in_executor(self._threads, function)
-        self._at_work.add(running)
-        running.add_done_callback(self._at_work.discard)
-        try:
-            return await to_its_end(running)
-        except asyncio.CancelledError:
-            _close_unseen(running)
-            raise
-
-
-def _close_unseen(done: asyncio.Future[Any]) -> None:
-    """Close a file that was opened for a task that was cancelled."""
-    if not done.cancelled() and done.exception() is None and isinstance(done.result(), IOBase):
-        done.result().close()
