@@ -8,6 +8,8 @@ summing. Views may ask the clock, which no statement of the program does. SQLite
 
 from __future__ import annotations
 
+from registry import config
+from registry.artifact import to_micros
 from registry.clock_slack import CLOCK_SLACK_MICROS
 
 __all__ = ["DDL"]
@@ -51,20 +53,20 @@ def local(micros: str) -> str:
     return f"datetime({micros} / 1000000, 'unixepoch', 'localtime')"
 
 
-SETTINGS = """\
+SETTINGS = f"""\
 CREATE VIEW settings AS
   -- The settings as they hold: what was stored, else the default.
   SELECT known.name, coalesce(setting.value, known.value) AS value,
          iif(setting.value IS NULL, 'default', 'stored') AS source
-  FROM (SELECT 'cache_limit' AS name, 10737418240 AS value
+  FROM (SELECT 'cache_limit' AS name, {config.CACHE_LIMIT} AS value
         UNION ALL SELECT 'hard_limit', NULL
-        UNION ALL SELECT 'min_stale_time', 86400000000
-        UNION ALL SELECT 'max_retries', 5
-        UNION ALL SELECT 'retry_cooldown', 900000000
-        UNION ALL SELECT 'prepare_timeout', 1800000000
-        UNION ALL SELECT 'failed_max_age', 2592000000000
-        UNION ALL SELECT 'failed_max_count', 10000
-        UNION ALL SELECT 'failed_max_bytes', 8388608) AS known
+        UNION ALL SELECT 'min_stale_time', {to_micros(config.MIN_STALE_TIME)}
+        UNION ALL SELECT 'max_retries', {config.MAX_RETRIES}
+        UNION ALL SELECT 'retry_cooldown', {to_micros(config.RETRY_COOLDOWN)}
+        UNION ALL SELECT 'prepare_timeout', {to_micros(config.PREPARE_TIMEOUT)}
+        UNION ALL SELECT 'failed_max_age', {to_micros(config.FAILED_MAX_AGE)}
+        UNION ALL SELECT 'failed_max_count', {config.FAILED_MAX_COUNT}
+        UNION ALL SELECT 'failed_max_bytes', {config.FAILED_MAX_BYTES}) AS known
   LEFT JOIN setting USING (name)"""
 
 ARTIFACTS = f"""\

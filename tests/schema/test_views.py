@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from support.making import claimed, failed, prepared
 from support.tables import DEAD, change, connected, fill, rows
 
-from registry import ArtifactId, CleanupConfig, Registry, RetryPolicy, config
+from registry import ArtifactId, Registry, Settings
 from registry.artifact import to_micros
 from registry.cli.units import near_size
+from registry.config import as_stored
 
 KIB = 1024
 HOUR = timedelta(hours=1)
@@ -31,18 +33,11 @@ def hours_ago(hours: float) -> int:
 
 
 def test_the_defaults_are_those_of_the_program(cache: Path, registry: Registry) -> None:
-    cleanup, retry = CleanupConfig(), RetryPolicy()
-    assert {row["name"]: row["value"] for row in view(cache, "SELECT * FROM settings")} == {
-        "cache_limit": cleanup.cache_limit,
-        "hard_limit": None,
-        "min_stale_time": to_micros(cleanup.min_stale_time),
-        "max_retries": retry.max_retries,
-        "retry_cooldown": to_micros(retry.cooldown),
-        "prepare_timeout": to_micros(config.PREPARE_TIMEOUT),
-        "failed_max_age": to_micros(config.FAILED_MAX_AGE),
-        "failed_max_count": config.FAILED_MAX_COUNT,
-        "failed_max_bytes": config.FAILED_MAX_BYTES,
-    }
+    defaults = as_stored(asdict(Settings()))
+    shown = view(cache, "SELECT * FROM settings")
+    assert {row["name"]: row["value"] for row in shown} == defaults
+    assert {row["source"] for row in shown} == {"default"}
+    assert registry.settings() == Settings()
 
 
 def test_a_stored_setting_is_the_one_that_holds(cache: Path, registry: Registry) -> None:
