@@ -20,7 +20,16 @@ from support.paths import path_of, spoil
 from support.tables import DEAD, change, files, row, rows
 from support.templates import copied_cache, made_cache  # noqa: F401
 
-from registry import Artifact, ArtifactId, Claim, ClaimLost, DatabaseDamaged, Registry, State
+from registry import (
+    Artifact,
+    ArtifactId,
+    CacheDirectoryRefused,
+    Claim,
+    ClaimLost,
+    DatabaseDamaged,
+    Registry,
+    State,
+)
 from registry.effects import Effect, Run, Unsure
 
 NOW = timedelta(0)
@@ -251,7 +260,7 @@ def test_a_handle_that_closes_gives_its_claim_back(
 
 
 def test_only_statements_are_unsure(registry: Registry, id: ArtifactId, done: bool) -> None:
-    """What the disk says of a file is final, and is told to the caller as it is."""
+    """What the disk says of a file is final, and is told to the caller."""
 
     def act(_number: int, effect: Effect[Any], perform: Perform) -> Any:
         if isinstance(effect, Run) or name_of(effect) != "Sync":
@@ -260,7 +269,7 @@ def test_only_statements_are_unsure(registry: Registry, id: ArtifactId, done: bo
             perform(effect)
         raise OSError(5, "Input/output error")
 
-    with between(registry, act), pytest.raises(OSError, match="Input/output"):
+    with between(registry, act), pytest.raises(CacheDirectoryRefused, match="Input/output"):
         registry.get_or_prepare(id, lambda: b"artifact")
     assert registry.get(id) is None
     assert registry.check().ok
