@@ -38,6 +38,7 @@ __all__ = [
     "names",
     "near",
     "needed_at",
+    "require_id",
     "shown",
     "to_micros",
 ]
@@ -246,3 +247,9 @@ def _require_canonical(value: object, where: str) -> None:
                 f"{where} is a {type(value).__name__}; only None, bool, int, float, str, list and "
                 "dict have a canonical form"
             )
+
+
+def require_id(id: ArtifactId) -> None:
+    """Refuse what is no id."""
+    if not isinstance(id, ArtifactId):
+        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")

@@ -33,6 +33,7 @@ __all__ = [
     "LONGEST_PREPARATION",
     "MAINTAIN",
     "NOTE_USE",
+    "NO_ROW",
     "OLDEST_NEED",
     "PAGES",
     "PATHS_PAGE",
@@ -77,6 +78,7 @@ class Row(NamedTuple):
     hostname: str | None = None
 
 
+NO_ROW = -1  # an id that no row has
 READ = SQLITE["read"]
 READ_SEVERAL = SQLITE["read several"]
 PREPARED_PAGE = SQLITE["prepared page"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from registry.artifact import Artifact, ArtifactId, State, to_micros
+from registry.artifact import Artifact, ArtifactId, State, require_id, to_micros
 from registry.blame import remembers_failures
 from registry.clock_slack import is_ahead
 from registry.config import as_span
@@ -27,13 +27,12 @@ from registry.verbs.lease import (
     insist,
     or_give_back,
     reap,
-    require_id,
     settle,
     unlinking_if_cut_short,
 )
 from registry.verbs.text import as_label
 
-__all__ = ["claim", "may_be_tried"]
+__all__ = ["claim", "claim_seen", "may_be_tried"]
 
 # Each try but the last means that another host moved the same artifact in between.
 TRIES = 100
@@ -46,10 +45,16 @@ def claim(
 ) -> Verb[Lease | Artifact]:
     """Claim an artifact, or answer it as it stands."""
     require_id(id)
+    yield from settle(handle)
+    return (yield from claim_seen(handle, id, (yield from read(id)), timeout, label))
+
+
+def claim_seen(
+    handle: Handle, id: ArtifactId, row: Row | None, timeout: timedelta | None, label: str | None
+) -> Verb[Lease | Artifact]:
+    """Claim an artifact whose row was read just now; the guard notices if it has changed since."""
     label = as_label(label)
     span = None if timeout is None else to_micros(as_span("timeout", timeout))
-    yield from settle(handle)
-    row = yield from read(id)
     if row is not None and not (yield from _open_to_claims(handle, row)):
         return handle.artifact(row, id)
     yield from list_host(handle)

@@ -62,6 +62,7 @@ class Lease:
     since: float = 0.0
     clocks: tuple[int, float] = (0, 0.0)  # `Now` and `Elapsed` when it was claimed or extended last
     ended: bool = False
+    has_written: bool = False  # so its file may be published, even if an error was reported
     # Held by the one who publishes: two at once would write, and check, each other's file.
     publishing: threading.Lock = field(default_factory=threading.Lock)
 

@@ -15,7 +15,7 @@ from registry.artifact import Artifact
 from registry.effects import ForgetHost, Now, RebuildReserve, Verb
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull
 from registry.log import about, logger
-from registry.sql.queries import MAINTAIN
+from registry.sql.queries import MAINTAIN, NO_ROW, Row
 from registry.verbs import prune as prune_verb
 from registry.verbs.check import CheckReport, drop_fileless, inspect_all, orphans, sweep
 from registry.verbs.database import run
@@ -29,15 +29,15 @@ from registry.verbs.shared_counters import tell, tell_the_rest
 
 __all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
-_NOBODY = -1
 EVERY_MICROS = 3600 * 1_000_000  # the original's cleanup pulse
 
 
-def keep(handle: Handle, spared: int) -> Verb[None]:
-    """What follows a publish: stay within the limits, and maintain the cache if that is due."""
+def keep(handle: Handle, published: Row) -> Verb[None]:
+    """Stay within the limits after a publish, and maintain the cache if that is due."""
     usage = yield from read_usage(handle)
-    yield from keep_within_limits(handle, usage, spared)
-    yield from maintain_if_due(handle, usage.maintained_at, spared)
+    yield from keep_within_limits(handle, usage, published.id)
+    now = published.last_time_needed or (yield from Now())
+    yield from _maintain_if_due(handle, usage.maintained_at, now, published.id)
 
 
 def prune(
@@ -67,7 +67,7 @@ def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb
     if repair:
         now = yield from Now()
         yield from run(MAINTAIN, {"now": now, "due_before": now})
-        yield from _maintain(handle, _NOBODY)
+        yield from _maintain(handle, NO_ROW)
         found = {problem.subject for problem in report.problems}
         if not found.isdisjoint((yield from orphans())):  # what cannot be removed
             return replace(report, repaired=False)
@@ -87,8 +87,7 @@ def close(handle: Handle) -> Verb[None]:
         yield from insist(lambda: leave(handle))
         yield from write_late_uses(handle)
         yield from tell_the_rest(handle)
-        usage = yield from read_usage(handle)
-        yield from maintain_if_due(handle, usage.maintained_at)
+        yield from maintain_if_due(handle)
     except (CacheDirectoryRefused, DiskFull) as refusal:  # whoever opens it next reaps what is left
         told = about("closed_unwritten", error=str(refusal))
         logger.warning("the cache was closed, but its row is left: %s", refusal, extra=told)
@@ -97,13 +96,16 @@ def close(handle: Handle) -> Verb[None]:
 def pulse(handle: Handle) -> Verb[bool]:
     """Maintain the cache if that is due."""
     yield from settle(handle)
-    usage = yield from read_usage(handle)
-    return (yield from maintain_if_due(handle, usage.maintained_at))
+    return (yield from maintain_if_due(handle))
 
 
-def maintain_if_due(handle: Handle, last: int, spared: int = _NOBODY) -> Verb[bool]:
+def maintain_if_due(handle: Handle) -> Verb[bool]:
     """Maintain the cache if an hour has passed, and no other host does; whether it was done."""
-    now = yield from Now()
+    usage = yield from read_usage(handle)
+    return (yield from _maintain_if_due(handle, usage.maintained_at, (yield from Now()), NO_ROW))
+
+
+def _maintain_if_due(handle: Handle, last: int, now: int, spared: int) -> Verb[bool]:
     yield from tell(handle, now)
     won = yield from _won(last, now)
     if won:

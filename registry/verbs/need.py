@@ -15,7 +15,7 @@ import os
 import stat
 from typing import BinaryIO, Literal, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, require_id
 from registry.effects import Checksum, MarkUse, Now, OpenFile, Stat, Verb, is_file_name
 from registry.errors import UnknownArtifact
 from registry.log import about, logger
@@ -25,11 +25,11 @@ from registry.verbs.database import at_once, end, only_row, read
 from registry.verbs.handle import Handle, HotArtifact
 from registry.verbs.history import ended, record
 from registry.verbs.last_use import is_locked_out, remember_use, write_late_uses
-from registry.verbs.lease import require_id, settle, unlinking_if_cut_short
+from registry.verbs.lease import settle, unlinking_if_cut_short
 from registry.verbs.prune import unlink_all, usage_in
 from registry.verbs.shared_counters import tell
 
-__all__ = ["discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
+__all__ = ["count", "discard", "identity", "inspect", "look_up", "need", "open_file", "reject"]
 
 # Each try but the last means that another host replaced or pruned the artifact in between.
 TRIES = 100
@@ -45,30 +45,38 @@ LATE_AT_ONCE = 100
 def need(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
     """Answer the prepared artifact, bumped and its file there, or None: a hit or a miss."""
     require_id(id)
-    ready = yield from look_up(handle, id)
-    if ready is None:
-        handle.counters.misses += 1
-    else:
+    return count(handle, (yield from look_up(handle, id)))
+
+
+def count(handle: Handle, found: Artifact | Row | None) -> Artifact | None:
+    """Count what a look has found as a hit or a miss; answer the artifact of a hit."""
+    if isinstance(found, Artifact):
         handle.counters.hits += 1
-    return ready
+        return found
+    handle.counters.misses += 1
+    return None
 
 
-def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
-    """Need an artifact once more, for one whose hit or miss is counted already."""
-    known = yield from _need_known(handle, id)
-    if known is None:
-        known = yield from _meet(handle, id)
-    if known is None or not handle.late_uses:  # else the database cannot be written now
+def look_up(handle: Handle, id: ArtifactId) -> Verb[Artifact | Row | None]:
+    """Need an artifact without counting it as a hit or a miss.
+
+    For a miss the answer is its row, None if it has none: so that a claim need not read it again.
+    """
+    found: Artifact | Row | None = yield from _need_known(handle, id)
+    if found is None:
+        found = yield from _need_unknown(handle, id)
+    if not isinstance(found, Artifact) or not handle.late_uses:  # else nothing can be written now
         yield from settle(handle)
-    return known
+    return found
 
 
-def _meet(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
-    """Need an artifact that this handle does not know."""
+def _need_unknown(handle: Handle, id: ArtifactId) -> Verb[Artifact | Row | None]:
+    """Need an artifact that is not hot in this handle."""
+    row = None
     for _ in range(TRIES):
         row = yield from read(id)
         if row is None or row.state != State.PREPARED:
-            return None
+            break
         finding = yield from inspect(handle, row)
         if finding.fault is not None or finding.seen is None:
             yield from discard(handle, row, finding.fault or "missing")
@@ -79,7 +87,7 @@ def _meet(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
         bumped = yield from _bump(handle, hot, (yield from Now()))
         if bumped is not None:
             return bumped
-    return None
+    return row
 
 
 def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
@@ -101,15 +109,15 @@ def _need_known(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
 
 def open_file(handle: Handle, id: ArtifactId) -> Verb[BinaryIO]:
     """Open the file of a prepared artifact; raises `UnknownArtifact`."""
-    artifact = yield from need(handle, id)
+    found: Artifact | Row | None = yield from need(handle, id)
     for _ in range(TRIES):
-        if artifact is None or artifact.path is None:
+        if not isinstance(found, Artifact) or found.path is None:
             break
-        file = yield from OpenFile(artifact.path.name)
+        file = yield from OpenFile(found.path.name)
         if file is not None:
             return file
         handle.hot.pop(id, None)  # pruned between the two: ask again what is known of it
-        artifact = yield from look_up(handle, id)
+        found = yield from look_up(handle, id)
     raise UnknownArtifact(
         f"{id.short} is not prepared (any more); prepare it with get_or_prepare, then open it"
     )

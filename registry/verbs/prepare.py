@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.artifact import Artifact, ArtifactId, State
+from registry.artifact import Artifact, ArtifactId, State, require_id
 from registry.blame import VARIABLE, is_own_bug, is_remembered, remembers_failures
 from registry.config import as_span
 from registry.effects import Call, Now, Outcome, Verb
@@ -29,11 +29,11 @@ from registry.errors import (
 from registry.recursion import refuse_recursion
 from registry.shortage import is_nobodys_failure
 from registry.sql.queries import Row
-from registry.verbs.claim import claim, may_be_tried
+from registry.verbs.claim import claim_seen, may_be_tried
 from registry.verbs.database import read
 from registry.verbs.handle import Handle, Lease
-from registry.verbs.lease import or_give_back, require_id
-from registry.verbs.need import look_up, need
+from registry.verbs.lease import or_give_back
+from registry.verbs.need import count, look_up
 from registry.verbs.publish import claimed_row, fail, publish
 from registry.verbs.text import ABANDONED, as_label, describe
 from registry.verbs.wait import time_limit, until_settled
@@ -68,10 +68,7 @@ def get_or_prepare(
     require_id(id)
     refuse_recursion((str(handle.cache), id))
     until = yield from time_limit(timeout)
-    ready = yield from need(handle, id)
-    if ready is not None:
-        return ready
-    return (yield from prepare_or_join(handle, id, prepare, until, label))
+    return (yield from prepare_or_join(handle, id, prepare, until, label, counts=True))
 
 
 def prepare_or_join(
@@ -81,16 +78,20 @@ def prepare_or_join(
     until: float | None = None,
     label: str | None = None,
     *,
+    counts: bool = False,
     held: timedelta | None = None,
     on_claim: Callable[[Lease], None] | None = None,
 ) -> Verb[Artifact]:
-    """The same for one who needed the artifact just now, and did not get it.
+    """The same for callers that have needed the artifact already, unless it `counts` as a need.
 
     A claim is `held` for so long (by default the setting `prepare_timeout`), and shown to
     `on_claim` before `prepare` is called.
     """
-    while True:
-        claimed = yield from claim(handle, id, held, label)
+    found = yield from look_up(handle, id)
+    if counts:
+        count(handle, found)
+    while not isinstance(found, Artifact):
+        claimed = yield from claim_seen(handle, id, found, held, label)
         if isinstance(claimed, Lease):
             if on_claim is not None:
                 on_claim(claimed)
@@ -102,9 +103,8 @@ def prepare_or_join(
             raise failure(claimed, handle.cache)
         elif claimed.state is State.PREPARING:
             yield from _join(handle, id, until)
-        ready = yield from look_up(handle, id)
-        if ready is not None:
-            return ready
+        found = yield from look_up(handle, id)
+    return found
 
 
 def failure(artifact: Artifact, cache: Path) -> PreparationFailed:

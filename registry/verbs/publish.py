@@ -55,7 +55,9 @@ def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[A
 
 def _publish(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Artifact]:
     yield from settle(handle)
-    yield from _require_held(handle, lease)
+    if isinstance(write, TakeIn) or lease.ended or lease.has_written:
+        yield from _require_held(handle, lease)
+    lease.has_written = True
     try:
         written = yield from _store(handle, lease, write)
         row = yield from _enter(handle, lease, written)
@@ -73,7 +75,7 @@ def _publish(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Artifa
 
 def _keep(handle: Handle, row: Row) -> Verb[None]:
     """Stay within the limits. What goes wrong there is no failure to publish, which is done."""
-    work = keep(handle, spared=row.id)
+    work = keep(handle, row)
     yield from _only_warn(work, "an artifact was published, but the cache could not be kept")
 
 
@@ -105,7 +107,10 @@ def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
 
 
 def _require_held(handle: Handle, lease: Lease) -> Verb[None]:
-    """Refuse early, before a file of the user's is moved in; the guard decides again."""
+    """Refuse before a file of the user's is moved in, or one that may be published is replaced.
+
+    Otherwise the guard of the statement is enough: nobody else knows the name of the file.
+    """
     row = yield from read(lease.id)
     if row is None or row.token != lease.token:
         raise (yield from lost(handle, lease, row))
