@@ -16,6 +16,7 @@ __all__ = [
     "FAILED_MAX_AGE",
     "FAILED_MAX_BYTES",
     "FAILED_MAX_COUNT",
+    "LARGEST",
     "MAX_RETRIES",
     "MIN_STALE_TIME",
     "PREPARE_TIMEOUT",
@@ -50,7 +51,7 @@ FAILED_MAX_COUNT = 10_000
 FAILED_MAX_BYTES = 8 * 1024**2
 # No duration may push a time of day beyond what datetime can say (the year 9999).
 LONGEST = timedelta(days=36500)
-_LARGEST = 2**63 - 1  # SQLite's INTEGER
+LARGEST = 2**63 - 1  # SQLite's INTEGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,8 @@ def as_amount(name: str, value: object) -> int:
     """Check a number of bytes or of times; a negative one raises `InvalidSetting`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if not 0 <= value <= _LARGEST:
-        raise InvalidSetting(f"{name} is {value}; it must be between 0 and {_LARGEST}")
+    if not 0 <= value <= LARGEST:
+        raise InvalidSetting(f"{name} is {value}; it must be between 0 and {LARGEST}")
     return value
 
 

@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from registry.artifact import ArtifactId, State, names
+from registry.config import LARGEST
 from registry.effects import Written, is_file_name
 from registry.opening.damaged import FOLDER
 from registry.sync import Claim, Registry
@@ -36,7 +37,6 @@ __all__ = ["Recovery", "newest", "recover"]
 
 # A page holds a dozen rows. Where so many ids in a row cannot be read, nothing is behind them.
 BREAK = 1000
-LAST = 2**63 - 1
 # The second: a complaint of SQLite that quotes what is damaged.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _PARTS = ("registry.db", "registry.db-wal")
@@ -160,13 +160,13 @@ def _rows(path: str) -> Iterator[_Found]:
     with suppress(*_UNREADABLE), closing(connect(path)) as connection:
         connection.execute("PRAGMA writable_schema = ON")  # a broken view does no harm
         yield from _walk(connection, _FORWARDS, 0, 1)
-        yield from _walk(connection, _BACKWARDS, LAST, -1)
+        yield from _walk(connection, _BACKWARDS, LARGEST, -1)
 
 
 def _walk(connection: sqlite3.Connection, sql: str, at: int, step: int) -> Iterator[_Found]:
     """Read rows in the order of their ids; where one cannot be read, try those behind it."""
     broken = 0
-    while broken < BREAK and 0 <= at <= LAST:
+    while broken < BREAK and 0 <= at <= LARGEST:
         try:
             found = connection.execute(sql, (at,)).fetchone()
         except _UNREADABLE:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 from registry.aio.claim import AsyncClaim
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import Settings
+from registry.config import LARGEST, Settings
 from registry.hot_path import hot_artifact
 from registry.verbs import claim as claim_verb
 from registry.verbs import diagnosis, listing, maintenance, publish
@@ -146,7 +146,7 @@ class AsyncRegistry(AsyncHandle):
 
     async def events(self) -> AsyncIterator[HistoryEvent]:
         """As `Registry.events`."""
-        before: int | None = history_verb.LAST
+        before: int | None = LARGEST
         while before is not None:
             page = await self._drive(history_verb.events_page(self._opened, before))
             for event in page.events:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
-from registry.config import Settings
+from registry.config import LARGEST, Settings
 from registry.hot_path import hot_artifact
 from registry.sync.claim import Claim
 from registry.sync.handle import SyncHandle
@@ -194,7 +194,7 @@ class Registry(SyncHandle):
 
         There are at most 10,000. NOT a snapshot: read in pages. See `history`.
         """
-        before: int | None = history_verb.LAST
+        before: int | None = LARGEST
         while before is not None:
             page = self._drive(history_verb.events_page(self._handle, before))
             yield from page.events

@@ -12,15 +12,13 @@ from registry.artifact import to_micros
 from registry.effects import Now, Verb
 from registry.log import about, logger
 from registry.record import Record
-from registry.sql.queries import FAILURE_USAGE
+from registry.sql.queries import FAILURE_USAGE, NO_ROW
 from registry.sql.transitions import FORGET_BATCH, Event
 from registry.verbs.database import end, one
 from registry.verbs.handle import Handle
 from registry.verbs.history import ended, record
 
 __all__ = ["FailureUsage", "forget_failures", "read_failure_usage"]
-
-_NOBODY = -1  # no row has this id
 
 
 class FailureUsage(Record):
@@ -55,7 +53,7 @@ def read_failure_usage() -> Verb[FailureUsage]:
     )
 
 
-def forget_failures(handle: Handle, spared: int = _NOBODY) -> Verb[int]:
+def forget_failures(handle: Handle, spared: int = NO_ROW) -> Verb[int]:
     """Delete the failures beyond the bounds, but never the one spared; how many went."""
     usage = yield from read_failure_usage()
     now = yield from Now()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from registry.artifact import ArtifactId, from_micros, names
+from registry.artifact import ArtifactId, from_micros, names, require_id
 from registry.effects import Now, Verb
 from registry.errors import RegistryError
 from registry.log import about, logger
@@ -26,7 +26,6 @@ from registry.verbs.database import one, run
 from registry.verbs.handle import Handle
 
 __all__ = [
-    "LAST",
     "Ended",
     "EventsPage",
     "HistoryEvent",
@@ -40,7 +39,6 @@ __all__ = [
 
 _DAY_MICROS = 24 * 3600 * 1_000_000
 _PAGE = 500
-LAST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +115,7 @@ def record(
 
 def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
     """Read what happened to an artifact, the eldest first."""
-    if not isinstance(id, ArtifactId):
-        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")
+    require_id(id)
     rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
     return [_event(id, *row) for row in rows]
 

@@ -31,7 +31,6 @@ __all__ = [
     "lost",
     "or_give_back",
     "reap",
-    "require_id",
     "settle",
     "unlinking_if_cut_short",
 ]
@@ -202,9 +201,3 @@ def lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:
         f"the claim of {lease.id.short} was lost: its deadline passed or its host was taken for "
         f"dead, and {now}; the work is discarded, ask for the artifact again"
     )
-
-
-def require_id(id: ArtifactId) -> None:
-    """Refuse what is no id."""
-    if not isinstance(id, ArtifactId):
-        raise TypeError(f"an artifact is named by an ArtifactId, not {type(id).__name__}")

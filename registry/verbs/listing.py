@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State, names
-from registry.config import Settings, as_stored, from_stored
+from registry.artifact import Artifact, ArtifactId, State, names, require_id
+from registry.config import LARGEST, Settings, as_stored, from_stored
 from registry.effects import Now, Verb
 from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
 from registry.sql.journal import PAST_BY_PREFIX
@@ -28,7 +28,7 @@ from registry.sql.transitions import Event
 from registry.verbs.database import end, move, one, read, run, run_on_the_reserve
 from registry.verbs.handle import Handle
 from registry.verbs.history import Rebuilt, ended, rebuilt_lately, record
-from registry.verbs.lease import require_id, settle, unlinking_if_cut_short
+from registry.verbs.lease import settle, unlinking_if_cut_short
 from registry.verbs.prune import Usage, read_usage, unlink_all
 from registry.verbs.shared_counters import totals
 
@@ -49,7 +49,6 @@ __all__ = [
 _PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
 _PAGE = 500
 _PAGE_OF_FAILURES = 50  # each may hold 64 KiB of an error
-_LAST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def start(state: State | None) -> tuple[State, int, int]:
     """Where a listing of one state, or of all, starts."""
     if state is not None and not isinstance(state, State):
         raise TypeError(f"state is a State, not {type(state).__name__}")
-    return (state or State.PREPARED, _LAST, _LAST)
+    return (state or State.PREPARED, LARGEST, LARGEST)
 
 
 def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Verb[Page]:
@@ -136,7 +135,7 @@ def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Ver
     following = {State.PREPARED: State.PREPARING, State.PREPARING: State.FAILED}.get(listed)
     if state is not None or following is None:
         return Page(shown, None)
-    return Page(shown, (following, _LAST, _LAST))
+    return Page(shown, (following, LARGEST, LARGEST))
 
 
 def stats(handle: Handle) -> Verb[Stats]:

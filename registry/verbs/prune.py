@@ -17,12 +17,12 @@ from typing import Any
 
 from registry.artifact import Artifact, ArtifactId, names, to_micros
 from registry.clock_slack import is_ahead
-from registry.config import as_amount, as_span
+from registry.config import LARGEST, as_amount, as_span
 from registry.effects import Elapsed, Now, RebuildReserve, Verb, is_file_name
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.record import Record
-from registry.sql.queries import DOOMED, USAGE, Row
+from registry.sql.queries import DOOMED, NO_ROW, USAGE, Row
 from registry.sql.transitions import PRUNE_BATCH, Event
 from registry.verbs.database import end, one, run
 from registry.verbs.garbage import unlink_each
@@ -40,8 +40,6 @@ __all__ = [
     "usage_in",
 ]
 
-_NOBODY = -1  # no row has this id
-_ALWAYS = 2**63 - 1  # a horizon that spares nothing
 _ALL = -1  # SQLite: no LIMIT
 WARN_EVERY_SECONDS = 3600.0
 
@@ -91,18 +89,18 @@ def prune(
     if dry_run:
         rows = yield from _doomed(limit, horizon)
         if hard_limit is not None:  # each takes the oldest first: the longer one has the other
-            rows = max(rows, (yield from _doomed(hard_limit, _ALWAYS)), key=len)
+            rows = max(rows, (yield from _doomed(hard_limit, LARGEST)), key=len)
     else:
         reason = "cache_limit" if as_configured else "asked"
         rows = []
         if usage.bytes > limit:  # else not even the write lock is asked for
-            rows = yield from _delete(handle, limit, horizon, _NOBODY, reason)
+            rows = yield from _delete(handle, limit, horizon, NO_ROW, reason)
         if hard_limit is not None and usage.bytes - _freed(rows) > hard_limit:
-            rows += yield from _delete(handle, hard_limit, _ALWAYS, _NOBODY, "hard_limit")
+            rows += yield from _delete(handle, hard_limit, LARGEST, NO_ROW, "hard_limit")
     return handle.artifacts(rows)
 
 
-def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> Verb[None]:
+def keep_within_limits(handle: Handle, usage: Usage, spared: int = NO_ROW) -> Verb[None]:
     """Prune if a limit is passed, but never the row that is spared: what was just published."""
     held = usage.bytes
     if held > usage.cache_limit:
@@ -111,7 +109,7 @@ def keep_within_limits(handle: Handle, usage: Usage, spared: int = _NOBODY) -> V
         held -= _freed((yield from _delete(handle, limit, horizon, spared, "cache_limit")))
     if usage.hard_limit is not None and held > usage.hard_limit:
         limit = usage.hard_limit
-        held -= _freed((yield from _delete(handle, limit, _ALWAYS, spared, "hard_limit")))
+        held -= _freed((yield from _delete(handle, limit, LARGEST, spared, "hard_limit")))
     if held > usage.cache_limit:
         yield from _warn_over_limit(handle, held, usage.cache_limit)
 
@@ -120,7 +118,7 @@ def make_space(handle: Handle, usage: Usage, size: int) -> Verb[list[Row]]:
     """Delete the least recently needed of so many bytes together, as far as they may go."""
     horizon = (yield from Now()) - usage.min_stale_time
     limit = max(0, usage.bytes - size)
-    return (yield from _delete(handle, limit, horizon, _NOBODY, "disk_full"))
+    return (yield from _delete(handle, limit, horizon, NO_ROW, "disk_full"))
 
 
 def unlink_all(rows: list[Row]) -> Verb[CacheDirectoryRefused | None]:
@@ -177,7 +175,7 @@ def _count(handle: Handle, gone: list[Row], reason: str) -> None:
 
 
 def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
-    bound = {"bytes_limit": limit, "horizon": horizon, "spared": _NOBODY, "most": _ALL}
+    bound = {"bytes_limit": limit, "horizon": horizon, "spared": NO_ROW, "most": _ALL}
     return [Row(*row) for row in (yield from run(DOOMED, {**bound, "now": (yield from Now())}))]
 
 

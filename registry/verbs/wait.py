@@ -21,7 +21,7 @@ import logging
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 
-from registry.artifact import Artifact, ArtifactId, State, from_micros, to_micros
+from registry.artifact import Artifact, ArtifactId, State, from_micros, require_id, to_micros
 from registry.config import as_span
 from registry.effects import Doze, Elapsed, Now, Sleep, Verb, WriteMark
 from registry.errors import RecursivePreparation, WaitTimeout
@@ -30,7 +30,7 @@ from registry.recursion import is_run_here, refuse_recursion, waiting_for
 from registry.sql.queries import LONGEST_PREPARATION, READ_SEVERAL, Row
 from registry.verbs.database import one, read, run
 from registry.verbs.handle import Handle
-from registry.verbs.lease import abandoned, reap, require_id, settle
+from registry.verbs.lease import abandoned, reap, settle
 from registry.verbs.waiting_room import Ticket
 
 __all__ = ["time_limit", "until_settled", "wait"]
