@@ -1,5 +1,5 @@
 -- name: claim (writes)
--- Claim one that nobody knows, or whose failure may be, or is anyway, tried again.
+-- Claim an artifact without a row, or a failed one that may be tried again.
 INSERT INTO artifact (code_hash, prep_hash, state, path, host_id, token, claimed_at, deadline,
     created_at, label)
 VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
@@ -19,7 +19,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: take over (writes)
--- Claim an artifact whose claimant is gone or late, and count that as a failure.
+-- Take over a claim whose host died or is late, and count that as a failure.
 UPDATE artifact
 SET path=:my_path, num_failures=CASE WHEN (artifact.error_kind IN ('host_died', 'deadline') AND
     artifact.last_time_failed <= :now - 86400000000) THEN 1 ELSE artifact.num_failures + 1 END,
@@ -40,7 +40,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: reap (writes)
--- End the claim of a claimant that is gone or late, with a failure.
+-- End a claim whose host died or is late, and record a failure.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
     last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures
@@ -56,7 +56,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: reap host (writes)
--- End all claims of a host that is dead, with a failure each.
+-- End all claims of a dead host, and record a failure for each.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
     last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (artifact.num_failures
@@ -69,7 +69,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: publish (writes)
--- End a claim with a file.
+-- End a claim: the artifact is prepared, and its file is in place.
 UPDATE artifact
 SET state='prepared', size=:size, checksum=:checksum, last_time_needed=:now, num_failures=0,
     last_time_failed=NULL, error=NULL, error_kind=NULL, retry_at=NULL, host_id=NULL, token=NULL,
@@ -83,7 +83,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: fail (writes)
--- End a claim with an error.
+-- End a claim: the artifact failed.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, num_failures=(artifact.num_failures + 1),
     last_time_failed=:now, error=:error, error_kind=:kind, retry_at=CASE WHEN (:retryable AND
@@ -100,7 +100,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: release (writes)
--- Give back the claim of an artifact that never failed: nobody knows it again.
+-- Release the claim of an artifact that never failed: delete its row.
 DELETE
 FROM artifact
 WHERE artifact.code_hash = :code
@@ -113,7 +113,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: restore (writes)
--- Give back the claim of an artifact that failed before: failed again, as it was.
+-- Release the claim of an artifact that failed before: restore that failure.
 UPDATE artifact
 SET state='failed', path=NULL, size=NULL, checksum=NULL, host_id=NULL, token=NULL, claimed_at=NULL,
     deadline=NULL
@@ -139,7 +139,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: redate (writes)
--- Date a claim anew that was made before the clock was set back: as if it was made now.
+-- Restart the deadline of a claim that was made before the clock was set back.
 UPDATE artifact
 SET claimed_at=:now, deadline=((:now + artifact.deadline) - artifact.claimed_at)
 WHERE artifact.code_hash = :code
@@ -235,7 +235,7 @@ RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_neede
     prepare_seconds, label;
 
 -- name: retry (writes)
--- Let a failed artifact be tried again at once, however often it failed.
+-- Allow another try of a failed artifact at once, however often it failed.
 UPDATE artifact
 SET num_failures=0, retry_at=:now
 WHERE artifact.code_hash = :code
@@ -386,7 +386,7 @@ SELECT usage.prepared_count, usage.prepared_bytes, (SELECT count(*) AS count_1 F
 FROM usage;
 
 -- name: note use (writes)
--- Note a last use that could not be written when it was, unless a later one is known.
+-- Record a last use that could not be written at the time, unless a later one is known.
 UPDATE artifact
 SET last_time_needed=:at
 WHERE artifact.code_hash = :code
@@ -396,12 +396,12 @@ WHERE artifact.code_hash = :code
   AND (artifact.last_time_needed < :at OR artifact.last_time_needed > :now + 60000000);
 
 -- name: correct usage (writes)
--- Write what the prepared really sum up to.
+-- Set the usage to the real count and sum of the prepared.
 UPDATE usage SET (prepared_count, prepared_bytes) =
   (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared');
 
 -- name: doomed
--- Read what pruning would take, in the order it would go.
+-- Read which artifacts pruning would delete, in that order.
 SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
@@ -440,12 +440,28 @@ ON CONFLICT (name) DO UPDATE
 SET value = excluded.value
 RETURNING name;
 
--- name: integrity
--- Let SQLite check its own file.
-PRAGMA integrity_check(20);
+-- name: longest preparation
+-- Read the longest time that this code took to prepare, with any parameters.
+SELECT max(artifact.prepare_seconds) AS max_1
+FROM artifact
+WHERE artifact.code_hash = :code;
+
+-- name: oldest need
+-- Read when the prepared artifact that was needed longest ago was needed.
+SELECT min(artifact.last_time_needed) AS min_1
+FROM artifact
+WHERE artifact.state = 'prepared';
+
+-- name: working set
+-- Count and sum the artifacts needed since a time: what the cache must hold.
+SELECT count(*) AS count_1, coalesce(sum(artifact.size), 0) AS coalesce_1
+FROM artifact
+WHERE artifact.state = 'prepared'
+  AND artifact.last_time_needed > :since
+  AND artifact.last_time_needed <= :now + 60000000;
 
 -- name: enter host (writes)
--- Say that a handle is open; its lock is held already. Saying it twice does no harm.
+-- Add an open handle, whose lock is held already. Adding it twice does no harm.
 INSERT INTO host (id, pid, hostname, command, opened_at, version)
 VALUES (:my_host, :my_pid, :my_hostname, :my_command, :now, :my_version)
 ON CONFLICT DO NOTHING;
@@ -466,7 +482,7 @@ WHERE host.id = :seen_host
 RETURNING id;
 
 -- name: maintain (writes)
--- Win the right, and the duty, of maintenance: one host does it when it is due.
+-- Claim the maintenance if it is due: one process wins, and does it.
 UPDATE maintenance
 SET last_done=:now
 WHERE maintenance.last_done <= :due_before OR maintenance.last_done > :now + 60000000
@@ -477,63 +493,8 @@ RETURNING last_done;
 SELECT cache.uuid, cache.oldest_version
 FROM cache;
 
--- name: longest preparation
--- Read how long the same code took to prepare before, under whatever parameters.
-SELECT max(artifact.prepare_seconds) AS max_1
-FROM artifact
-WHERE artifact.code_hash = :code;
-
--- name: oldest need
--- Read when the prepared artifact that was needed longest ago was needed.
-SELECT min(artifact.last_time_needed) AS min_1
-FROM artifact
-WHERE artifact.state = 'prepared';
-
--- name: journal mode
--- Ask how the database is written.
-PRAGMA journal_mode;
-
--- name: pages
--- Read the size of the database, and how much of it is free to be used again.
-SELECT page_count * page_size, freelist_count * page_size
-FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size();
-
--- name: revision
--- Read the revision of the schema.
-SELECT version_num FROM alembic_version;
-
--- name: working set
--- Sum up what was needed since a time: the bytes that the cache must hold.
-SELECT count(*) AS count_1, coalesce(sum(artifact.size), 0) AS coalesce_1
-FROM artifact
-WHERE artifact.state = 'prepared'
-  AND artifact.last_time_needed > :since
-  AND artifact.last_time_needed <= :now + 60000000;
-
--- name: ahead
--- Count the times that were written before the clock was set back.
-SELECT (SELECT count(*) AS count_1 FROM artifact WHERE artifact.state = 'prepared' AND
-    artifact.last_time_needed > :now + 60000000) AS anon_1, (SELECT count(*) AS count_2 FROM
-    artifact WHERE artifact.state = 'failed' AND artifact.last_time_failed > :now + 60000000) AS
-    anon_2, (SELECT count(*) AS count_3 FROM artifact WHERE artifact.state = 'preparing' AND
-    artifact.claimed_at > :now + 60000000) AS anon_3;
-
--- name: aliens
--- Find the rows that nobody can ask for: no version of registry wrote them.
-SELECT id FROM artifact WHERE (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
- OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
- OR state NOT IN ('preparing', 'prepared', 'failed'));
-
--- name: drop aliens (writes, durable)
--- Delete such rows, by a JSON array of their row ids; their files are garbage then.
-DELETE FROM artifact
-WHERE id IN (SELECT value FROM json_each(:ids))
-  AND (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
- OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
- OR state NOT IN ('preparing', 'prepared', 'failed'));
-
 -- name: failure sums
--- Count the failed and the bytes of their errors anew, beside what the triggers kept.
+-- Count the failed and the bytes of their errors again, beside what the triggers counted.
 SELECT failure_usage.failed_count, failure_usage.failed_bytes, (SELECT count(*) AS count_1 FROM
     artifact WHERE artifact.state = 'failed') AS anon_1, (SELECT
     coalesce(sum(length(CAST(artifact.error AS BLOB))), 0) AS coalesce_1 FROM artifact WHERE
@@ -541,7 +502,7 @@ SELECT failure_usage.failed_count, failure_usage.failed_bytes, (SELECT count(*) 
 FROM failure_usage;
 
 -- name: correct failure usage (writes)
--- Write what the failed really sum up to.
+-- Set the failure usage to the real count and sum of the failed.
 UPDATE failure_usage SET (failed_count, failed_bytes) =
   (SELECT count(*), coalesce(sum(length(CAST(error AS BLOB))), 0)
    FROM artifact WHERE state = 'failed');
@@ -600,7 +561,7 @@ WHERE history.code_hash = :code
 ORDER BY history.at, history.id;
 
 -- name: events page
--- Read a page of the journal, what was written last first, before a number.
+-- Read a page of the journal before a row id, the last written first.
 SELECT history.id, history.at, history.event, history.reason, history.code_hash, history.prep_hash,
     history.label, history.host_id, history.size, history.prepare_seconds, history.last_time_needed,
     history.evicted_for, history.error, host_history.pid, host_history.hostname,
@@ -630,7 +591,7 @@ WHERE history.evicted_for < :soon
   AND history.at <= :now + 60000000;
 
 -- name: tell (writes)
--- Add to the counters of the cache what a handle has counted since it last told.
+-- Add what a handle counted since its last call to the counters of the cache.
 UPDATE counter SET value = value +
   CASE name WHEN 'hits' THEN :hits WHEN 'misses' THEN :misses ELSE :coalesced END
 WHERE name IN ('hits', 'misses', 'coalesced');
@@ -639,3 +600,42 @@ WHERE name IN ('hits', 'misses', 'coalesced');
 -- Read the counters of the cache.
 SELECT counter.name, counter.value
 FROM counter;
+
+-- name: integrity
+-- Let SQLite check its own file.
+PRAGMA integrity_check(20);
+
+-- name: journal mode
+-- Read the journal mode of the database.
+PRAGMA journal_mode;
+
+-- name: pages
+-- Read the size of the database, and how much of it is free to be used again.
+SELECT page_count * page_size, freelist_count * page_size
+FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size();
+
+-- name: revision
+-- Read the revision of the schema.
+SELECT version_num FROM alembic_version;
+
+-- name: ahead
+-- Count the times that were written before the clock was set back.
+SELECT (SELECT count(*) AS count_1 FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.last_time_needed > :now + 60000000) AS anon_1, (SELECT count(*) AS count_2 FROM
+    artifact WHERE artifact.state = 'failed' AND artifact.last_time_failed > :now + 60000000) AS
+    anon_2, (SELECT count(*) AS count_3 FROM artifact WHERE artifact.state = 'preparing' AND
+    artifact.claimed_at > :now + 60000000) AS anon_3;
+
+-- name: aliens
+-- Find the rows with an invalid hash or state: no version of registry wrote them.
+SELECT id FROM artifact WHERE (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'));
+
+-- name: drop aliens (writes, durable)
+-- Delete such rows, by a JSON array of their row ids; their files are garbage then.
+DELETE FROM artifact
+WHERE id IN (SELECT value FROM json_each(:ids))
+  AND (length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
+ OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
+ OR state NOT IN ('preparing', 'prepared', 'failed'));

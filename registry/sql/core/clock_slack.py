@@ -1,6 +1,6 @@
-"""Whether a time was written before the clock was set back, as statements ask it.
+"""SQL conditions for times that were written before the clock was set back.
 
-The rule, and its reason, stand in `registry.clock_slack`. `:now` is handed in, as everywhere.
+The rule and its reason are in `registry.clock_slack`. `:now` is a parameter, as everywhere.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def ahead(time: ColumnElement[Any]) -> ColumnElement[bool]:
     return time > LATEST
 
 
-# Not before its time, unless it failed before the clock was set back, or was let be tried by hand
-# (that sets its count of failures to 0), whatever the clock was then.
+# When `retry_at` has come. Also if it failed before the clock was set back, or if a person allowed
+# another try (that sets the count of failures to 0): then `retry_at` may be wrong.
 MAY_BE_TRIED = and_(
     _ROW.retry_at.is_not(None),
     or_(

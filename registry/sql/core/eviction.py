@@ -1,10 +1,10 @@
-"""Which rows go first where there is no room for all: the one home of that rule, for statements.
+"""Which rows are deleted first when the cache is over a limit: the one home of that rule.
 
-Rows whose time lies ahead go first: they were written before the clock was set back, so before all
-that was written since. Then the others go, the oldest first. A batch is all that is looked at, by
-an index: what it costs does not grow with what is held.
+Rows whose time lies ahead are deleted first: they were written before the clock was set back, so
+before all others. Then the oldest. A statement reads one batch, by an index: its cost does not
+grow with the size of the cache.
 
-What is held is read inside the statement: two at once must not both count the same bytes.
+The usage is read inside the statement: two processes must not both count the same bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # of a text, length() counts 
 
 
 def in_walk_order(time: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
-    """Order rows as they go."""
+    """Order rows as they are deleted."""
     return ahead(time).desc(), time, _ROW.id
 
 
@@ -57,9 +57,9 @@ def oldest_over_the_limit() -> ColumnElement[bool]:
 
 
 def failures_to_forget() -> ColumnElement[bool]:
-    """Choose which failures are forgotten: too many, too long in all, or too old.
+    """Choose the failures to forget: too many, too many bytes in all, or too old.
 
-    How old one is that lies ahead, nobody knows; it goes by the other two bounds.
+    The age of one whose time lies ahead is unknown; only the other two bounds apply to it.
     """
     failed = and_(_ROW.state == constant(State.FAILED), _ROW.id != given("spared"))
     # Not cut to one batch: those that lie ahead, and stay, must not hide those that are too old.
@@ -78,7 +78,7 @@ def failures_to_forget() -> ColumnElement[bool]:
 
 
 def _before(batch: Subquery, value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Sum up what goes before a row. Counted by rows, not by peers: that takes half the time."""
+    """Sum the values of earlier rows. A frame of ROWS takes half the time of one of RANGE."""
     in_order = (batch.c.turn, batch.c.time, batch.c.id)
     return func.sum(value).over(order_by=in_order, rows=(None, 0)) - value
 

@@ -1,4 +1,4 @@
-"""What is asked of the failures that are kept, written in SQLAlchemy Core."""
+"""The statements that read and count failures, written in SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAILED = _ROW.state == constant(State.FAILED)
 
 FAILURE_SUMS = compiled(
     "failure sums",
-    "Count the failed and the bytes of their errors anew, beside what the triggers kept.",
+    "Count the failed and the bytes of their errors again, beside what the triggers counted.",
     select(
         failure_usage.c.failed_count,
         failure_usage.c.failed_bytes,
@@ -26,7 +26,7 @@ FAILURE_SUMS = compiled(
 )
 CORRECT_FAILURE_USAGE = Statement(
     "correct failure usage",
-    "Write what the failed really sum up to.",
+    "Set the failure usage to the real count and sum of the failed.",
     """\
 UPDATE failure_usage SET (failed_count, failed_bytes) =
   (SELECT count(*), coalesce(sum(length(CAST(error AS BLOB))), 0)

@@ -1,4 +1,4 @@
-"""What is written to the journal and read from it, written in SQLAlchemy Core."""
+"""The statements that write and read the journal, written in SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HISTORY = compiled(
 )
 EVENTS_PAGE = compiled(
     "events page",
-    "Read a page of the journal, what was written last first, before a number.",
+    "Read a page of the journal before a row id, the last written first.",
     select(*journal.c, host_history.c.pid, host_history.c.hostname, host_history.c.command)
     .select_from(_WITH_HOSTS)
     .where(journal.c.id < given("before"))

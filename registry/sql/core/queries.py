@@ -1,8 +1,8 @@
-"""What is asked of the database without changing an artifact, written in SQLAlchemy Core."""
+"""The statements that read artifacts and settings, written in SQLAlchemy Core."""
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, func, literal_column, or_, select, text, update
+from sqlalchemy import and_, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
@@ -11,7 +11,6 @@ from registry.sql.core.compiler import compiled, constant, given
 from registry.sql.core.eviction import in_walk_order, oldest_over_the_limit
 from registry.sql.core.tables import (
     artifact,
-    cache,
     failure_usage,
     host,
     maintenance,
@@ -151,7 +150,7 @@ SUMS = compiled(
 )
 NOTE_USE = compiled(
     "note use",
-    "Note a last use that could not be written when it was, unless a later one is known.",
+    "Record a last use that could not be written at the time, unless a later one is known.",
     update(artifact)
     .where(
         _ROW.code_hash == given("code"),
@@ -165,7 +164,7 @@ NOTE_USE = compiled(
 )
 CORRECT_USAGE = Statement(
     "correct usage",
-    "Write what the prepared really sum up to.",
+    "Set the usage to the real count and sum of the prepared.",
     """\
 UPDATE usage SET (prepared_count, prepared_bytes) =
   (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared')""",
@@ -173,7 +172,7 @@ UPDATE usage SET (prepared_count, prepared_bytes) =
 )
 DOOMED = compiled(
     "doomed",
-    "Read what pruning would take, in the order it would go.",
+    "Read which artifacts pruning would delete, in that order.",
     select(*_ROW)
     .where(and_(oldest_over_the_limit(), _PREPARED))
     .order_by(*in_walk_order(_ROW.last_time_needed)),
@@ -193,55 +192,9 @@ CONFIGURE = compiled(
     ).returning(setting.c.name),
     writes=True,
 )
-INTEGRITY = Statement("integrity", "Let SQLite check its own file.", "PRAGMA integrity_check(20)")
-
-# --- hosts, and the cache as a whole ------------------------------------------------------------
-
-ENTER_HOST = compiled(
-    "enter host",
-    "Say that a handle is open; its lock is held already. Saying it twice does no harm.",
-    insert(host)
-    .values(
-        id=given("my_host"),
-        pid=given("my_pid"),
-        hostname=given("my_hostname"),
-        command=given("my_command"),
-        opened_at=given("now"),
-        version=given("my_version"),
-    )
-    .on_conflict_do_nothing(),
-    writes=True,
-)
-HOSTS = compiled("hosts", "Read the hosts.", select(*host.c).order_by(host.c.opened_at, host.c.id))
-LEAVE_HOST = compiled(
-    "leave host",
-    "Remove a host that has no claims left.",
-    delete(host)
-    .where(
-        host.c.id == given("seen_host"),
-        ~select(_ROW.id).where(_PREPARING, _ROW.host_id == given("seen_host")).exists(),
-    )
-    .returning(host.c.id),
-    writes=True,
-)
-MAINTAIN = compiled(
-    "maintain",
-    "Win the right, and the duty, of maintenance: one host does it when it is due.",
-    update(maintenance)
-    .values(last_done=given("now"))
-    .where(
-        or_(
-            maintenance.c.last_done <= given("due_before"),
-            ahead(maintenance.c.last_done),
-        )
-    )
-    .returning(maintenance.c.last_done),
-    writes=True,
-)
-IDENTITY = compiled("identity", "Read which cache this is.", select(*cache.c))
 LONGEST_PREPARATION = compiled(
     "longest preparation",
-    "Read how long the same code took to prepare before, under whatever parameters.",
+    "Read the longest time that this code took to prepare, with any parameters.",
     select(func.max(_ROW.prepare_seconds)).where(_ROW.code_hash == given("code")),
 )
 
@@ -250,53 +203,10 @@ OLDEST_NEED = compiled(
     "Read when the prepared artifact that was needed longest ago was needed.",
     select(func.min(_ROW.last_time_needed)).where(_PREPARED),
 )
-
-# --- what a doctor asks -------------------------------------------------------------------------
-
-JOURNAL_MODE = Statement("journal mode", "Ask how the database is written.", "PRAGMA journal_mode")
-PAGES = Statement(
-    "pages",
-    "Read the size of the database, and how much of it is free to be used again.",
-    """\
-SELECT page_count * page_size, freelist_count * page_size
-FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()""",
-)
-REVISION = Statement(
-    "revision", "Read the revision of the schema.", "SELECT version_num FROM alembic_version"
-)
 WORKING_SET = compiled(
     "working set",
-    "Sum up what was needed since a time: the bytes that the cache must hold.",
+    "Count and sum the artifacts needed since a time: what the cache must hold.",
     select(func.count(), func.coalesce(func.sum(_ROW.size), constant(0)))
     .select_from(artifact)
     .where(_PREPARED, _ROW.last_time_needed > given("since"), ~ahead(_ROW.last_time_needed)),
-)
-AHEAD = compiled(
-    "ahead",
-    "Count the times that were written before the clock was set back.",
-    select(
-        select(func.count()).where(_PREPARED, ahead(_ROW.last_time_needed)).scalar_subquery(),
-        select(func.count()).where(_FAILED, ahead(_ROW.last_time_failed)).scalar_subquery(),
-        select(func.count()).where(_PREPARING, ahead(_ROW.claimed_at)).scalar_subquery(),
-    ),
-)
-
-# --- rows that no version of registry wrote -------------------------------------------------------
-
-# The CHECKs of the schema read a text up to its first NUL only.
-_IS_ALIEN = """\
-(length(CAST(code_hash AS BLOB)) <> 64 OR code_hash GLOB '*[^0-9a-f]*'
- OR length(CAST(prep_hash AS BLOB)) <> 64 OR prep_hash GLOB '*[^0-9a-f]*'
- OR state NOT IN ('preparing', 'prepared', 'failed'))"""
-ALIENS = Statement(
-    "aliens",
-    "Find the rows that nobody can ask for: no version of registry wrote them.",
-    f"SELECT id FROM artifact WHERE {_IS_ALIEN}",  # noqa: S608
-)
-DROP_ALIENS = Statement(
-    "drop aliens",
-    "Delete such rows, by a JSON array of their row ids; their files are garbage then.",
-    f"DELETE FROM artifact\nWHERE id IN (SELECT value FROM json_each(:ids))\n  AND {_IS_ALIEN}",  # noqa: S608
-    writes=True,
-    durable=True,
 )

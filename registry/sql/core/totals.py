@@ -10,7 +10,7 @@ from registry.sql.statement import Statement
 
 TELL = Statement(
     "tell",
-    "Add to the counters of the cache what a handle has counted since it last told.",
+    "Add what a handle counted since its last call to the counters of the cache.",
     """\
 UPDATE counter SET value = value +
   CASE name WHEN 'hits' THEN :hits WHEN 'misses' THEN :misses ELSE :coalesced END

@@ -10,10 +10,10 @@ who won: one row, the move happened; no row, it was illegal or came too late, an
 What was decided from an earlier read is decided again in the guard, so that nothing can come
 between.
 
-Rule 3: time is handed in (`:now`, microseconds); SQL never asks the clock.
+Rule 3: time is a parameter (`:now`, microseconds); SQL never asks the clock.
 
-Settings are read inside the statement that needs them, so a change is obeyed at once by all hosts;
-a handle's own values, where it has any, are handed in and win.
+Settings are read inside the statement that needs them, so a change takes effect at once for all
+handles; a handle's own values are parameters, and override them.
 """
 
 from __future__ import annotations
@@ -150,12 +150,12 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
     {
         Event.CLAIM: _transition(
             Event.CLAIM,
-            "Claim one that nobody knows, or whose failure may be, or is anyway, tried again.",
+            "Claim an artifact without a row, or a failed one that may be tried again.",
             _claim(),
         ),
         Event.TAKE_OVER: _transition(
             Event.TAKE_OVER,
-            "Claim an artifact whose claimant is gone or late, and count that as a failure.",
+            "Take over a claim whose host died or is late, and count that as a failure.",
             _change(
                 Event.TAKE_OVER,
                 and_(_AS_SEEN, _ONE_MORE_DEATH <= _MAX_RETRIES),
@@ -167,7 +167,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.REAP: _transition(
             Event.REAP,
-            "End the claim of a claimant that is gone or late, with a failure.",
+            "End a claim whose host died or is late, and record a failure.",
             _change(
                 Event.REAP,
                 _AS_SEEN,
@@ -179,7 +179,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.REAP_HOST: _transition(
             Event.REAP_HOST,
-            "End all claims of a host that is dead, with a failure each.",
+            "End all claims of a dead host, and record a failure for each.",
             _change(
                 Event.REAP_HOST,
                 _ROW.host_id == given("seen_host"),
@@ -191,7 +191,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.PUBLISH: _transition(
             Event.PUBLISH,
-            "End a claim with a file.",
+            "End a claim: the artifact is prepared, and its file is in place.",
             _change(
                 Event.PUBLISH,
                 _MINE,
@@ -205,7 +205,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.FAIL: _transition(
             Event.FAIL,
-            "End a claim with an error.",
+            "End a claim: the artifact failed.",
             _change(
                 Event.FAIL,
                 _MINE,
@@ -222,12 +222,12 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.RELEASE: _transition(
             Event.RELEASE,
-            "Give back the claim of an artifact that never failed: nobody knows it again.",
+            "Release the claim of an artifact that never failed: delete its row.",
             _end(Event.RELEASE, and_(_MINE, _ROW.last_time_failed.is_(None))),
         ),
         Event.RESTORE: _transition(
             Event.RESTORE,
-            "Give back the claim of an artifact that failed before: failed again, as it was.",
+            "Release the claim of an artifact that failed before: restore that failure.",
             _change(
                 Event.RESTORE,
                 and_(_MINE, _ROW.last_time_failed.is_not(None)),
@@ -249,7 +249,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.REDATE: _transition(
             Event.REDATE,
-            "Date a claim anew that was made before the clock was set back: as if it was made now.",
+            "Restart the deadline of a claim that was made before the clock was set back.",
             _change(
                 Event.REDATE,
                 and_(_AS_SEEN, ahead(_ROW.claimed_at), _ROW.deadline > _ROW.claimed_at),
@@ -257,8 +257,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
                 deadline=given("now") + _ROW.deadline - _ROW.claimed_at,
             ),
         ),
-        # The most frequent one: whoever needs an artifact has its row, and wants to know how
-        # often to write.
+        # The most frequent one. It returns only what the caller does not know: how often to write.
         Event.NEED: compiled(
             Event.NEED.value,
             "Note that a prepared artifact is needed now.",
@@ -294,7 +293,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
         ),
         Event.RETRY: _transition(
             Event.RETRY,
-            "Let a failed artifact be tried again at once, however often it failed.",
+            "Allow another try of a failed artifact at once, however often it failed.",
             _change(Event.RETRY, _THIS, num_failures=constant(0), retry_at=given("now")),
         ),
     }
