@@ -42,12 +42,13 @@ SHORT_OF = frozenset(
         *NO_ROOM,
     }
 )
-# What native code says that was refused memory, in lower case.
+# What a program says that was refused memory, in lower case.
 REFUSED_MEMORY = (
     b"memory allocation of",
     b"bad_alloc",
     b"out of memory",
     b"cannot allocate memory",
+    b"memoryerror",
 )
 # What ends a process by order of somebody else, or of a limit that it runs under.
 _FROM_OUTSIDE = frozenset(

@@ -69,7 +69,8 @@ def promises(means: Means) -> tuple[Promise, ...]:
         "network": means.namespaces or bool(means.seccomp),
         "sockets": bool(means.seccomp),
         "signals": means.namespaces or means.landlock >= 6,
-        "control": means.namespaces or bool(means.seccomp),
+        # Whoever can write to /proc can have another process killed first when memory runs out.
+        "control": means.namespaces or bool(means.seccomp and means.landlock),
         "processes": means.namespaces,
         "children": means.namespaces or grouped,
         "time": grouped,

@@ -67,8 +67,9 @@ _OF_ANOTHER = {
     **dict.fromkeys(("sched_setparam", "sched_setattr"), 0),
     **dict.fromkeys(("setpriority", "ioprio_set"), 1),
 }
-# Where their first argument is this, they are about all processes of a user.
-_OF_A_USER = {"setpriority": 2, "ioprio_set": 3}
+# Where their first argument is this, they are about all processes of a group, or of a user. The
+# group may be one of others, which a job has joined.
+_OF_MANY = {"setpriority": (1, 2), "ioprio_set": (2, 3)}
 # CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWNS of <linux/sched.h>.
 _NAMESPACES = (
     *(0x02000000, 0x04000000, 0x08000000, 0x10000000),
@@ -150,8 +151,9 @@ def _refuse_arguments(made: Any, library: Any) -> None:
 
     for name, argument in _OF_ANOTHER.items():
         refuse(name, library.Arg(argument, library.NE, 0))
-    for name, user in _OF_A_USER.items():
-        refuse(name, library.Arg(0, library.MASKED_EQ, _INT, user))
+    for name, kinds in _OF_MANY.items():
+        for kind in kinds:
+            refuse(name, library.Arg(0, library.MASKED_EQ, _INT, kind))
     for flag in _NAMESPACES:
         refuse("clone", library.Arg(_flags_of_clone(), library.MASKED_EQ, flag, flag))
     for control in _CONTROLS:

@@ -53,6 +53,17 @@ if (child := os.fork()) == 0:
     print(os.getpid(), flush=True)
 signal.pause()
 """
+OF_A_GROUP = """
+import os
+from registry.confinement import seccomp
+from registry.host.worker.process import forgo_privileges
+os.setpgid(0, 0)
+forgo_privileges()
+seccomp.install(seccomp.make_filter())
+os.setpriority(os.PRIO_PROCESS, 0, 5)
+print("itself", flush=True)
+os.setpriority(os.PRIO_PGRP, 0, 6)
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Answers = dict[str, str]
@@ -142,6 +153,13 @@ def test_the_attempts_are_real_for_without_a_confinement_they_succeed(given):
     for name in TRIED:
         done = [answer for attempt, answer in answers.items() if attempt.startswith(f"{name}: ")]
         assert DONE in done or (name == "privileges" and not capable()), answers
+
+
+@pytest.mark.skipif(not HERE.seccomp, reason="this machine has no seccomp")
+def test_a_job_cannot_join_the_group_of_others_to_change_its_priority():
+    done = subprocess.run([sys.executable, "-c", OF_A_GROUP], capture_output=True, text=True)
+    assert done.stdout.split() == ["itself"], "it may change its own"
+    assert "PermissionError" in done.stderr, done.stderr
 
 
 def capable() -> bool:

@@ -84,6 +84,24 @@ def test_a_compiler_that_is_refused_its_threads_ends_only_its_own_process(cache:
         assert done.returncode in (0, 1), done.stderr  # and no abort of the command itself
 
 
+def test_a_compiler_that_is_refused_memory_is_not_remembered(tmp_path: Path, monkeypatch):
+    python, launcher = sys.executable, tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(launcher))
+    code = b"(module" + b" " * 10 * 1024**2 + b")"
+    refused = 0
+    for mebibytes in range(4, 400, 4):
+        launcher.write_text(f'#!/bin/sh\nulimit -d {1024 * mebibytes}\nexec {python} "$@"\n')
+        launcher.chmod(0o755)
+        try:
+            wasm.prepare_in_child(code)
+        except PrepareError as error:
+            assert not error.remembered, error
+            refused += 1
+        else:
+            break
+    assert refused > 0
+
+
 def test_a_compiler_killed_from_outside_is_not_remembered(tmp_path: Path, monkeypatch):
     launcher = tmp_path / "python"
     launcher.write_text(f"#!/bin/sh\nkill -{signal.SIGTERM} $$\n")

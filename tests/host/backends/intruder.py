@@ -170,6 +170,7 @@ def _attempts(path: Path, given: Mapping[str, Any]) -> dict[str, dict[str, Calla
             "set its limits": lambda: resource.prlimit(victim, resource.RLIMIT_CORE, (0, 0)),
             "renice it": lambda: os.setpriority(os.PRIO_PROCESS, victim, 19),
             "bind it to a core": lambda: os.sched_setaffinity(victim, os.sched_getaffinity(0)),
+            "have it die first": lambda: Path(f"/proc/{victim}/oom_score_adj").write_text("9"),
             "make it idle": lambda: os.sched_setscheduler(victim, os.SCHED_IDLE, os.sched_param(0)),
         },
         "processes": {
