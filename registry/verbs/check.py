@@ -3,7 +3,7 @@
 References are exact: a prepared row refers to its file, a preparing one to its file and to that
 name with `.tmp`, a failed one to nothing. So a file that is named like ours and that no row refers
 to is garbage, without any guess about ages; provided that the folder is listed FIRST and the rows
-are read after: a name is in a row before its file exists, so whatever was listed and is not
+are read after: a name is in a row before its file exists, so any name that was listed and is not
 referred to afterwards will never be. The other order deletes live files.
 """
 
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
 class CheckReport:
     """What a check found: `problems` are (kind, subject, message).
 
-    `repaired` says that it was asked to mend what it found, and did.
+    `repaired` says that it was asked to repair what it found, and did.
     """
 
     problems: list[Problem]

@@ -96,7 +96,7 @@ def may_be_tried(row: Row, now: int) -> bool:
     """Whether a failed row may be claimed, as the guard of the claim has it.
 
     It may before its time too, if it failed before the clock was set back, or if somebody let it be
-    tried again by hand (`retry` sets its count of failures to 0), whatever the clock was then.
+    tried again by hand (`retry` sets its count of failures to 0), whatever the clock said then.
     """
     if row.retry_at is None:
         return False

@@ -13,8 +13,8 @@ from registry.artifact import ArtifactId
 
 __all__ = ["MOST_KINDS", "OTHER", "UNNAMED", "Counters", "Evicted", "Tally"]
 
-# Kinds of failure are words of backends and names of exceptions. Each is a time series to whoever
-# collects them, so there must not be any number of them.
+# Kinds of failure are words of backends and names of exceptions. Each becomes a time series where
+# metrics are collected, so their number is bounded.
 MOST_KINDS = 50
 KIND_CHARACTERS = 100
 UNNAMED = "error"
@@ -53,7 +53,7 @@ class Counters:
 
 
 class Evicted(OrderedDict[ArtifactId, None]):
-    """What this handle has pruned, so that it knows it again; bounded, the eldest goes first."""
+    """What this handle has pruned, so that it knows it again; bounded, the oldest goes first."""
 
     def note(self, id: ArtifactId) -> None:
         """Remember one."""

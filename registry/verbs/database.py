@@ -1,11 +1,11 @@
-"""How verbs ask the database: patiently, and knowing that an error means "unknown".
+"""Run statements with retries; after an I/O error, assume that it may have been committed.
 
 *Locked* means that nothing was done: ask again, after a random pause, for a bounded time.
 
 *Unsure* means that the statement may have been committed although an error came back (an I/O error
 on the WAL can be followed by a recovery that brings the row to light). Every transition can simply
 be run again, for its guard names the token or the path: it either happens now, or finds nothing to
-do. So whoever gets no row back reads the row again, and recognises its own token or path in it. For
+do. So a verb that gets no row back reads the row again, and looks for its own token or path. For
 the same reason no file is ever unlinked because of an error: only a successful read that shows no
 reference permits that.
 
@@ -84,7 +84,7 @@ def only_row(statement: Statement, rows: list[Any]) -> Any:
     """Take the one row that a statement always answers; raises `DatabaseDamaged`."""
     if len(rows) != 1:
         raise DatabaseDamaged(
-            f"the database has {len(rows)} rows to {statement.name}, and not one; see `registry db`"
+            f"expected one row from {statement.name}, got {len(rows)}; see `registry db`"
         )
     return rows[0]
 
@@ -118,27 +118,27 @@ def at_once(
 
 
 def _ask(statement: Statement, params: Params) -> Verb[Answer]:
-    trouble: _Trouble | None = None  # none is the common case
+    retries: _Retries | None = None  # none is the common case
     while True:
         try:
             rows = yield from Run(statement, params)
         except (Locked, Unsure) as error:
-            trouble = trouble or _Trouble(statement)
-            yield from trouble.meet(error)
+            retries = retries or _Retries(statement)
+            yield from retries.meet(error)
         else:
-            return Answer(rows, trouble is not None and trouble.unsure > 0)
+            return Answer(rows, retries is not None and retries.unsure > 0)
 
 
 @dataclass(slots=True)
-class _Trouble:
-    """What has come in the way of a statement, and for how long."""
+class _Retries:
+    """How often a statement has failed, and since when."""
 
     statement: Statement
     unsure: int = 0
     since: float | None = None
 
     def meet(self, error: Exception) -> Verb[None]:
-        """Pause before the statement is run again, unless patience is at its end."""
+        """Pause before the statement is run again, unless that took too long."""
         now = yield from Elapsed()
         self.since = now if self.since is None else self.since
         self.unsure += isinstance(error, Unsure)

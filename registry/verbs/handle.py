@@ -4,9 +4,9 @@ Nothing here is shared between processes, and nothing here decides who may do wh
 does. Forgetting all of it would cost time, never correctness.
 
 *Owned claims.* Token and file name are drawn, and noted here, before the claim's statement runs.
-So whatever interrupts a verb, at any point, what it may have claimed is known. A claim whose
-`Lease` nobody holds any more (the verb was cut off, the `Claim` was dropped) is an orphan; it is
-released at the handle's next verb, in maintenance, or at close.
+So when a verb is interrupted, at any point, it is known what it may have claimed. A claim whose
+`Lease` nobody holds any more (the verb was interrupted, the `Claim` was dropped) is an orphan; it
+is released at the handle's next verb, in maintenance, or at close.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class OwnedClaims:
                 held = self._held.get(watch.token)
                 if held is not None and held.watch is watch:  # neither over nor adopted already
                     adopted.append(self._adopted(watch.token, held))
-                self._gone.remove(watch)  # last, lest an interruption lose it
+                self._gone.remove(watch)  # last, so that an interruption does not lose it
         return adopted
 
     def all(self) -> list[Lease]:
@@ -288,7 +288,7 @@ class Handle:
 
 def _no_state(row: Row) -> State:
     raise DatabaseDamaged(
-        f"the row of {row.code_hash}/{row.prep_hash} has the state {row.state!r}, which is none; "
+        f"the row of {row.code_hash}/{row.prep_hash} has an unknown state, {row.state!r}; "
         "`registry check --repair` removes it"
     )
 

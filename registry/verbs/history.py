@@ -3,9 +3,9 @@
 What happens to claims is written by triggers, in the transaction that does it (see
 `registry.schema.journal`). How an artifact ended, only the verb can tell that ended it. It does so
 last of all, from the rows that its statement gave back, and as of the time before that statement:
-whoever prepares the artifact again at once does so later. That is best effort: a process that dies
-in between leaves an end untold, and an error of the database may have one told twice. Nothing
-depends on what the journal says.
+a process that prepares the artifact again at once does so later. That is best effort: a process
+that dies in between leaves an end untold, and an error of the database may have one told
+twice. Nothing depends on what the journal says.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def record(
 
 
 def history(_handle: Handle, id: ArtifactId) -> Verb[list[HistoryEvent]]:
-    """Read what happened to an artifact, the eldest first."""
+    """Read what happened to an artifact, the oldest first."""
     require_id(id)
     rows = yield from run(HISTORY, {"code": id.code_hash, "prep": id.prep_hash})
     return [_event(id, *row) for row in rows]

@@ -88,7 +88,7 @@ def enter(handle: Handle, process: Process) -> Verb[None]:
     handle.has_row = True  # if it is cut short, the row may be there
     try:
         if (yield from _try_to_list(handle, handle.unlisted)):
-            with suppress(DiskFull):  # whoever opens next, or maintenance, does it
+            with suppress(DiskFull):  # the next process that opens, or maintenance, does it
                 yield from reap_dead(handle)
         yield from warn_of_stranger()
     except (CacheDirectoryRefused, DatabaseDamaged):
@@ -131,7 +131,7 @@ def leave(handle: Handle) -> Verb[None]:
 
 
 def hosts(handle: Handle) -> Verb[list[HostInfo]]:
-    """List the hosts, the eldest first, with what each prepares."""
+    """List the hosts, the oldest first, with what each prepares."""
     preparing = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
     listed = []
     for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):

@@ -75,7 +75,7 @@ def _end_claim(event: Event, lease: Lease) -> Verb[bool]:
 
 
 def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
-    """Do work under a claim; whatever cuts it short gives the claim back.
+    """Do work under a claim; if it is interrupted or fails, give the claim back.
 
     Here, and where a handle closes, verbs catch BaseException. A verb that is thrown away
     unfinished (GeneratorExit) cannot yield any more; its lease is then an orphan.
@@ -86,9 +86,9 @@ def or_give_back(handle: Handle, lease: Lease, work: Verb[T]) -> Verb[T]:
         raise
     except BaseException as error:
         if not lease.ended:
-            handle.claims.drop(lease)  # for whatever cut it short may keep us from this as well
+            handle.claims.drop(lease)  # the same interruption may keep us from this as well
             # A claim that was not even made, for the lock that kept us from it all that time: to
-            # ask for the lock again would double the wait, and tell of a release in its stead.
+            # ask for the lock again would double the wait, and report a release instead.
             if lease.claimed is not None or not isinstance(error, RegistryBusy):
                 yield from give_back(handle, lease)
         raise
@@ -196,7 +196,7 @@ def lost(handle: Handle, lease: Lease, found: Row | None) -> Verb[ClaimLost]:
         yield from drop_files(lease.path)
     if was_ended:
         return ClaimLost(f"the claim of {lease.id.short} has already ended; claim it again")
-    now = "nobody knows it now" if found is None else f"it is {found.state} now"
+    now = "it has no row now" if found is None else f"it is {found.state} now"
     return ClaimLost(
         f"the claim of {lease.id.short} was lost: its deadline passed or its host was taken for "
         f"dead, and {now}; the work is discarded, ask for the artifact again"

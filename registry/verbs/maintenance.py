@@ -61,7 +61,7 @@ def prune(
 
 
 def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb[CheckReport]:
-    """Compare everything with everything; with `repair`, mend it and do the whole maintenance."""
+    """Compare everything with everything; with `repair`, repair it and do all maintenance."""
     yield from settle(handle)
     report = yield from inspect_all(handle, repair, checksums)
     if repair:
@@ -77,7 +77,7 @@ def check(handle: Handle, repair: bool = False, checksums: bool = False) -> Verb
 def close(handle: Handle) -> Verb[None]:
     """Give back all claims and leave; then maintain the cache if that is due, which takes longer.
 
-    Nobody has to wait for the maintenance, and whatever cuts it short holds no claim any more.
+    Nobody has to wait for the maintenance. If it is interrupted, no claim is held any more.
     """
     if handle.unlisted is not None:  # it could not write, and so claimed nothing
         handle.has_row = False
@@ -88,7 +88,10 @@ def close(handle: Handle) -> Verb[None]:
         yield from write_late_uses(handle)
         yield from tell_the_rest(handle)
         yield from maintain_if_due(handle)
-    except (CacheDirectoryRefused, DiskFull) as refusal:  # whoever opens it next reaps what is left
+    except (
+        CacheDirectoryRefused,
+        DiskFull,
+    ) as refusal:  # the next process reaps what is left
         told = about("closed_unwritten", error=str(refusal))
         logger.warning("the cache was closed, but its row is left: %s", refusal, extra=told)
 

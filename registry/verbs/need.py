@@ -3,7 +3,7 @@
 The size is compared each time, for it comes with the stat; the checksum at the first meeting of
 this process with a file, for it costs a read: an artifact becomes native code, and our checksum is
 all that stands between a damaged file and running it. A file that is missing or damaged is a miss:
-the row goes, guarded by its path, and whoever needs the artifact prepares it again.
+the row goes, guarded by its path, and the next process that needs the artifact prepares it again.
 
 File names are never used twice. So a stat of the name is the coherence protocol between processes:
 a pruned, replaced or truncated artifact shows at once.
@@ -182,7 +182,7 @@ def resolution(min_stale_time: int, hot: int) -> int:
     """How old a written last use may grow before it is written again, in microseconds.
 
     A second, or more in a handle that keeps more than a thousand artifacts hot. Half the stale time
-    at most, so that what was needed is never pruned for want of a write.
+    at most, so that what was needed is never pruned because its use was not written yet.
     """
     return min(max(USUAL_MICROS, hot * MICROS_EACH), min_stale_time // 2)
 

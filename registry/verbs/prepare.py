@@ -125,7 +125,7 @@ def failure(artifact: Artifact, cache: Path) -> PreparationFailed:
 
 
 def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
-    """Prepare under a claim; None if the claim was lost meanwhile, and all must be asked anew.
+    """Prepare under a claim; None if the claim was lost meanwhile, and the row must be read again.
 
     What is no failure to remember goes on to the caller, and the claim is given back.
     """
@@ -193,5 +193,5 @@ def _join(handle: Handle, id: ArtifactId, until: float | None) -> Verb[None]:
 
 
 def _may_be_taken_up(row: Row) -> Verb[bool]:
-    """Whether a preparation was only cut short, and goes on with whoever needs it."""
+    """Whether a preparation was only cut short, and goes on in any process that needs it."""
     return row.error_kind in ABANDONED and may_be_tried(row, (yield from Now()))

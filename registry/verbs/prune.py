@@ -122,7 +122,7 @@ def make_space(handle: Handle, usage: Usage, size: int) -> Verb[list[Row]]:
 
 
 def unlink_all(rows: list[Row]) -> Verb[CacheDirectoryRefused | None]:
-    """Unlink the files of rows whose deletion is committed; all, for nobody else knows them.
+    """Unlink the files of rows whose deletion is committed; all, because no row refers to them.
 
     Answers what is to be raised, once all else is done, about those that cannot be removed.
     """

@@ -76,7 +76,7 @@ def _publish(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Artifa
 def _keep(handle: Handle, row: Row) -> Verb[None]:
     """Stay within the limits. What goes wrong there is no failure to publish, which is done."""
     work = keep(handle, row)
-    yield from _only_warn(work, "an artifact was published, but the cache could not be kept")
+    yield from _only_warn(work, "an artifact was published, but the maintenance after it failed")
 
 
 def _keep_failures(handle: Handle, row: Row) -> Verb[None]:
@@ -109,7 +109,7 @@ def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
 def _require_held(handle: Handle, lease: Lease) -> Verb[None]:
     """Refuse before a file of the user's is moved in, or one that may be published is replaced.
 
-    Otherwise the guard of the statement is enough: nobody else knows the name of the file.
+    Otherwise the guard of the statement is enough: no other claim has the name of the file.
     """
     row = yield from read(lease.id)
     if row is None or row.token != lease.token:
@@ -121,7 +121,7 @@ def _store(handle: Handle, lease: Lease, write: Write | TakeIn) -> Verb[Written]
         written = yield from _written(handle, write)
         yield from Rename(write.name, lease.path)
         yield from SyncFolder()
-    except FileNotFoundError:  # whoever passed us over has unlinked it
+    except FileNotFoundError:  # the process that took over the claim has unlinked it
         raise (yield from lost(handle, lease, (yield from read(lease.id)))) from None
     except DiskFull:
         yield from drop_files(lease.path)  # no row says yet that it is published

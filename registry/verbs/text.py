@@ -1,4 +1,4 @@
-"""What people write into a row: errors and labels, checked, mended and cut."""
+"""What people write into a row: errors and labels, validated, sanitized, truncated."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ ABANDONED = frozenset({HOST_DIED.kind, DEADLINE.kind})
 def describe(error: str | BaseException, kind: str | None = None) -> Failure:
     """Turn an error into what is stored of it.
 
-    Text is refused if it cannot be stored; that of an exception is mended instead, for a failure
-    must never be lost to the way it is worded.
+    Text is refused if it cannot be stored; that of an exception is sanitized instead, so that
+    no failure is lost because of its text.
     """
     if kind is not None and not isinstance(kind, str):
         raise TypeError(f"kind is a str, not {type(kind).__name__}")
-    word = None if kind is None else _cut(_storable("kind", kind), KIND_BYTES)
+    word = None if kind is None else _truncated(_storable("kind", kind), KIND_BYTES)
     if isinstance(error, str):
         if not error:
             raise InvalidData("a failure needs a message that says what went wrong")
-        return Failure(_cut(_storable("error", error), ERROR_BYTES), word)
+        return Failure(_truncated(_storable("error", error), ERROR_BYTES), word)
     if not isinstance(error, BaseException):
         raise TypeError(f"error is a str or an exception, not {type(error).__name__}")
-    message = _cut(_mended(_text_of(error)), ERROR_BYTES)
+    message = _truncated(_sanitized(_text_of(error)), ERROR_BYTES)
     said, deterministic = None, False
     if isinstance(error, PrepareError):
         said, deterministic = error.kind, error.deterministic
-    named = _cut(_mended(str(said or type(error).__name__)), KIND_BYTES)
+    named = _truncated(_sanitized(str(said or type(error).__name__)), KIND_BYTES)
     return Failure(message, word or named, deterministic)
 
 
 def as_label(label: object) -> str | None:
-    """Check a label and cut it at 1 KiB; raises `InvalidData` for NUL."""
+    """Validate a label and truncate it to 1 KiB; raises `InvalidData` for NUL."""
     if label is None:
         return None
     if not isinstance(label, str):
         raise TypeError(f"label is a str, not {type(label).__name__}")
-    return _cut(_storable("label", label), LABEL_BYTES)
+    return _truncated(_storable("label", label), LABEL_BYTES)
 
 
 def _text_of(error: BaseException) -> str:
@@ -76,10 +76,10 @@ def _storable(what: str, text: str) -> str:
     return text
 
 
-def _mended(text: str) -> str:
+def _sanitized(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _cut(text: str, most: int) -> str:
+def _truncated(text: str, most: int) -> str:
     raw = text.encode()
     return text if len(raw) <= most else raw[:most].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""Wait until an artifact is no longer being prepared, whoever prepares it.
+"""Wait until an artifact is no longer being prepared, by any process.
 
 A thousand waiters of one handle cost what one costs. They enter its *waiting room*; the first to
 come leads: it polls the rows of all in one statement, 1 ms apart at first and 5 ms at most, and
