@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.report import Options, Report
 
 NAMES = (
+    "once",
     "hot_need",
     "loading",
     "needs",

@@ -19,8 +19,20 @@ try:
     import diskcache
 except ImportError:
     diskcache = None
+try:
+    import joblib
+except ImportError:
+    joblib = None
 
-__all__ = ["POLICIES", "diskcache", "diskcaches", "fill_diskcache", "has_jax", "jax_cache"]
+__all__ = [
+    "POLICIES",
+    "diskcache",
+    "diskcaches",
+    "fill_diskcache",
+    "has_jax",
+    "jax_cache",
+    "joblib",
+]
 
 POLICIES = {"diskcache": "least-recently-stored", "diskcache, LRU": "least-recently-used"}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -55,7 +57,31 @@ def test_the_lines_of_shell_say_what_the_readme_says(newcomer: dict[str, str]) -
         assert without_numbers(done.stdout) == without_numbers(said), command
 
 
+@pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="a source distribution has no CI files")
 def test_ci_runs_the_very_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text().splitlines()
     for command in blocks("sh"):
         assert command.strip() in script
+
+
+def test_the_tests_run_what_is_edited() -> None:
+    (command,) = (it for it in blocks("sh") if "pytest" in it)
+    assert "-e '.[test]'" in command
+    assert '-m "not' in README
+
+
+def test_an_index_can_show_it() -> None:
+    """It knows no mermaid, and it renders a picture only if it is a picture."""
+    assert "mermaid" not in README
+    pictures = re.findall(r"!\[.+\]\((?:.*/)?(docs/\w+\.svg)\)", README)
+    assert len(pictures) == 2
+    for picture in pictures:
+        ElementTree.parse(ROOT / picture)
+
+
+def test_the_picture_of_the_terminal_is_of_the_commands_that_draw_it() -> None:
+    drawn = ElementTree.parse(ROOT / "docs" / "terminal.svg").iterfind("{*}text[@class='command']")
+    commands = runpy.run_path(str(ROOT / "docs" / "terminal.py"))["COMMANDS"]
+    assert [line.text for line in drawn] == [f"$ {command}" for command in commands], (
+        "draw it again: python docs/terminal.py > docs/terminal.svg"
+    )

@@ -18,15 +18,15 @@ class Unknown(Exception):
     """The history does not reach back so far, or there is none."""
 
 
-def build(source: Path, target: Path) -> Path:
-    """Build the wheel of a source tree."""
+def build(source: Path, target: Path, kind: str = "wheel") -> Path:
+    """Build the wheel, or the "sdist", of a source tree."""
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", target],
+        [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", target],
         cwd=source,
         check=True,
         capture_output=True,
     )
-    (built,) = target.glob("*.whl")
+    (built,) = target.glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[kind])
     return built
 
 
