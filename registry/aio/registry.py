@@ -242,6 +242,10 @@ class AsyncRegistry(AsyncHandle):
         """Where this handle's workers live; it goes with the handle, or with its reaper."""
         return self._opened.cache / "workers" / self._opened.host_id
 
+    async def _may_be_claimed(self, id: ArtifactId) -> bool:
+        """Whether a claim may succeed; then a host needs a worker."""
+        return await self._drive(claim_verb.may_be_claimed(self._opened, id))
+
     async def _prepare_under_claim(
         self,
         id: ArtifactId,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from registry.aio import AsyncRegistry
 from registry.config import as_span
 from registry.errors import InvalidSetting, RegistryError
-from registry.log import about
+from registry.log import about, in_one_line
 
 __all__ = ["CLEANUP_INTERVAL", "Pulse"]
 
@@ -44,4 +44,5 @@ class Pulse:
                 await self._registry.prune()
             except (RegistryError, OSError) as error:
                 told = about("cleanup_failed", error=str(error))
-                _log.warning("could not clean up, trying again later: %s", error, extra=told)
+                said = in_one_line(error)
+                _log.warning("could not clean up, trying again later: %s", said, extra=told)

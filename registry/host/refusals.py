@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from registry.artifact import ArtifactId
+from registry.artifact import Artifact, ArtifactId
 from registry.config import RETRY_COOLDOWN
 from registry.errors import NotPrepared, PreparationFailed, PrepareError
 from registry.host.kinds import Kind
@@ -28,7 +28,11 @@ _MOST = 1000
 
 @dataclass(slots=True)
 class _Refusal:
-    error: NotPrepared
+    """No exception that was raised: its traceback holds the code."""
+
+    message: str
+    artifact: Artifact | None
+    cause: PrepareError
     kind: str
     limits: Limits
     until: float
@@ -45,13 +49,17 @@ class Refusals:
     def note(self, id: ArtifactId, limits: Limits, error: NotPrepared) -> None:
         """Remember a failure, if it depends on the limits, or comes again and again."""
         cause = error.__cause__
-        kind = cause.kind if isinstance(cause, PrepareError) else None
+        if not isinstance(cause, PrepareError):
+            return
+        kind = str(cause.kind)
         if kind not in (Kind.OUT_OF_MEMORY, Kind.TIMED_OUT, Kind.JOB_DIED):
             return
         before = self._known.pop(id, None)
         times = 1 if before is None or before.kind != kind else before.times + 1
         until = self._clock() + RETRY_COOLDOWN.total_seconds()
-        self._known[id] = _Refusal(error, str(kind), limits, until, times)
+        self._known[id] = _Refusal(
+            str(error), error.artifact, _bare(cause), kind, limits, until, times
+        )
         if len(self._known) > _MOST:
             del self._known[next(iter(self._known))]
 
@@ -60,12 +68,17 @@ class Refusals:
         known = self._known.get(id)
         if known is None or known.until <= self._clock() or not _holds(known, limits):
             return
-        failure = PreparationFailed(str(known.error), known.error.artifact)
-        raise NotPrepared(failure) from known.error.__cause__
+        raise NotPrepared(PreparationFailed(known.message, known.artifact)) from known.cause
 
     def forget(self, id: ArtifactId) -> None:
         """Forget what is prepared now."""
         self._known.pop(id, None)
+
+
+def _bare(error: PrepareError) -> PrepareError:
+    return PrepareError(
+        str(error), kind=error.kind, deterministic=error.deterministic, remembered=False
+    )
 
 
 def _holds(known: _Refusal, limits: Limits) -> bool:

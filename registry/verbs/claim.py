@@ -32,7 +32,7 @@ from registry.verbs.lease import (
 )
 from registry.verbs.text import as_label
 
-__all__ = ["claim", "claim_seen", "may_be_tried"]
+__all__ = ["claim", "claim_seen", "may_be_claimed", "may_be_tried"]
 
 # Each try but the last means that another host moved the same artifact in between.
 TRIES = 100
@@ -82,6 +82,12 @@ def _claim(
             handle.claims.end(lease)
             return handle.artifact(row, lease.id)
     raise RegistryBusy(f"{lease.id.short} changed hands {TRIES} times during one claim; try again")
+
+
+def may_be_claimed(handle: Handle, id: ArtifactId) -> Verb[bool]:
+    """Whether a claim of this artifact may succeed now."""
+    row = yield from read(id)
+    return row is None or (yield from _open_to_claims(handle, row))
 
 
 def _open_to_claims(handle: Handle, row: Row) -> Verb[bool]:

@@ -92,7 +92,7 @@ def _only_warn(work: Verb[object], warning: str) -> Verb[None]:
         yield from work
     except (RegistryError, OSError) as error:
         told = about("keeping_failed", error=str(error))
-        logger.warning("%s: %s", warning, error, extra=told)
+        logger.warning("%s: %s", warning, in_one_line(error), extra=told)
 
 
 def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from registry.aio import AsyncRegistry
-from registry.artifact import Artifact, ArtifactId, State, from_micros
+from registry.artifact import Artifact, ArtifactId
 from registry.errors import (
     ClaimLost,
     CodeTooLarge,
@@ -39,7 +39,6 @@ from registry.host.queue.priority import Priority
 from registry.host.refusals import Refusals
 from registry.log import about, in_one_line
 from registry.verbs.handle import Lease
-from registry.world import clock
 from registry.world.shield import in_thread
 
 __all__ = ["Preparations", "Wanted", "warn_if_too_large"]
@@ -168,13 +167,13 @@ class Preparations:
         """Ensure a worker before claiming, because a claim keeps other processes waiting."""
         if self._pool.is_up:
             return
-        if not await self._may_be_claimed(wanted.id):
+        if not await self._registry._may_be_claimed(wanted.id):  # noqa: SLF001
             return
         try:
             await self._pool.start_up(wanted.priority)
         except WorkerLost as error:
-            if not await self._may_be_claimed(wanted.id):  # another one came by meanwhile
-                return
+            if not await self._registry._may_be_claimed(wanted.id):  # noqa: SLF001
+                return  # another one came by meanwhile
             failure = NotPrepared(
                 PreparationFailed(
                     f"{wanted.label or wanted.id.short} could not be prepared here: {error}; "
@@ -183,12 +182,6 @@ class Preparations:
             )
             failure.kind = str(error.kind)
             raise failure from error
-
-    async def _may_be_claimed(self, id: ArtifactId) -> bool:
-        known = await self._registry.get(id)
-        if known is None or known.state is not State.FAILED:
-            return known is None
-        return known.retry_at is not None and known.retry_at <= from_micros(clock.now())
 
     async def _extend(self, lease: Lease, held: timedelta) -> None:
         while True:
@@ -205,7 +198,7 @@ class Preparations:
                 _log.warning(
                     "the claim of %s could not be extended: %s",
                     lease.id.short,
-                    error,
+                    in_one_line(error),
                     extra=about("claim_not_extended", lease.id, error=str(error)),
                 )
 
@@ -226,4 +219,5 @@ def warn_if_too_large(preparation: asyncio.Task[Artifact]) -> None:
     """Log what became of code of a heads-up, if nothing of it is remembered."""
     error = None if preparation.cancelled() else preparation.exception()
     if isinstance(error, CodeTooLarge):
-        _log.warning("heads-up: %s", error, extra=about("heads_up_refused", error=str(error)))
+        told = about("heads_up_refused", error=str(error))
+        _log.warning("heads-up: %s", in_one_line(error), extra=told)

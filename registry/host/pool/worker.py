@@ -102,8 +102,7 @@ class Worker:
         try:
             process, streams = await _start(folder, backend, to_wire(confinement))
         except BaseException:
-            with suppress(OSError):
-                remove(folder)
+            _remove_unused(folder)
             raise
         worker = cls(process, streams, folder)
         try:
@@ -173,18 +172,22 @@ class Worker:
 
     def _kill_with_offspring(self) -> None:
         mark = _mark(self.folder)
-        kill_offspring(self._process.pid, mark)
-        if self._handle is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        try:
+            kill_offspring(self._process.pid, mark)
+        finally:
+            if self._handle is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         kill_offspring(self._process.pid, mark)
 
     async def _clear(self) -> None:
-        await self._kill()
-        await self._process.wait()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        try:
+            await self._kill()
+        finally:
+            await self._process.wait()
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
         await in_thread(partial(remove, self.folder))
         await in_thread(sweep)
 
@@ -259,6 +262,13 @@ async def _start(folder: Path, *orders: str) -> tuple[asyncio.subprocess.Process
                 streams[1].close()
                 raise
     return process, streams
+
+
+def _remove_unused(folder: Path) -> None:
+    # Without a descriptor, for there may be none.
+    with suppress(OSError):
+        (folder / _STDERR).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _end_of(words: Path) -> str:

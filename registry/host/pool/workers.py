@@ -161,13 +161,17 @@ class Crew(Generic[Enqueue]):
             self._tell(WorkerSpawned(number))
             with suppress(WorkerLost):
                 while worker.alive and (given := await desk.get()) is not None:
-                    outcome = await _outcome(self._jobs[given], worker)
-                    self._tell(JobConcluded(number, outcome, worker.alive))
+                    self._tell(await self._conclude(number, given, worker))
             self._tell(WorkerDied(number, WorkerLost("workers died before they had the job")))
         finally:
             self._up.discard(number)
             self._metrics.retired += 1
             await _bury(worker)
+
+    async def _conclude(self, number: int, id: Id, worker: Worker) -> JobConcluded:
+        # Apart, so that no idle worker holds the outcome of its last job, which may be large.
+        outcome = await _outcome(self._jobs[id], worker)
+        return JobConcluded(number, outcome, worker.alive)
 
     async def _hire(self, number: int) -> Worker:
         for tries in count(1):
@@ -230,8 +234,8 @@ async def _bury(worker: Worker) -> None:
     except Exception as error:  # noqa: BLE001 - it is retired all the same
         _log.warning(
             "a worker could not be cleared up after: %s; its folder is %s",
-            error,
-            worker.folder,
+            in_one_line(error),
+            in_one_line(worker.folder),
             exc_info=error,
             extra=about("worker_not_cleared", error=str(error), place=str(worker.folder)),
         )

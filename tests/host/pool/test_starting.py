@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from host.hosting import hosting, id_of, published, until
 from host.stories import AMPLE, meeting, story, wish
-from support.tables import rows
+from support.making import failed
+from support.tables import connected, rows
 
 from registry import (
     AsyncRegistry,
@@ -72,6 +73,31 @@ async def test_a_host_whose_workers_do_not_start_says_so_and_claims_nothing(
         with pytest.raises(InternalError, match="no worker could be started") as caught:
             await host.execute(FINE, {}, READ)
         assert caught.value.kind == "worker_not_started"
+        write(launcher, WORKING)
+        assert await host.execute(FINE, {}, READ) == b"prepared"
+
+
+@story
+async def test_a_failure_of_before_the_clock_was_set_back_is_claimed_only_for_a_worker(
+    hosted, launcher
+):
+    with Registry(hosted) as other:
+        failed(other, id_of(FINE))
+    hour = 3_600_000_000
+    with connected(hosted) as database:
+        database.execute(
+            f"UPDATE artifact SET last_time_failed = last_time_failed + {hour}, "
+            f"retry_at = retry_at + {hour}"
+        )
+        database.commit()
+    write(launcher, BROKEN)
+    async with hosting(hosted) as host:
+        asked = asyncio.create_task(host.execute(FINE, {}, READ))
+        while not asked.done():
+            assert [row["state"] for row in rows(hosted)] == ["failed"], "it is claimed by nobody"
+            await asyncio.sleep(0.01)
+        with pytest.raises(NotPrepared, match="no worker could be started"):
+            await asked
         write(launcher, WORKING)
         assert await host.execute(FINE, {}, READ) == b"prepared"
 
