@@ -70,8 +70,11 @@ class Confinement:
         for path in map(Path, (*self.read, *self.write)):
             if not path.exists():
                 raise InvalidSetting(f"jobs cannot be given {path}: it is not there")
-            if hidden.is_relative_to(path.resolve()):
+            real = path.resolve()
+            if hidden.is_relative_to(real):
                 raise InvalidSetting(f"jobs cannot be given {path}: the cache {cache} is in it")
+            if real.is_relative_to(hidden):
+                raise InvalidSetting(f"jobs cannot be given {path}: it is in the cache {cache}")
         return Confinement(_absolute(self.read), _absolute(self.write), hidden, means)
 
     def _enclosure(self) -> Enclosure:

@@ -182,7 +182,13 @@ async def test_a_kernel_that_has_no_landlock_is_told_of(hosted, outside, monkeyp
 @pytest.mark.parametrize("which", ["read", "write"])
 @story
 async def test_a_path_that_is_not_there_or_lays_the_cache_open_is_refused(cache, which):
-    for path, why in ((cache / "absent", "not there"), (cache.parent, "in it"), (cache, "in it")):
+    within = (cache / "workers", cache / "registry.db")
+    laid_open = (
+        (cache.parent, "in it"),
+        (cache, "in it"),
+        *((path, "it is in") for path in within),
+    )
+    for path, why in ((cache / "absent", "not there"), *laid_open):
         with pytest.raises(InvalidSetting, match=why):
             async with hosting(cache, confinement=Confinement(**{which: [path]})):
                 pass
