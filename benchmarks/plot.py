@@ -1,4 +1,7 @@
-"""A plot of a few lines on logarithmic axes, as a small SVG with its own labels."""
+"""A plot of a few lines on logarithmic axes, as a small SVG with its own labels.
+
+It has no background, and its colours can be read on light and on dark pages.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["Plot"]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 170, 40, 50
 COLOURS = (
     *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"),
-    *("#8c564b", "#7f7f7f", "#e377c2", "#bcbd22", "#000000", "#aec7e8"),
+    *("#8c564b", "#7f7f7f", "#e377c2", "#bcbd22", "#e6ab02", "#aec7e8"),
 )
 Line = Sequence[tuple[float, float]]
 
@@ -30,7 +33,6 @@ class Plot:
         """The whole file."""
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
             _text(LEFT, 22, self.title, size=15),
             _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, self.x_title, anchor="middle"),
             *self._grid(),
@@ -47,11 +49,11 @@ class Plot:
         parts = []
         for y in _decades([y for line in self.lines.values() for _, y in line]):
             at = self._y(y)
-            parts.append(f'<path d="M{LEFT} {at:.0f}H{right}" stroke="#ddd"/>')
+            parts.append(f'<path d="M{LEFT} {at:.0f}H{right}" stroke="#8884"/>')
             parts.append(_text(LEFT - 6, at + 4, self.unit(y), anchor="end"))
         for x in sorted({x for line in self.lines.values() for x, _ in line}):
             at = self._x(x)
-            parts.append(f'<path d="M{at:.0f} {TOP}V{bottom}" stroke="#eee"/>')
+            parts.append(f'<path d="M{at:.0f} {TOP}V{bottom}" stroke="#8883"/>')
             parts.append(_text(at, bottom + 18, f"{x:,.0f}", anchor="middle"))
         return parts
 
@@ -84,4 +86,5 @@ def _decades(values: Sequence[float]) -> list[float]:
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 12) -> str:
     where = f'x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"'
-    return f'<text {where} font-family="sans-serif" font-size="{size}">{escape(words)}</text>'
+    font = f'font-family="sans-serif" font-size="{size}" fill="#808080"'
+    return f"<text {where} {font}>{escape(words)}</text>"
