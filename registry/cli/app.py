@@ -8,7 +8,7 @@ from types import MappingProxyType
 import click
 
 from registry.cli.completion import completion_options
-from registry.cli.options import shared_options, with_shared_options
+from registry.cli.options import InOrder, Options, shared_options, with_shared_options
 from registry.version import __version__
 
 __all__ = ["app"]
@@ -47,7 +47,7 @@ VERBS = MappingProxyType(
 )
 
 
-class _Verbs(click.Group):
+class _Verbs(InOrder):
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -64,7 +64,7 @@ class _Verbs(click.Group):
     name="registry",
     cls=_Verbs,
     epilog=EXIT_CODES,
-    no_args_is_help=False,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @with_shared_options
@@ -74,3 +74,7 @@ class _Verbs(click.Group):
 def app(context: click.Context, *, cache: str | None, json: bool) -> None:
     """Each artifact compiled once per machine: a persistent, shared, bounded cache."""
     shared_options(context, cache=cache, json=json)
+    if context.invoked_subcommand is None:
+        if context.ensure_object(Options).json:  # a program asked, and gets a document
+            raise click.UsageError("Missing command.", context)
+        click.echo(context.get_help())

@@ -22,6 +22,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+_UNCUT = 1000  # characters: longer than any first sentence
+
 
 @dataclass
 class Options:
@@ -78,6 +80,14 @@ class InOrder(click.Group):
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each verb's help in full; Click would cut it."""
+        commands = [(name, self.get_command(context, name)) for name in self.list_commands(context)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, it.get_short_help_str(_UNCUT)) for name, it in commands if it is not None]
+            )
 
 
 def file_name(text: str) -> Path:

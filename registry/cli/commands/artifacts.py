@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +25,12 @@ COLUMNS = (("ID", "<25"), ("STATE", "<9"), ("SIZE", ">10"), ("NEEDED", ">8"), ("
 
 _STATES = f"Only artifacts in this state: {', '.join(State)}."
 
+_ORDERS: dict[str, Callable[[Artifact], Any] | None] = {
+    "needed": None,  # as the registry lists them, without reading all
+    "size": lambda artifact: -(artifact.size or 0),
+    "label": lambda artifact: artifact.label or "",
+}
+
 
 def _parse_state(text: str) -> State:
     if text not in set(State):
@@ -40,9 +47,24 @@ def _parse_state(text: str) -> State:
     help=_STATES,
     shell_complete=choose_from(lambda: list(State)),
 )
-def ls(session: Session, state: State | None) -> None:
+@click.option("--label", metavar="TEXT", help="Only artifacts whose label contains this text.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N.")
+@click.option(
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    default="needed",
+    help="The order: most recently needed, largest, or by label [default: needed].",
+)
+def ls(
+    session: Session, state: State | None, label: str | None, limit: int | None, sort: str
+) -> None:
     """List the artifacts, the most recently needed first."""
-    session.write_list(session.registry.artifacts(state=state), COLUMNS, row)
+    found: Iterable[Artifact] = session.registry.artifacts(state=state)
+    if label is not None:
+        found = (artifact for artifact in found if label in (artifact.label or ""))
+    order = _ORDERS[sort]
+    listed = islice(sorted(found, key=order) if order else found, limit)
+    session.write_list(listed, COLUMNS, row)
 
 
 @click.command()

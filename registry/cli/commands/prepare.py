@@ -90,6 +90,14 @@ def prepare(session: Session, files: tuple[Path, ...]) -> None:
     with _progress(session, files) as going:
         rows = [_prepare(session, file) for file in going]
     session.write_list(rows, COLUMNS, _cells)
+    if len(rows) > 1:
+        session.note(_summary([row.outcome for row in rows]))
+
+
+def _summary(outcomes: Sequence[str]) -> str:
+    """Count the outcomes: "4 compiled, 1 hit"."""
+    words = {"miss": "compiled", "hit": "hit", "failed": "failed"}
+    return ", ".join(f"{outcomes.count(it)} {words[it]}" for it in words if it in outcomes)
 
 
 def _prepare(session: Session, file: Path) -> _Row:

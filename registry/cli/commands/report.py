@@ -18,7 +18,7 @@ __all__ = ["report"]
     "--html",
     type=file_name,
     metavar="FILE",
-    help="Write the page here; it replaces the file.",
+    help="Write the page here; it replaces the file. `-` is stdout.",
 )
 def report(session: Session, html: Path | None) -> None:
     """Write a page about the cache, for a browser.
@@ -32,8 +32,13 @@ def report(session: Session, html: Path | None) -> None:
 
     if html is None and not session.json:
         raise click.BadParameter("name the file to write", param_hint="'--html'")
+    to_stdout = html == Path("-")
+    if to_stdout and session.json:
+        raise click.BadParameter("with --json, name a file", param_hint="'--html'")
     figures = collect(session.registry)
-    if html is not None:
+    if to_stdout:
+        click.echo(page(figures).encode(), nl=False)
+    elif html is not None:
         html.write_text(page(figures), encoding="utf-8")
         session.note(f"written to {html}")
     if session.json:

@@ -141,3 +141,18 @@ def test_a_prefix_that_matches_nothing_or_too_much_is_a_failure(
     twice = next(digit for digit in firsts if firsts.count(digit) > 1)
     ambiguous = run("show", twice, "--json")
     assert (ambiguous.code, ambiguous.error["type"]) == (1, "AmbiguousPrefix")
+
+
+def test_a_list_can_be_ordered_limited_and_filtered_by_label(run: Run, registry: Registry) -> None:
+    for name, size in (("b.wasm", 10), ("a.wasm", 30), ("c.other", 20)):
+        prepared(registry, name, data=bytes(size))
+
+    def labels(*options: str) -> list[str]:
+        return [item["label"] for item in run("ls", "--json", *options).document]
+
+    assert labels("--sort", "size") == ["a.wasm", "c.other", "b.wasm"]
+    assert labels("--sort", "label", "--limit", "2") == ["a.wasm", "b.wasm"]
+    assert labels("--label", ".wasm") == ["a.wasm", "b.wasm"]
+    assert labels("--label", "nothing") == []
+    for wrong in (("--limit", "0"), ("--limit", "x"), ("--sort", "colour")):
+        assert run("ls", *wrong).code == 2

@@ -150,3 +150,11 @@ def _everything(terminal: int) -> bytes:
     finally:
         os.close(terminal)
     return shown
+
+
+def test_several_files_end_with_a_summary(command: Command) -> None:
+    _write(command, one=ADD, two=ADD + b"\n", bad=b"(nonsense")
+    answer = command("prepare", "one.wat", "two.wat", "one.wat", "bad.wat")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1] == "2 compiled, 1 hit, 1 failed"
+    assert "compiled," not in command("prepare", "one.wat", "two.wat", "--json").err

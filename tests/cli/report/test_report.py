@@ -164,3 +164,12 @@ def ink_at_the_edges(picture: Picture, paper: tuple[int, int, int]) -> int:
     """How many pixels are not paper in the margins, where what does not fit would stick out."""
     margins = [*range(8), *range(picture.width - 8, picture.width)]
     return sum(picture.at(x, y) != paper for x in margins for y in range(picture.height))
+
+
+def test_the_page_can_go_to_stdout(run: Run, tmp_path: Path, registry: Registry) -> None:
+    answer = run("report", "--html", "-")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("<!")
+    assert answer.out.rstrip().endswith("</html>")
+    assert not (tmp_path / "-").exists()
+    assert run("report", "--html", "-", "--json").code == 2
