@@ -40,10 +40,12 @@ __all__ = [
     "needed_at",
     "require_id",
     "shown",
+    "split_prefix",
     "to_micros",
 ]
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
 # How much a message tells of a place in parameters, and of a key; either may be of any length.
 _PLACE = 60
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
@@ -181,6 +183,16 @@ def needed_at(found: Artifact, when: datetime) -> Artifact:
 def from_micros(micros: int) -> datetime:
     """Turn stored microseconds since the epoch into an aware UTC datetime."""
     return _EPOCH + timedelta(0, 0, min(max(micros, _FIRST), _LAST))
+
+
+def split_prefix(prefix: str) -> tuple[str, str]:
+    """Split the start of an id into those of its two hashes; raises `InvalidId`."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+    match = _PREFIX.fullmatch(prefix)
+    if match is None:
+        raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
+    return match[1], match[2] or ""
 
 
 def names(code_hash: str, prep_hash: str) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "file_name",
     "read_by",
     "shared_options",
+    "with_create",
     "with_shared_options",
 ]
 
@@ -31,6 +32,7 @@ class Options:
 
     cache: Path | None = None
     json: bool = False
+    create: bool = False  # a new cache even among other things
 
     @property
     def cache_dir(self) -> Path:
@@ -61,6 +63,22 @@ def shared_options(context: click.Context, *, cache: str | None, json: bool) -> 
             raise click.BadParameter("the name of the directory is empty", param_hint="'--cache'")
         options.cache = Path(cache)
     options.json = options.json or json
+
+
+def with_create(command: F) -> F:
+    """Add the option --create to a command that may create the cache."""
+
+    def store(context: click.Context, _parameter: click.Parameter, create: bool) -> None:
+        options = context.ensure_object(Options)
+        options.create = options.create or create
+
+    return click.option(
+        "--create",
+        is_flag=True,
+        expose_value=False,
+        callback=store,
+        help="Create the cache even in a directory that holds other things.",
+    )(command)
 
 
 def read_by(parse: Callable[[str], T]) -> Callable[..., T | None]:

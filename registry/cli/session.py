@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import click
 
+from registry.artifact import ArtifactId, split_prefix
 from registry.cli import exits, output
 from registry.cli.options import Options, shared_options, with_shared_options
+from registry.errors import CacheDirectoryRefused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +34,7 @@ class Session:
         self.context = context
         self.json = options.json
         self.cache_name = options.cache_dir
+        self.create = options.create
         self.failed = False
         self._open = ExitStack()
 
@@ -42,11 +45,41 @@ class Session:
 
         return named_directory(self.cache_name)
 
-    @cached_property
+    @property
+    def has_cache(self) -> bool:
+        """Whether there is a cache, or what may be one."""
+        from registry.opening.presence import has_cache
+
+        return has_cache(self.cache_dir)
+
+    @property
     def registry(self) -> Registry:
+        """The open registry; raises `CacheDirectoryRefused` if there is no cache there."""
+        from registry.opening.presence import has_cache, no_cache
+
+        if "registry_or_new" not in vars(self) and not has_cache(self.cache_dir):
+            raise CacheDirectoryRefused(no_cache(self.cache_dir))
+        return self.registry_or_new
+
+    @cached_property
+    def registry_or_new(self) -> Registry:
+        """The open registry; a missing cache is created, among other things if asked for."""
         from registry import Registry
 
+        self.require_room()
         return self._open.enter_context(Registry(self.cache_dir))
+
+    def find(self, prefix: str, *, past: bool = False) -> ArtifactId:
+        """Find an artifact by the start of its id, which is checked before the cache is opened."""
+        split_prefix(prefix)
+        return self.registry.find(prefix, past=past)
+
+    def require_room(self) -> None:
+        """Raise `CacheDirectoryRefused` if a new cache would lie among other things, unasked."""
+        from registry.opening.presence import require_room_for_cache
+
+        if not self.create:
+            require_room_for_cache(self.cache_dir)
 
     def close(self) -> None:
         """Close the registry early."""

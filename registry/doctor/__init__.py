@@ -24,6 +24,7 @@ from registry.opening.cache import database_path
 from registry.opening.directory import named_directory
 from registry.opening.errors import worded
 from registry.opening.lock import undisturbed
+from registry.opening.presence import has_cache, no_cache
 from registry.sync import Registry
 from registry.world.identity_file import stored_identity
 from registry.world.mounts import file_system
@@ -64,8 +65,10 @@ def _looked_into(cache: Path) -> list[Finding]:
 
 
 def _tried(cache: Path) -> list[Finding]:
-    """Open and examine it; an error while opening or closing is a finding too."""
+    """Open and examine it, if it is there; an error of opening or closing is a finding too."""
     found: list[Finding] = []
+    if not has_cache(cache):
+        return [*room(cache), Finding("cache", no_cache(cache), "note")]
     try:
         with Registry(cache) as registry:
             found += _opened(registry)
@@ -89,7 +92,7 @@ def _damage(cache: Path) -> Finding | None:
     """Find damage for which opening would set the database aside."""
     path = database_path(cache)
     try:
-        if not os.path.exists(cache):
+        if not has_cache(cache):  # no lock file is left there
             return None
         with undisturbed(cache), worded(path):
             filled = os.path.exists(path) and os.path.getsize(path) > 0

@@ -15,12 +15,14 @@ from registry.opening.cache_path import path_problem, read_only
 from registry.opening.problems import Problem
 from registry.world.mounts import is_mounted_read_only
 
-__all__ = ["FOLDERS", "directory_problems"]
+__all__ = ["FOLDERS", "OWN_NAMES", "directory_problems"]
 
 FOLDERS = ("artifacts", "hosts", "workers")  # created at opening; the others when needed
 _ALL_FOLDERS = (*FOLDERS, "backups", "damaged")
 _OTHER = "choose another path"
 _FILES = ("registry.db", "registry.db-wal", "registry.db-shm", "open.lock", "cache.id", "reserve")
+# All that a cache directory may hold without being somebody else's; mkfs makes the last.
+OWN_NAMES = frozenset({*_ALL_FOLDERS, *_FILES, "cache.id.tmp", "lost+found"})
 # These are checked where they are read; they may be of any type here.
 _LESSER = frozenset({"cache.id", "reserve"})
 

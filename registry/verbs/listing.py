@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from registry.artifact import Artifact, ArtifactId, State, names, require_id
+from registry.artifact import Artifact, ArtifactId, State, names, require_id, split_prefix
 from registry.config import LARGEST, Settings, as_stored, from_stored
 from registry.effects import Now, Verb
-from registry.errors import AmbiguousPrefix, ArtifactBusy, InvalidId, UnknownArtifact
+from registry.errors import AmbiguousPrefix, ArtifactBusy, UnknownArtifact
 from registry.sql.journal import PAST_BY_PREFIX
 from registry.sql.queries import (
     ALL_PREPARING,
@@ -46,8 +45,8 @@ __all__ = [
     "stats",
 ]
 
-_PREFIX = re.compile(r"([0-9a-f]{1,64})(?:/([0-9a-f]{0,64}))?")
 _PAGE = 500
+_CANDIDATES = 5  # that are named where a prefix fits several
 _PAGE_OF_FAILURES = 50  # each may hold 64 KiB of an error
 
 
@@ -91,12 +90,7 @@ def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
 
 def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:
     """Find the one artifact whose code hash, or "code/prep", starts so."""
-    if not isinstance(prefix, str):
-        raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
-    match = _PREFIX.fullmatch(prefix)
-    if match is None:
-        raise InvalidId(f"{prefix[:80]!r} is no id prefix: give lower-case hex digits, CODE[/PREP]")
-    code, prep = match[1], match[2] or ""
+    code, prep = split_prefix(prefix)
     bounds = {"code_start": code, "code_end": code + "g", "prep_start": prep}  # 'g' follows 'f'
     pairs = [row[1:3] for row in (yield from run(BY_PREFIX, bounds))]
     if past:
@@ -105,8 +99,15 @@ def find(_handle: Handle, prefix: str, past: bool = False) -> Verb[ArtifactId]:
     if not found:
         raise UnknownArtifact(f"no artifact's id starts with {prefix}; `registry ls` lists them")
     if len(found) > 1:
-        raise AmbiguousPrefix(f"several artifacts' ids start with {prefix}; give more digits")
+        raise AmbiguousPrefix(
+            f"{len(found)} artifacts' ids start with {prefix}: {_few(found)}; give more digits"
+        )
     return found.pop()
+
+
+def _few(ids: Iterable[ArtifactId]) -> str:
+    first = sorted(found.short for found in ids)
+    return ", ".join(first[:_CANDIDATES]) + (", ..." if len(first) > _CANDIDATES else "")
 
 
 def start(state: State | None) -> tuple[State, int, int]:

@@ -131,7 +131,9 @@ def test_extending_moves_the_deadline_to_so_long_from_now(
     assert before is not None
     clock.tick(timedelta(minutes=10))
     claim.extend(timedelta(hours=1))
-    assert row(cache, id) == {**before, "deadline": NOON_MICROS + 70 * 60 * 1_000_000}
+    # Only the time of day moved, as if it was set forth; the claim shows when it was extended then.
+    moved = {"claimed_at": NOON_MICROS + 10 * 60 * 1_000_000}
+    assert row(cache, id) == {**before, **moved, "deadline": NOON_MICROS + 70 * 60 * 1_000_000}
 
 
 @pytest.mark.parametrize("number", [5, 1.5, "5 s", True])

@@ -157,7 +157,7 @@ def _moment(time: datetime | None) -> str | None:
 
 
 def _get(session: Session, prefix: str) -> Artifact:
-    found = session.registry.find(prefix)
+    found = session.find(prefix)
     artifact = session.registry.get(found)
     if artifact is None:  # removed by another process between the two reads
         raise UnknownArtifact(f"{found.short} was removed just now")

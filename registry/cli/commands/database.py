@@ -8,7 +8,13 @@ from pathlib import Path
 
 import click
 
-from registry.cli.options import InOrder, file_name, shared_options, with_shared_options
+from registry.cli.options import (
+    InOrder,
+    file_name,
+    shared_options,
+    with_create,
+    with_shared_options,
+)
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size
 from registry.errors import CacheDirectoryRefused
@@ -75,6 +81,7 @@ def history(session: Session) -> None:
 
 @db.command()
 @in_session
+@with_create
 def upgrade(session: Session) -> None:
     """Upgrade the schema to the newest revision; creates the database if missing.
 
@@ -82,7 +89,7 @@ def upgrade(session: Session) -> None:
     database admits them.
     """
     before = _revision(_path(session))
-    after = _revision(str(session.registry.cache_dir / "registry.db"))
+    after = _revision(str(session.registry_or_new.cache_dir / "registry.db"))
     changed = f"{before or 'none'} -> {after}"
     words = changed if after != before else f"{after} already ({_age(after)})"
     session.write({"before": before, "revision": after}, [words])
@@ -143,7 +150,7 @@ def recover(session: Session, folder: Path | None) -> None:
     from registry.recovery import newest, recover
 
     place = folder or newest(session.cache_dir)
-    done = recover(session.registry, place)
+    done = recover(session.registry_or_new, place)
     words = (
         f"{place}: {done.read} artifacts can be read; {done.recovered} were recovered, "
         f"{done.known} were already known, {done.missing} have no file, "

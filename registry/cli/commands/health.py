@@ -40,7 +40,8 @@ def hosts(session: Session) -> None:
 def doctor(session: Session) -> None:
     """Check what the cache depends on, and advise; works even if it cannot be opened.
 
-    The exit code is 1 if there is a problem.
+    It looks before it opens the cache, and creates none. The exit code is 1 if there is a problem,
+    and 3 if there is no cache.
     """
     from registry.doctor import examine_path
 
@@ -48,6 +49,8 @@ def doctor(session: Session) -> None:
     session.write(findings, _lines(findings))
     if any(finding.verdict == "problem" for finding in findings):
         raise click.exceptions.Exit(exits.FAILED)
+    if not session.has_cache:
+        raise click.exceptions.Exit(exits.UNUSABLE)
 
 
 def _row(host: HostInfo) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def why(session: Session, prefix: str) -> None:
 
     It may already be gone. The cache keeps its last 10,000 events.
     """
-    named = session.registry.find(prefix, past=True)
+    named = session.find(prefix, past=True)
     artifact = session.registry.get(named)
     events = session.registry.history(named)
     label = next((event.label for event in reversed(events) if event.label), None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry.cli import exits
-from registry.cli.options import file_name
+from registry.cli.options import file_name, with_create
 from registry.cli.output import visible
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, near_span
@@ -80,6 +80,7 @@ class _Row:
 @click.command()
 @in_session
 @click.argument("files", nargs=-1, required=True, type=file_name, metavar="FILE...")
+@with_create
 def prepare(session: Session, files: tuple[Path, ...]) -> None:
     """Compile files, each once, and keep the artifacts.
 
@@ -103,7 +104,7 @@ def _summary(outcomes: Sequence[str]) -> str:
 def _prepare(session: Session, file: Path) -> _Row:
     started = perf_counter()
     try:
-        found = artifact_of(session.registry, file.read_bytes(), name_of(file))
+        found = artifact_of(session.registry_or_new, file.read_bytes(), name_of(file))
     except (RegistryError, OSError) as error:
         if exits.exit_code(error) == exits.UNUSABLE:
             raise  # the next file would fail too

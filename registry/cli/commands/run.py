@@ -12,7 +12,7 @@ import click
 
 from registry.cli import exits
 from registry.cli.commands.prepare import Found, artifact_of, name_of
-from registry.cli.options import file_name
+from registry.cli.options import file_name, with_create
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_span
 from registry.errors import InvalidCandidate
@@ -57,6 +57,7 @@ def _calls_a_function(args: Sequence[str]) -> bool:
 @click.argument("arguments", nargs=-1, metavar="[--invoke NAME] [ARGS]...")
 @click.option("--invoke", metavar="NAME", help="Call this exported function, with ARGS.")
 @click.option("--isolate", is_flag=True, help="Compile and run in killable processes.")
+@with_create
 def run(
     session: Session, file: Path, arguments: tuple[str, ...], invoke: str | None, isolate: bool
 ) -> None:
@@ -79,7 +80,7 @@ def run(
         if isolate:
             found, result = _run_isolated(session, code, request, name)
         else:
-            found = artifact_of(session.registry, code, name)
+            found = artifact_of(session.registry_or_new, code, name)
             session.note(_report(found, name))
             result = _run(session, found, request)
     session.write(_document(found, result), map(str, result["values"]))
@@ -117,7 +118,7 @@ def _load(session: Session, artifact: Artifact) -> Program:
     try:
         return wasm.load(artifact.path)
     except FileNotFoundError:
-        with session.registry.open_file(artifact.id) as file:
+        with session.registry_or_new.open_file(artifact.id) as file:
             return wasm.load(file)
 
 
@@ -126,6 +127,7 @@ def _run_isolated(
 ) -> tuple[Found, Result]:
     from registry.cli.isolation import run_isolated
 
+    session.require_room()
     found, result = run_isolated(session.cache_dir, code, {**request, "stdin": _input()}, name)
     session.note(_report(found, name))
     if not session.json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from registry.cli.options import InOrder, choose_from
+from registry.cli.options import InOrder, choose_from, with_create
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, exact_span, parse_size, parse_span
 from registry.config import Settings
@@ -65,17 +65,18 @@ def get(session: Session, name: str) -> None:
 @in_session
 @_name
 @click.argument("value", metavar="VALUE")
+@with_create
 def set_(session: Session, name: str, value: str) -> None:
     """Change one setting, for all processes that use this cache.
 
     VALUE is like 5GiB, 12h or 5; `none` for no hard_limit.
     """
-    _known(name, _settings(session))
+    _known(name, asdict(Settings()))
     try:
         parsed = _PARSERS.get(name, parse_span)(value)
     except ValueError as error:
         raise InvalidSetting(f"{name}: {error}") from None
-    session.registry.configure(**{name: parsed})
+    session.registry_or_new.configure(**{name: parsed})
     _write(session, name)
 
 
@@ -85,7 +86,8 @@ def _write(session: Session, name: str) -> None:
 
 
 def _settings(session: Session) -> dict[str, Any]:
-    return asdict(session.registry.settings())
+    """Read the settings; where there is no cache, those that a new one would have."""
+    return asdict(session.registry.settings() if session.has_cache else Settings())
 
 
 def _known(name: str, settings: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import click
 
 from registry.cli import exits
 from registry.cli.commands.artifacts import COLUMNS, row
-from registry.cli.options import read_by
+from registry.cli.options import read_by, with_create
 from registry.cli.report.alarms import alarms
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
@@ -50,13 +50,15 @@ def stats(session: Session) -> None:
     help="Keep artifacts needed within this time, such as 12h, 1d12h or 0.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@with_create
 def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_run: bool) -> None:
     """Delete the least recently needed artifacts, down to the limit."""
-    pruned = session.registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
+    registry = session.registry if dry_run else session.registry_or_new
+    pruned = registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
     session.write_list(pruned, COLUMNS, row)
     freed = near_size(sum(artifact.size or 0 for artifact in pruned))
     session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
-    forgotten = session.registry.counters.forgotten
+    forgotten = registry.counters.forgotten
     if forgotten:
         session.note(f"failures forgotten because of their limits: {forgotten}")
 
@@ -65,6 +67,7 @@ def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_
 @in_session
 @click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @click.option("--checksums", is_flag=True, help="Also read every file and compare its checksum.")
+@with_create
 def check(session: Session, repair: bool, checksums: bool) -> None:
     """Compare the database and the files.
 
@@ -83,7 +86,8 @@ def check(session: Session, repair: bool, checksums: bool) -> None:
 def _report(session: Session, *, repair: bool, checksums: bool) -> CheckReport:
     """Check the cache; a repair sets aside a database that cannot be repaired."""
     try:
-        report = session.registry.check(repair=repair, checksums=checksums)
+        registry = session.registry_or_new if repair else session.registry
+        report = registry.check(repair=repair, checksums=checksums)
     except DatabaseDamaged:
         set_aside = _set_aside(session) if repair else None
         if set_aside is None:

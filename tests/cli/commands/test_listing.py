@@ -14,7 +14,7 @@ from support.terminal import terminal
 from registry import Artifact, ArtifactId, Registry
 
 
-def test_a_new_cache_holds_nothing(command: Command) -> None:
+def test_a_new_cache_holds_nothing(command: Command, registry: Registry) -> None:
     assert command("ls", "--json").document == []
     answer = command("ls")
     assert (answer.code, answer.out, answer.err) == (0, "", "")

@@ -71,6 +71,7 @@ def test_it_is_shown_once_where_nobody_is_at_a_terminal(command: Command, busy: 
 
 
 def test_an_empty_cache_is_shown_too(command: Command) -> None:
+    Registry(command.cache).close()
     answer = command("watch", "--once")
     assert answer.code == 0
     assert "hosts: 0" in answer.out

@@ -104,12 +104,14 @@ def test_without_a_file_it_is_a_misuse(run: Run) -> None:
     assert "--html" in answer.err
 
 
+@pytest.mark.usefixtures("registry")
 def test_a_file_that_cannot_be_written_is_a_failure(run: Run, tmp_path: Path) -> None:
     answer = run("report", "--html", tmp_path / "missing" / "page.html")
     assert answer.code == 1
     assert "missing" in answer.err
 
 
+@pytest.mark.usefixtures("registry")
 def test_an_empty_cache_has_a_page_too(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     assert run("report", "--html", file).code == 0

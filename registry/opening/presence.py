@@ -1,0 +1,54 @@
+"""Whether a directory holds a cache, so that reading makes none and writing asks first."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from registry.errors import CacheDirectoryRefused
+from registry.opening.directory_check import OWN_NAMES
+from registry.world.identity_file import IDENTITY
+
+__all__ = ["has_cache", "no_cache", "require_room_for_cache"]
+
+_FEW = 3
+
+
+def has_cache(cache: Path) -> bool:
+    """Whether there is a cache; changes nothing. What cannot be examined may be one."""
+    try:
+        return _is_cache(cache) or not (cache.is_dir() or not os.path.lexists(cache))
+    except (PermissionError, NotADirectoryError):
+        return True
+
+
+def no_cache(cache: Path) -> str:
+    """Word that there is none, and what to do."""
+    return (
+        f"no cache there: {cache} has no registry.db; `registry prepare FILE` creates one, "
+        "as does a program that uses registry; or name another directory with --cache"
+    )
+
+
+def require_room_for_cache(cache: Path) -> None:
+    """Raise `CacheDirectoryRefused` if a new cache would lie among other things, as in a home."""
+    with suppress(PermissionError, NotADirectoryError):
+        if _is_cache(cache) or not cache.is_dir():
+            return
+        others = sorted(set(os.listdir(cache)) - OWN_NAMES)
+        if others:
+            few = ", ".join(others[:_FEW]) + (", ..." if len(others) > _FEW else "")
+            raise CacheDirectoryRefused(
+                f"{cache} holds other things ({few}) and no cache; choose an empty or a new "
+                "directory, or add --create to create the cache there all the same"
+            )
+
+
+def _is_cache(cache: Path) -> bool:
+    """Look for the database, or what is left where it is gone; raises what `lstat` does."""
+    for name in ("registry.db", IDENTITY):
+        with suppress(FileNotFoundError):
+            os.lstat(cache / name)
+            return True
+    return False
