@@ -69,7 +69,7 @@ def promises(means: Means) -> tuple[Promise, ...]:
         "network": means.namespaces or bool(means.seccomp),
         "sockets": bool(means.seccomp),
         "signals": means.namespaces or means.landlock >= 6,
-        # Whoever can write to /proc can have another process killed first when memory runs out.
+        # A job that can write to /proc can have another process killed first when memory runs out.
         "control": means.namespaces or bool(means.seccomp and means.landlock),
         "processes": means.namespaces,
         "children": means.namespaces or grouped,

@@ -4,7 +4,7 @@ The filter is made by libseccomp, through its binding `pyseccomp` (extra "isolat
 It is a program for the kernel, in bytes, which the host hands to its workers: they need no library.
 
 What is refused fails with EPERM, as if it were not permitted; all else is allowed, so that any
-compiler runs. Whatever can be started by fork and exec can be started still.
+compiler runs. Programs can still be started by fork and exec.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PR_SET_SECCOMP = 22
 _MODE_FILTER = 2
 _INSTRUCTION = 8  # bytes
 
-# Refused whatever their arguments. A name that is unknown to libseccomp is one that it is too old
+# Refused with any arguments. A name that is unknown to libseccomp is one that it is too old
 # for, or one of another architecture; those that are newer than most libraries have numbers below.
 _REFUSED = (
     # Other processes: their memory, their descriptors, their pages.

@@ -139,5 +139,5 @@ class Reply:
 
 
 def legible(text: str) -> str:
-    """Make text that can be sent and stored of whatever an exception says."""
+    """Make what an exception says into text that can be sent and stored."""
     return text[:MESSAGE_LIMIT].encode(errors="replace").decode()

@@ -51,7 +51,7 @@ class Pool(Generic[Enqueue]):
         await self._crew.drain()
 
     async def stop(self) -> None:
-        """Kill the workers; whatever is not answered yet raises `HandleClosed`."""
+        """Kill the workers; what is not answered yet raises `HandleClosed`."""
         await self._crew.stop()
 
     async def __aenter__(self) -> Self:

@@ -142,7 +142,7 @@ class Worker:
         exchange = asyncio.create_task(self._exchange(task))
         try:
             # In two spans, for it may be our own event loop that is late: then the answer has
-            # come, and only wants a turn to be seen.
+            # come, and the loop needs one more turn to see it.
             for span in task.limits.spans:
                 await asyncio.wait([exchange], timeout=span)
             if exchange.done():

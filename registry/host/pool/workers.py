@@ -220,7 +220,7 @@ async def _outcome(job: Job, worker: Worker) -> object:
         return error
     except (WorkerLost, asyncio.CancelledError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the pool lives on
+    except Exception as error:  # noqa: BLE001 - the pool survives all of them
         worker.alive = False
         _log.exception("a worker is retired", extra=about("worker_retired", error=repr(error)))
         failure = InternalError(f"the host could not do the job: {error!r}; ask again")

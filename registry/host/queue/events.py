@@ -114,7 +114,7 @@ class StartJob:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End the worker, with whatever it is doing."""
+    """End the worker, and the job that it is doing."""
 
     worker: int
 

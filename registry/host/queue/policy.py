@@ -49,7 +49,7 @@ def as_policy(value: object) -> Policy:
 
 
 class Fifo:
-    """First come, first served, whatever it is for."""
+    """First come, first served, for every kind."""
 
     def lane(self, kind: ExecutionKind) -> Hashable:  # noqa: ARG002
         """Name the one lane there is."""

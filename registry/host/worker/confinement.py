@@ -160,7 +160,7 @@ def _tell(means: Means) -> None:
     open_to = isolation.missing(means)
     if not means.landlock:
         _log.warning(
-            "the kernel offers no Landlock; jobs can open whatever this user can; %s",
+            "the kernel offers no Landlock; jobs can open all that this user can; %s",
             open_to,
             extra=about("unconfined", reason=open_to),
         )

@@ -6,7 +6,7 @@ together see to it that nothing of theirs keeps running:
 -   **A worker in namespaces is their init**, and one that can make a control group has its jobs in
     it: either ends all that a job has started in one step, however fast that forks.
 
--   **A worker adopts orphans** (PR_SET_CHILD_SUBREAPER): whatever a job starts, however often it
+-   **A worker adopts orphans** (PR_SET_CHILD_SUBREAPER): all that a job starts, however often it
     forks, stays a descendant of the worker. The worker kills them all after each job.
 -   **The death of the parent is a signal** (PR_SET_PDEATHSIG): SIGKILL for a job; SIGTERM for a
     worker, which takes it for a hang-up and kills its descendants before it goes. The kernel
@@ -16,7 +16,7 @@ together see to it that nothing of theirs keeps running:
     worker left behind that was killed from outside can still be told. Only a process that left
     both on purpose is missed.
 
-Besides, the worker's socket reads end-of-file when the host is gone, whatever the kernel signals.
+Besides, the worker's socket reads end-of-file when the host is gone, even if no signal comes.
 """
 
 from __future__ import annotations
