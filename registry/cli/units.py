@@ -16,6 +16,7 @@ __all__ = [
     "exact_size",
     "exact_span",
     "near_age",
+    "near_command",
     "near_size",
     "near_span",
     "parse_size",
@@ -107,3 +108,12 @@ def coarse_span(span: timedelta) -> str:
     """Write a span in its largest unit: "3h"."""
     unit = next((name for name in "dhms" if span >= _UNITS[name]), "s")
     return f"{span // _UNITS[unit]}{unit}"
+
+
+def near_command(command: str, width: int) -> str:
+    """Write a command line without the folders of its files, cut to a width."""
+    shown = " ".join(
+        word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word
+        for word in command.split(" ")
+    )
+    return shown if len(shown) <= width else f"{shown[: width - 3]}..."

@@ -14,6 +14,7 @@ from registry.cli.units import (
     exact_size,
     exact_span,
     near_age,
+    near_command,
     near_size,
     near_span,
     parse_size,
@@ -158,3 +159,11 @@ def test_what_something_took_is_short(seconds: float, text: str) -> None:
 )
 def test_an_age_tells_its_largest_unit(seconds: float, text: str) -> None:
     assert near_age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_a_command_line_is_shown_by_its_useful_part() -> None:
+    line = "/srv/app/.venv/bin/python3 /srv/app/.venv/bin/gunicorn web:app -b 0.0.0.0:80"
+    assert near_command(line, 60) == "python3 gunicorn web:app -b 0.0.0.0:80"
+    assert near_command(line, 20) == "python3 gunicorn ..."
+    assert near_command("/srv/ a/b", 60) == "srv a/b"
+    assert near_command("", 60) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from registry.cli import exits
 from registry.cli.session import Session, in_session
-from registry.cli.units import near_age
+from registry.cli.units import near_age, near_command
 
 if TYPE_CHECKING:
     from registry.doctor import Finding
@@ -54,12 +55,12 @@ def doctor(session: Session) -> None:
 
 
 def _row(host: HostInfo) -> tuple[str, ...]:
-    command = host.command
+    elsewhere = "" if host.hostname == os.uname().nodename else f" on {host.hostname}"
     return (
         host.id[:12],
         str(host.pid) if host.alive else "dead",
         near_age(host.opened_at, datetime.now(UTC)),
-        command if len(command) <= _COMMAND_WIDTH else f"{command[: _COMMAND_WIDTH - 3]}...",
+        near_command(host.command, _COMMAND_WIDTH) + elsewhere,  # in a container, say
         ", ".join(map(str, host.prepares)) or "-",
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry.cli.session import Session, in_session
-from registry.cli.units import coarse_span, near_size, near_span
+from registry.cli.units import coarse_span, near_command, near_size, near_span
 
 if TYPE_CHECKING:
     from registry import ArtifactId, HistoryEvent
@@ -138,6 +138,4 @@ def _what_went(event: HistoryEvent) -> str:
 def _who(event: HistoryEvent) -> str:
     if event.pid is None:
         return f"host {(event.host_id or 'unknown')[:12]}"
-    command = event.command or ""
-    shown = command if len(command) <= _COMMAND_WIDTH else f"{command[: _COMMAND_WIDTH - 3]}..."
-    return f"process {event.pid} ({shown})"
+    return f"process {event.pid} ({near_command(event.command or '', _COMMAND_WIDTH)})"
