@@ -33,5 +33,6 @@ def unlink_each(names: Iterable[str]) -> Verb[CacheDirectoryRefused | None]:
         f"{name} ({why}): look at the mode of artifacts/ and for the attributes `i` and `a` of "
         "both (`lsattr -d`), remove them (`chattr -ia`), then run `registry check --repair`"
     )
-    logger.warning("%s", refusal, extra=about("not_removed", files=[*stuck], error=why))
+    told = about("not_removed", count=len(stuck), place=f"artifacts/{name}", error=why)
+    logger.warning("%s", refusal, extra=told)
     return refusal
