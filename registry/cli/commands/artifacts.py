@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -64,7 +65,17 @@ def ls(
         found = (artifact for artifact in found if label in (artifact.label or ""))
     order = _ORDERS[sort]
     listed = islice(sorted(found, key=order) if order else found, limit)
-    session.write_list(listed, COLUMNS, row)
+    session.write_list(_totalled(session, listed), COLUMNS, row)
+
+
+def _totalled(session: Session, listed: Iterable[Artifact]) -> Iterator[Artifact]:
+    """Note the total after the list, for a person at a terminal."""
+    count = size = 0
+    for artifact in listed:
+        yield artifact
+        count, size = count + 1, size + (artifact.size or 0)
+    if sys.stdout.isatty():
+        session.note(f"artifacts: {count}, {near_size(size)}" if count else "no artifacts")
 
 
 @click.command()

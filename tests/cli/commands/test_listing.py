@@ -156,3 +156,15 @@ def test_a_list_can_be_ordered_limited_and_filtered_by_label(run: Run, registry:
     assert labels("--label", "nothing") == []
     for wrong in (("--limit", "0"), ("--limit", "x"), ("--sort", "colour")):
         assert run("ls", *wrong).code == 2
+
+
+def test_a_person_is_told_the_total_or_that_there_is_nothing(
+    command: Command, registry: Registry
+) -> None:
+    with terminal(command, 100, "ls") as screen:
+        assert "no artifacts" in screen.read_to_the_end()
+    prepared(registry, "one", data=bytes(2048))
+    prepared(registry, "two", data=bytes(1024))
+    with terminal(command, 100, "ls") as screen:
+        assert "artifacts: 2, 3.0 KiB" in screen.read_to_the_end()
+    assert command("ls").err == ""
