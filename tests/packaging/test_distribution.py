@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -66,10 +68,25 @@ def test_the_sources_have_what_users_need_and_no_ci_files(uploads: tuple[Path, P
     assert {"README.md", "LICENSE", "tests/conftest.py", "docs/terminal.svg"} <= names
 
 
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (told,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_bytes(archive.read(told))
+
+
+def test_links_are_absolute_once_the_address_of_the_project_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPOSITORY_URL", "https://forge.example/registry/")
+    metadata = metadata_of(build(ROOT, tmp_path))
+    links = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))
+    assert "https://forge.example/registry/raw/main/docs/terminal.svg" in links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "Repository, https://forge.example/registry" in metadata.get_all("Project-URL", [])
+
+
 def test_the_wheel_says_for_whom_it_is(uploads: tuple[Path, Path]) -> None:
-    with zipfile.ZipFile(uploads[1]) as wheel:
-        (told,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = message_from_bytes(wheel.read(told))
+    metadata = metadata_of(uploads[1])
     assert metadata["Name"] == "compile-registry"
     assert "Operating System :: POSIX :: Linux" in metadata.get_all("Classifier", [])
     assert {"wasm", "isolate"} <= set(metadata.get_all("Provides-Extra", []))
