@@ -23,7 +23,11 @@ BLOCK = re.compile(
     r'^```(?P<kind>python|sh)(?: title="(?P<file>[\w.]+)")?\n(?P<text>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
-HOWTO = list(BLOCK.finditer((DOCS / "howto.md").read_text()))
+HOWTO = [
+    block
+    for page in ("howto.md", "keyed.md")
+    for block in BLOCK.finditer((DOCS / page).read_text())
+]
 
 
 def environment(home: Path) -> dict[str, str]:
