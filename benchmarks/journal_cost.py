@@ -46,6 +46,7 @@ def claim_and_publish(connection: sqlite3.Connection) -> float:
         "my_path": f"{secrets.token_hex(64)}.pvf",
         "my_token": secrets.token_hex(16),
         "my_host": "b" * 32,
+        "anyway": False,
         "prepare_timeout": None,
     }
     publish = {**claim, "size": 4096, "checksum": "c" * 32, "seconds": 1.5}

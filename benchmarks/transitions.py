@@ -68,7 +68,7 @@ class ByHand:
             "my_host": "0" * 32,
             "now": time.time_ns() // 1000,
             "prepare_timeout": None,
-            "called": None,
+            "label": None,
             "anyway": False,
         }
         assert self.run(TRANSITIONS[Event.CLAIM].sql, self.claims[id])
@@ -77,7 +77,7 @@ class ByHand:
         claim = self.claims.pop(id)
         self.run(READ.sql, claim)
         digest = self.store(claim["my_path"])
-        done = {"bytes": len(DATA), "digest": digest, "seconds": 0.1}
+        done = {"size": len(DATA), "checksum": digest, "seconds": 0.1}
         assert self.run(TRANSITIONS[Event.PUBLISH].sql, claim | done)
         self.run(USAGE.sql, {})
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import CacheDirectoryRefused
+from registry.opening.cache_path import path_problem
 from registry.opening.directory_check import OWN_NAMES
 from registry.world.identity_file import IDENTITY
 
@@ -17,6 +18,8 @@ _FEW = 3
 
 def has_cache(cache: Path) -> bool:
     """Whether there is a cache; changes nothing. What cannot be examined may be one."""
+    if path_problem(cache) is not None:
+        return True
     try:
         return _is_cache(cache) or not (cache.is_dir() or not os.path.lexists(cache))
     except (PermissionError, NotADirectoryError):

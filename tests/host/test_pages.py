@@ -53,4 +53,4 @@ async def test_a_host_takes_confinements_as_their_page_says(hosted, tmp_path, mo
         (modules / f"{name}.py").write_text(arithmetic)
     monkeypatch.syspath_prepend(modules)
     async with AsyncRegistry(hosted) as registry:
-        await run(confined, registry=registry, headers=headers, logs=logs)
+        await run(confined, cache=registry, headers=headers, logs=logs)

@@ -13,7 +13,7 @@ from registry.wasm.extra import extra, preload
 @pytest.mark.parametrize("package", ["wasmtime", "zstandard"])
 def test_a_package_that_is_missing_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(RegistryError, match=rf"{package}.*install registry\[wasm\]"):
+    with pytest.raises(RegistryError, match=rf"{package}.*install 'compile-registry\[wasm\]'"):
         preload()
 
 
