@@ -8,6 +8,7 @@ A thin driver, as `Registry` is one, for the same verbs:
     performer   how an effect is performed in an event loop
     driver      the driver of verbs, and what a cancellation does
     calls       sleep, and call a user's `prepare`
+    host_calls  what only a `Host` asks of a handle
 """
 
 from registry.aio.claim import AsyncClaim

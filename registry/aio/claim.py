@@ -13,7 +13,7 @@ from registry.base_claim import HeldClaim
 from registry.blame import is_remembered
 from registry.effects import Verb
 from registry.errors import ClaimLost, HandleForked
-from registry.verbs import publish as publish_verb
+from registry.verbs import publish
 from registry.verbs.handle import Handle
 
 __all__ = ["AsyncClaim"]
@@ -26,23 +26,21 @@ class AsyncClaim(HeldClaim[AsyncHandle]):
 
     async def publish(self, data: bytes | os.PathLike[str]) -> Artifact:
         """As `Claim.publish`."""
-        return await self._drive(publish_verb.publish(self._handle, self._lease, data))
+        return await self._drive(publish.publish(self._handle, self._lease, data))
 
     async def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
     ) -> Artifact:
         """As `Claim.fail`."""
-        return await self._drive(
-            publish_verb.fail(self._handle, self._lease, error, kind, retryable)
-        )
+        return await self._drive(publish.fail(self._handle, self._lease, error, kind, retryable))
 
     async def release(self) -> None:
         """As `Claim.release`."""
-        await self._drive(publish_verb.release(self._handle, self._lease))
+        await self._drive(publish.release(self._handle, self._lease))
 
     async def extend(self, timeout: timedelta) -> None:
         """As `Claim.extend`."""
-        await self._drive(publish_verb.extend(self._handle, self._lease, timeout))
+        await self._drive(publish.extend(self._handle, self._lease, timeout))
 
     async def __aenter__(self) -> AsyncClaim:
         return self

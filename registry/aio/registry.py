@@ -15,17 +15,10 @@ from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import LARGEST, Settings
 from registry.hot_path import hot_artifact
-from registry.verbs import claim as claim_verb
-from registry.verbs import diagnosis, listing, maintenance, publish
-from registry.verbs import history as history_verb
-from registry.verbs import hosts as hosts_verb
-from registry.verbs import need as need_verb
-from registry.verbs import prepare as prepare_verb
-from registry.verbs import stats as stats_verb
-from registry.verbs import wait as wait_verb
+from registry.verbs import claim, diagnosis, history, hosts, listing, maintenance, need, stats, wait
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
-from registry.world import clock
+from registry.verbs.prepare import get_or_prepare, require_arguments
 from registry.world.own_folder import own_folder, pinned_file, require_file_name
 from registry.world.shield import in_thread
 
@@ -61,18 +54,18 @@ class AsyncRegistry(AsyncHandle):
         hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
-        return await self._drive(need_verb.need(self._opened, id))
+        return await self._drive(need.need(self._opened, id))
 
     async def claim(
         self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
     ) -> AsyncClaim | Artifact:
         """As `Registry.claim`."""
-        claimed = await self._drive(claim_verb.claim(self._opened, id, timeout, label))
+        claimed = await self._drive(claim.claim(self._opened, id, timeout, label))
         return AsyncClaim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     async def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
         """As `Registry.wait`."""
-        return await self._drive(wait_verb.wait(self._opened, id, timeout))
+        return await self._drive(wait.wait(self._opened, id, timeout))
 
     async def get_or_prepare(
         self,
@@ -88,16 +81,16 @@ class AsyncRegistry(AsyncHandle):
         thread, which goes on when the task is cancelled: its claim is released at once, and its
         result is dropped.
         """
-        prepare_verb.require_arguments(prepare, timeout, label)
+        require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
-        verb = prepare_verb.get_or_prepare(self._opened, id, prepare, timeout, label)
+        verb = get_or_prepare(self._opened, id, prepare, timeout, label)
         return await self._drive(verb)
 
     async def open_file(self, id: ArtifactId) -> BinaryIO:
         """As `Registry.open_file`; the file is a plain one, whose reads block."""
-        return await self._drive(need_verb.open_file(self._opened, id))
+        return await self._drive(need.open_file(self._opened, id))
 
     @asynccontextmanager
     async def pinned(self, id: ArtifactId, *, name: str = "artifact") -> AsyncIterator[Path]:
@@ -142,13 +135,13 @@ class AsyncRegistry(AsyncHandle):
 
     async def history(self, id: ArtifactId) -> list[HistoryEvent]:
         """As `Registry.history`."""
-        return await self._drive(history_verb.history(self._opened, id))
+        return await self._drive(history.history(self._opened, id))
 
     async def events(self) -> AsyncIterator[HistoryEvent]:
         """As `Registry.events`."""
         before: int | None = LARGEST
         while before is not None:
-            page = await self._drive(history_verb.events_page(self._opened, before))
+            page = await self._drive(history.events_page(self._opened, before))
             for event in page.events:
                 yield event
             before = page.next
@@ -207,7 +200,7 @@ class AsyncRegistry(AsyncHandle):
 
     async def hosts(self) -> list[HostInfo]:
         """As `Registry.hosts`."""
-        return await self._drive(hosts_verb.hosts(self._opened))
+        return await self._drive(hosts.hosts(self._opened))
 
     async def diagnose(self) -> Diagnosis:
         """As `Registry.diagnose`."""
@@ -215,7 +208,7 @@ class AsyncRegistry(AsyncHandle):
 
     async def measure(self) -> Measurement:
         """As `Registry.measure`."""
-        return await self._drive(stats_verb.measure(self._opened))
+        return await self._drive(stats.measure(self._opened))
 
     @property
     def counters(self) -> Counters:
@@ -234,41 +227,3 @@ class AsyncRegistry(AsyncHandle):
     async def maintain(self) -> bool:
         """As `Registry.maintain`."""
         return await self._drive(maintenance.pulse(self._opened))
-
-    # --- for the host ---------------------------------------------------------------------------
-
-    @property
-    def _workers_folder(self) -> Path:
-        """Where this handle's workers live; it goes with the handle, or with its reaper."""
-        return self._opened.cache / "workers" / self._opened.host_id
-
-    async def _may_be_claimed(self, id: ArtifactId) -> bool:
-        """Whether a claim may succeed; then a host needs a worker."""
-        return await self._drive(claim_verb.may_be_claimed(self._opened, id))
-
-    async def _prepare_under_claim(
-        self,
-        id: ArtifactId,
-        prepare: Callable[[], Any],
-        *,
-        held: timedelta,
-        claimed: Callable[[Lease], None],
-        label: str | None = None,
-    ) -> Artifact:
-        """As `get_or_prepare` after a miss; the claim lasts `held`, and `claimed` is told of it."""
-        verb = prepare_verb.prepare_or_join(
-            self._opened, id, prepare, label=label, held=held, on_claim=claimed
-        )
-        return await self._drive(verb)
-
-    def _time_from_now(self, lease: Lease) -> None:
-        """Measure the preparation from now on: until now the claim has only waited."""
-        lease.since = clock.elapsed()
-
-    async def _extend_lease(self, lease: Lease, timeout: timedelta) -> None:
-        """Extend a claim of `_prepare_under_claim`."""
-        await self._drive(publish.extend(self._opened, lease, timeout))
-
-    async def _reject(self, artifact: Artifact) -> None:
-        """Remove an artifact that an execution found damaged, unless it was replaced since."""
-        await self._drive(need_verb.reject(self._opened, artifact))

@@ -31,6 +31,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 from registry.aio import AsyncRegistry
+from registry.aio.host_calls import reject, workers_folder
 from registry.artifact import Artifact, ArtifactId, State
 from registry.blame import remembers_failures
 from registry.config import as_amount, as_span
@@ -117,7 +118,7 @@ class Host:
         if confinement is not None:
             _require("confinement", confinement, Confinement)
             confinement = confinement._around(registry.cache_dir)  # noqa: SLF001
-        self._folder = registry._workers_folder / secrets.token_hex(4)  # noqa: SLF001
+        self._folder = workers_folder(registry) / secrets.token_hex(4)
         self._pool = PreparePool(
             name,
             self._folder / "prepare",
@@ -279,7 +280,7 @@ class Host:
             except PossiblyInvalid as error:
                 if error.kind != Kind.CORRUPTED_ARTIFACT:
                     raise
-                await self._registry._reject(artifact)  # noqa: SLF001
+                await reject(self._registry, artifact)
                 if was_rejected:
                     raise
                 was_rejected = True

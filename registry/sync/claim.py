@@ -13,7 +13,7 @@ from registry.blame import is_remembered
 from registry.effects import Verb
 from registry.errors import ClaimLost, HandleForked
 from registry.sync.handle import SyncHandle
-from registry.verbs import publish as publish_verb
+from registry.verbs import publish
 from registry.verbs.handle import Handle
 
 __all__ = ["Claim"]
@@ -35,7 +35,7 @@ class Claim(HeldClaim[SyncHandle]):
         Prunes if the cache is over its limit then, but never what was just published.
         Raises `ClaimLost`, `InvalidData` (the claim is still yours), `DiskFull` (released).
         """
-        return self._drive(publish_verb.publish(self._handle, self._lease, data))
+        return self._drive(publish.publish(self._handle, self._lease, data))
 
     def fail(
         self, error: str | BaseException, *, kind: str | None = None, retryable: bool = True
@@ -44,18 +44,18 @@ class Claim(HeldClaim[SyncHandle]):
 
         Raises `ClaimLost`.
         """
-        return self._drive(publish_verb.fail(self._handle, self._lease, error, kind, retryable))
+        return self._drive(publish.fail(self._handle, self._lease, error, kind, retryable))
 
     def release(self) -> None:
         """Give the claim back without a failure; raises `ClaimLost`."""
-        self._drive(publish_verb.release(self._handle, self._lease))
+        self._drive(publish.release(self._handle, self._lease))
 
     def extend(self, timeout: timedelta) -> None:
         """Move the deadline to `timeout` from now; raises `ClaimLost`.
 
         Until the deadline no process takes the claim over while this one lives, even if it hangs.
         """
-        self._drive(publish_verb.extend(self._handle, self._lease, timeout))
+        self._drive(publish.extend(self._handle, self._lease, timeout))
 
     def __enter__(self) -> Claim:
         return self

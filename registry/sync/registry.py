@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,17 +13,12 @@ from registry.artifact import Artifact, ArtifactId, State
 from registry.config import LARGEST, Settings
 from registry.hot_path import hot_artifact
 from registry.sync.claim import Claim
+from registry.sync.coroutines import refuse_coroutines
 from registry.sync.handle import SyncHandle
-from registry.verbs import claim as claim_verb
-from registry.verbs import diagnosis, listing, maintenance
-from registry.verbs import history as history_verb
-from registry.verbs import hosts as hosts_verb
-from registry.verbs import need as need_verb
-from registry.verbs import prepare as prepare_verb
-from registry.verbs import stats as stats_verb
-from registry.verbs import wait as wait_verb
+from registry.verbs import claim, diagnosis, history, hosts, listing, maintenance, need, stats, wait
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
+from registry.verbs.prepare import get_or_prepare, require_arguments
 from registry.world import fork
 from registry.world.own_folder import own_folder, pinned_file, require_file_name
 
@@ -75,7 +69,7 @@ class Registry(SyncHandle):
         hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
-        return self._drive(need_verb.need(self._handle, id))
+        return self._drive(need.need(self._handle, id))
 
     def claim(
         self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
@@ -87,7 +81,7 @@ class Registry(SyncHandle):
         preparing it, or if it failed and may not be tried again yet. Its use is NOT recorded, and
         its file NOT checked. Raises `InvalidData` for a label that contains NUL.
         """
-        claimed = self._drive(claim_verb.claim(self._handle, id, timeout, label))
+        claimed = self._drive(claim.claim(self._handle, id, timeout, label))
         return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
@@ -95,7 +89,7 @@ class Registry(SyncHandle):
 
         Raises `WaitTimeout`, and `RecursivePreparation` inside the `prepare` of that artifact.
         """
-        return self._drive(wait_verb.wait(self._handle, id, timeout))
+        return self._drive(wait.wait(self._handle, id, timeout))
 
     def get_or_prepare(
         self,
@@ -117,19 +111,19 @@ class Registry(SyncHandle):
         Raises `RecursivePreparation` inside the `prepare` of that artifact, `DiskFull` (nothing is
         recorded), `CodeTooLarge` if `prepare` does. The file is NOT pinned: see `open_file`.
         """
-        _refuse_coroutines(prepare)
-        prepare_verb.require_arguments(prepare, timeout, label)
+        refuse_coroutines(prepare)
+        require_arguments(prepare, timeout, label)
         hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
-        return self._drive(prepare_verb.get_or_prepare(self._handle, id, prepare, timeout, label))
+        return self._drive(get_or_prepare(self._handle, id, prepare, timeout, label))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:
         """Open the checked file of a prepared artifact for reading; records its use.
 
         An open file stays readable after pruning; close it yourself. Raises `UnknownArtifact`.
         """
-        return self._drive(need_verb.open_file(self._handle, id))
+        return self._drive(need.open_file(self._handle, id))
 
     @contextmanager
     def pinned(self, id: ArtifactId, *, name: str = "artifact") -> Iterator[Path]:
@@ -187,7 +181,7 @@ class Registry(SyncHandle):
         The last 10,000 events of all artifacts are kept. The end of a preparation is written just
         after it, and NOT if the process dies in between.
         """
-        return self._drive(history_verb.history(self._handle, id))
+        return self._drive(history.history(self._handle, id))
 
     def events(self) -> Iterator[HistoryEvent]:
         """Iterate over the events of all artifacts, newest first.
@@ -196,7 +190,7 @@ class Registry(SyncHandle):
         """
         before: int | None = LARGEST
         while before is not None:
-            page = self._drive(history_verb.events_page(self._handle, before))
+            page = self._drive(history.events_page(self._handle, before))
             yield from page.events
             before = page.next
 
@@ -228,7 +222,7 @@ class Registry(SyncHandle):
         from registry.recipe import Recipe, Terms
 
         def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
-            _refuse_coroutines(function)
+            refuse_coroutines(function)
             return Recipe(Terms(function, version, name, key, label, source), lambda: self)
 
         return decorate
@@ -266,7 +260,7 @@ class Registry(SyncHandle):
 
     def hosts(self) -> list[HostInfo]:
         """List the open handles on this cache, in all processes, and what each prepares."""
-        return self._drive(hosts_verb.hosts(self._handle))
+        return self._drive(hosts.hosts(self._handle))
 
     def diagnose(self) -> Diagnosis:
         """Return what `registry.doctor` examines; takes longer with more files."""
@@ -274,7 +268,7 @@ class Registry(SyncHandle):
 
     def measure(self) -> Measurement:
         """Return what `registry.metrics` exports; takes hardly longer in a large cache."""
-        return self._drive(stats_verb.measure(self._handle))
+        return self._drive(stats.measure(self._handle))
 
     @property
     def counters(self) -> Counters:
@@ -301,13 +295,3 @@ class Registry(SyncHandle):
         Publishing, pruning and closing do this too; call it if you do none of these for long.
         """
         return self._drive(maintenance.pulse(self._handle))
-
-
-def _refuse_coroutines(prepare: object) -> None:
-    import inspect
-
-    while isinstance(prepare, functools.partial):
-        prepare = prepare.func
-    called = getattr(type(prepare), "__call__", None)  # noqa: B004 - an `async def __call__`
-    if inspect.iscoroutinefunction(prepare) or inspect.iscoroutinefunction(called):
-        raise TypeError("prepare is a coroutine function; AsyncRegistry takes those")

@@ -13,6 +13,7 @@ from support.tables import change, files, row
 from support.threads import waiters
 
 from registry import AsyncRegistry, Registry, State
+from registry.aio import host_calls
 from registry.host import ExecutionKind, Host, Priority, Shares
 from registry.host.pool import preparations
 
@@ -151,12 +152,14 @@ async def test_a_claim_is_extended_for_as_long_as_its_job_waits(hosted, monkeypa
     limit = timedelta(seconds=0.25)
     extended = asyncio.Queue()
 
-    class Watched(AsyncRegistry):
-        async def _extend_lease(self, lease, timeout):
-            await super()._extend_lease(lease, timeout)
-            extended.put_nowait(lease.id)
+    extend = host_calls.extend_lease
 
-    async with meeting() as held, hosting(hosted, opened=Watched, precheck_timeout=limit) as host:
+    async def extend_and_tell(registry, lease, timeout):
+        await extend(registry, lease, timeout)
+        extended.put_nowait(lease.id)
+
+    monkeypatch.setattr(host_calls, "extend_lease", extend_and_tell)
+    async with meeting() as held, hosting(hosted, precheck_timeout=limit) as host:
         first, second = (wish("meet", at=held.at, number=number) for number in range(2))
         holding = asyncio.create_task(host.execute(first, {}, READ))
         guest = await held.guest()

@@ -22,7 +22,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from registry.aio import AsyncRegistry
+from registry.aio import AsyncRegistry, host_calls
 from registry.artifact import Artifact, ArtifactId
 from registry.errors import (
     ClaimLost,
@@ -140,7 +140,7 @@ class Preparations:
                     wanted.id,
                     wanted.task,
                     priority=wanted.priority,
-                    begun=lambda: self._registry._time_from_now(lease),  # noqa: SLF001
+                    begun=partial(host_calls.measure_from_now, lease),
                 )
             finally:
                 extending.cancel()
@@ -149,8 +149,13 @@ class Preparations:
             return prepared.path
 
         try:
-            made = await self._registry._prepare_under_claim(  # noqa: SLF001
-                wanted.id, in_a_worker, held=held, claimed=leases.append, label=wanted.label
+            made = await host_calls.prepare_under_claim(
+                self._registry,
+                wanted.id,
+                in_a_worker,
+                held=held,
+                claimed=leases.append,
+                label=wanted.label,
             )
         except NotPrepared as error:
             self._refusals.note(wanted.id, wanted.task.limits, error)
@@ -167,12 +172,12 @@ class Preparations:
         """Ensure a worker before claiming, because a claim keeps other processes waiting."""
         if self._pool.is_up:
             return
-        if not await self._registry._may_be_claimed(wanted.id):  # noqa: SLF001
+        if not await host_calls.is_claimable(self._registry, wanted.id):
             return
         try:
             await self._pool.start_up(wanted.priority)
         except WorkerLost as error:
-            if not await self._registry._may_be_claimed(wanted.id):  # noqa: SLF001
+            if not await host_calls.is_claimable(self._registry, wanted.id):
                 return  # another one came by meanwhile
             failure = NotPrepared(
                 PreparationFailed(
@@ -189,7 +194,7 @@ class Preparations:
             if not self._pool.is_up:  # no process works on it, nor on what it waits for
                 continue
             try:
-                await self._registry._extend_lease(lease, held)  # noqa: SLF001
+                await host_calls.extend_lease(self._registry, lease, held)
             except ClaimLost:
                 told = about("claim_lost", lease.id)
                 _log.warning("the claim of %s was lost meanwhile", lease.id.short, extra=told)
