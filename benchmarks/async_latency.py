@@ -94,6 +94,7 @@ def ways(
         "my_token": mine._lease.token,
         "prepare_timeout": 3600 * 10**6,
         "now": time.time_ns() // 1000,
+        "dated": 0,
     }
     extend = TRANSITIONS[Event.EXTEND].sql
     return {
