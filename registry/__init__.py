@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from registry.aio import AsyncClaim, AsyncRegistry
     from registry.decorator import prepared
     from registry.imports import preload
+    from registry.process_handles import async_handle, handle
     from registry.recipe import AsyncRecipe, Recipe
     from registry.sync import Claim, Registry
     from registry.verbs.check import CheckReport
@@ -103,6 +104,8 @@ __all__ = [
     "WaitTimeout",
     "WrongLoop",
     "__version__",
+    "async_handle",
+    "handle",
     "preload",
     "prepared",
 ]
@@ -121,6 +124,8 @@ _LATER = {
     "Recipe": "registry.recipe",
     "Registry": "registry.sync",
     "Stats": "registry.verbs.listing",
+    "async_handle": "registry.process_handles",
+    "handle": "registry.process_handles",
     "preload": "registry.imports",
     "prepared": "registry.decorator",
 }

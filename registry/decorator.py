@@ -1,9 +1,4 @@
-"""The decorator `prepared`, and its handles: one for each process and cache, opened when needed.
-
-A module is imported long before its functions are called, perhaps in another process: gunicorn
-preloads and forks. So nothing is opened where a function is decorated. Each process that calls one
-opens a handle, which closes when the process ends; each event loop has its own.
-"""
+"""The decorator `prepared`: it opens nothing, and asks for the process's handle at each call."""
 
 from __future__ import annotations
 
@@ -12,27 +7,17 @@ import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
+from typing import Any, ParamSpec, Protocol, overload
 
 from registry.errors import CacheDirectoryRefused
 from registry.opening.directory import named_directory
 from registry.opening.user_cache import user_cache_dir
+from registry.process_handles import async_handle_on, handle_on
 from registry.recipe import AsyncRecipe, Data, Label, Recipe, Terms
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
-    from registry.aio import AsyncRegistry
-    from registry.sync import Registry
 
 __all__ = ["prepared"]
 
 P = ParamSpec("P")
-
-# By process: the child of a fork opens its own. Without a lock, so that a child inherits none that
-# is held; of two threads that open at once, the second closes its handle and uses the first's.
-_handles: dict[tuple[int, Path], Registry] = {}
-_async_handles: dict[tuple[int, Path, AbstractEventLoop], AsyncRegistry] = {}
 
 
 class Decorator(Protocol):
@@ -79,8 +64,8 @@ def prepared(
     def decorate(function: Callable[..., Any], /) -> Any:
         terms = Terms(function, version, name, key, label, source)
         if inspect.iscoroutinefunction(function):
-            return AsyncRecipe(terms, lambda: _async_handle(place()))
-        return Recipe(terms, lambda: _handle(place()))
+            return AsyncRecipe(terms, lambda: async_handle_on(place()))
+        return Recipe(terms, lambda: handle_on(place()))
 
     return decorate
 
@@ -101,36 +86,3 @@ def _place(cache: str | os.PathLike[str] | None) -> Callable[[], Path]:
 
 def _within(here: Path, named: Path) -> Path:
     return named if str(named).startswith("~") else here / named
-
-
-def _handle(directory: Path) -> Registry:
-    from registry.sync import Registry
-
-    key = (os.getpid(), directory)
-    known = _handles.get(key)
-    if known is None:
-        opened = Registry(directory)
-        known = _handles.setdefault(key, opened)
-        if known is not opened:
-            opened.close()
-    return known
-
-
-async def _async_handle(directory: Path) -> AsyncRegistry:
-    import asyncio
-
-    from registry.aio import AsyncRegistry
-
-    key = (os.getpid(), directory, asyncio.get_running_loop())
-    known = _async_handles.get(key)
-    if known is None:
-        _forget_ended_loops()
-        known = _async_handles.setdefault(key, AsyncRegistry(directory))
-    return await known.open()
-
-
-def _forget_ended_loops() -> None:
-    for key in list(_async_handles):
-        pid, _, loop = key
-        if pid == os.getpid() and loop.is_closed():
-            _async_handles.pop(key)._at_exit()  # noqa: SLF001

@@ -351,7 +351,9 @@ def test_edited_code_is_not_answered_by_old_results(tmp_path: Path) -> None:
         kernels.write_text(HEAD + BUILD % text)
         assert said(tmp_path, "-c", ask) == f"b'{text}'"
     kernels.write_text("\n# a comment\n" + HEAD + BUILD % "one")
-    count = "import registry.decorator as s, kernels; kernels.build(1); r, = s._handles.values();"
+    count = (
+        "import registry.process_handles as s, kernels; kernels.build(1); r, = s._handles.values();"
+    )
     assert said(tmp_path, "-c", f"{count} print(r.counters.hits)") == "1"
 
 
@@ -416,7 +418,7 @@ def test_a_cell_of_a_notebook_needs_a_name_and_is_a_hit_after_a_restart(tmp_path
     run = (
         "import os, sys\n"
         f"exec(compile({cell!r}, f'/tmp/ipykernel_{{os.getpid()}}/7.py', 'exec'))\n"
-        "import registry.decorator as s; r, = s._handles.values(); print(r.counters.hits)"
+        "import registry.process_handles as s; r, = s._handles.values(); print(r.counters.hits)"
     )
     first, second = (said(tmp_path, "-c", run).split("\n") for _ in range(2))
     assert first[0] == second[0]

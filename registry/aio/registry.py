@@ -14,8 +14,21 @@ from registry.aio.claim import AsyncClaim
 from registry.aio.handle import AsyncHandle
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import LARGEST, Settings
+from registry.errors import UnknownArtifact
 from registry.hot_path import hot_artifact
-from registry.verbs import claim, diagnosis, history, hosts, listing, maintenance, need, stats, wait
+from registry.verbs import (
+    claim,
+    diagnosis,
+    history,
+    hosts,
+    listing,
+    maintenance,
+    need,
+    put,
+    stats,
+    wait,
+)
+from registry.verbs.boundary import telling_outward
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
 from registry.verbs.prepare import get_or_prepare, require_arguments
@@ -91,6 +104,20 @@ class AsyncRegistry(AsyncHandle):
     async def open_file(self, id: ArtifactId) -> BinaryIO:
         """As `Registry.open_file`; the file is a plain one, whose reads block."""
         return await self._drive(need.open_file(self._opened, id))
+
+    async def read(self, id: ArtifactId) -> bytes | None:
+        """As `Registry.read`; reading does not block the loop."""
+        try:
+            with await self.open_file(id) as file, telling_outward():
+                return await in_thread(file.read)
+        except UnknownArtifact:
+            return None
+
+    async def put(
+        self, id: ArtifactId, data: bytes | os.PathLike[str], *, label: str | None = None
+    ) -> Artifact:
+        """As `Registry.put`."""
+        return await self._drive(put.put(self._opened, id, data, label))
 
     @asynccontextmanager
     async def pinned(self, id: ArtifactId, *, name: str = "artifact") -> AsyncIterator[Path]:

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import LARGEST, Settings
+from registry.errors import UnknownArtifact
 from registry.hot_path import hot_artifact
 from registry.sync.claim import Claim
 from registry.sync.coroutines import refuse_coroutines
 from registry.sync.handle import SyncHandle
-from registry.verbs import claim, diagnosis, history, hosts, listing, maintenance, need, stats, wait
+from registry.verbs import (
+    claim,
+    diagnosis,
+    history,
+    hosts,
+    listing,
+    maintenance,
+    need,
+    put,
+    stats,
+    wait,
+)
+from registry.verbs.boundary import telling_outward
 from registry.verbs.counters import Counters
 from registry.verbs.handle import Lease
 from registry.verbs.prepare import get_or_prepare, require_arguments
@@ -124,6 +137,26 @@ class Registry(SyncHandle):
         An open file stays readable after pruning; close it yourself. Raises `UnknownArtifact`.
         """
         return self._drive(need.open_file(self._handle, id))
+
+    def read(self, id: ArtifactId) -> bytes | None:
+        """Return the checked bytes of a prepared artifact and record its use, or return None."""
+        try:
+            with self.open_file(id) as file, telling_outward():
+                return file.read()
+        except UnknownArtifact:
+            return None
+
+    def put(
+        self, id: ArtifactId, data: bytes | os.PathLike[str], *, label: str | None = None
+    ) -> Artifact:
+        """Publish bytes that exist already, or the path of a file, which is moved in, at once.
+
+        What is there wins: a prepared artifact is left as it is, returned, and its use recorded; a
+        file given by path is not moved then. A remembered failure is replaced. Raises
+        `ArtifactBusy` while it is claimed, by another process or by this one; `InvalidData`,
+        `DiskFull` and `ClaimLost` as `Claim.publish`.
+        """
+        return self._drive(put.put(self._handle, id, data, label))
 
     @contextmanager
     def pinned(self, id: ArtifactId, *, name: str = "artifact") -> Iterator[Path]:

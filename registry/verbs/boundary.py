@@ -7,13 +7,15 @@ still told as an error that users know.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeGuard
 
 from registry.effects import Locked, NotOpened, Unsure
 from registry.errors import CacheDirectoryRefused, DatabaseDamaged, RegistryBusy, RegistryError
 from registry.shortage import explained_os_error
 
-__all__ = ["is_internal", "outward"]
+__all__ = ["is_internal", "outward", "telling_outward"]
 
 
 def is_internal(error: BaseException) -> TypeGuard[Exception]:
@@ -46,6 +48,17 @@ def outward(error: Exception) -> RegistryError:
         f"{error}: something is nested too deeply, the calls of this thread or folders inside the "
         "cache; see `registry doctor`"
     )
+
+
+@contextmanager
+def telling_outward() -> Iterator[None]:
+    """Word an error of the inside that is raised in this block."""
+    try:
+        yield
+    except Exception as error:
+        if not is_internal(error):
+            raise
+        raise outward(error) from error
 
 
 def _refused(error: OSError) -> RegistryError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
+from typing import NamedTuple
 
 from registry.artifact import Artifact, ArtifactId, State, require_id, to_micros
 from registry.blame import remembers_failures
@@ -40,6 +41,14 @@ TOKEN_BYTES = 16
 NAME_BYTES = 64
 
 
+class _Wish(NamedTuple):
+    """What a claim is to be: for how long, called what, and whether in spite of a failure."""
+
+    span: int | None
+    label: str | None
+    anyway: bool
+
+
 def claim(
     handle: Handle, id: ArtifactId, timeout: timedelta | None = None, label: str | None = None
 ) -> Verb[Lease | Artifact]:
@@ -50,26 +59,33 @@ def claim(
 
 
 def claim_seen(
-    handle: Handle, id: ArtifactId, row: Row | None, timeout: timedelta | None, label: str | None
+    handle: Handle,
+    id: ArtifactId,
+    row: Row | None,
+    timeout: timedelta | None,
+    label: str | None,
+    *,
+    anyway: bool = False,
 ) -> Verb[Lease | Artifact]:
-    """Claim an artifact whose row was read just now; the guard notices if it has changed since."""
-    label = as_label(label)
+    """Claim an artifact whose row was read just now; the guard notices if it has changed since.
+
+    With `anyway`, also one that failed and may not be tried again yet.
+    """
     span = None if timeout is None else to_micros(as_span("timeout", timeout))
-    if row is not None and not (yield from _open_to_claims(handle, row)):
+    wish = _Wish(span, as_label(label), anyway or not remembers_failures())
+    if row is not None and not (yield from _open_to_claims(handle, row, wish.anyway)):
         return handle.artifact(row, id)
     yield from list_host(handle)
     drawn = yield from Draw(TOKEN_BYTES + NAME_BYTES)
     lease = Lease(id, drawn[: 2 * TOKEN_BYTES], f"{drawn[2 * TOKEN_BYTES :]}.pvf")
     handle.claims.note(lease)
-    return (yield from or_give_back(handle, lease, _claim(handle, lease, row, span, label)))
+    return (yield from or_give_back(handle, lease, _claim(handle, lease, row, wish)))
 
 
-def _claim(
-    handle: Handle, lease: Lease, row: Row | None, span: int | None, label: str | None
-) -> Verb[Lease | Artifact]:
+def _claim(handle: Handle, lease: Lease, row: Row | None, wish: _Wish) -> Verb[Lease | Artifact]:
     for _ in range(TRIES):
         lease.since = yield from Elapsed()
-        attempt = partial(_try_to_claim, handle, lease, row, span, label)
+        attempt = partial(_try_to_claim, handle, lease, row, wish)
         won = yield from with_space(handle, attempt)
         if won is not None:
             lease.claimed = won
@@ -78,7 +94,7 @@ def _claim(
         if row is not None and row.token == lease.token:  # an "error" that had been committed
             lease.claimed = row
             return lease
-        if row is not None and not (yield from _open_to_claims(handle, row)):
+        if row is not None and not (yield from _open_to_claims(handle, row, wish.anyway)):
             handle.claims.end(lease)
             return handle.artifact(row, lease.id)
     raise RegistryBusy(f"{lease.id.short} changed hands {TRIES} times during one claim; try again")
@@ -87,14 +103,14 @@ def _claim(
 def may_be_claimed(handle: Handle, id: ArtifactId) -> Verb[bool]:
     """Whether a claim of this artifact may succeed now."""
     row = yield from read(id)
-    return row is None or (yield from _open_to_claims(handle, row))
+    return row is None or (yield from _open_to_claims(handle, row, not remembers_failures()))
 
 
-def _open_to_claims(handle: Handle, row: Row) -> Verb[bool]:
+def _open_to_claims(handle: Handle, row: Row, anyway: bool) -> Verb[bool]:
     """Whether a claim of a row that is there may succeed; the guard decides again."""
     now = yield from Now()
     if row.state == State.FAILED:
-        return may_be_tried(row, now) or not remembers_failures()
+        return anyway or may_be_tried(row, now)
     return row.state == State.PREPARING and (yield from abandoned(handle, row, now)) is not None
 
 
@@ -110,9 +126,7 @@ def may_be_tried(row: Row, now: int) -> bool:
     return row.retry_at <= now or set_back or row.num_failures == 0
 
 
-def _try_to_claim(
-    handle: Handle, lease: Lease, row: Row | None, span: int | None, label: str | None
-) -> Verb[Row | None]:
+def _try_to_claim(handle: Handle, lease: Lease, row: Row | None, wish: _Wish) -> Verb[Row | None]:
     now = yield from Now()
     lease.clocks = now, lease.since
     claimant = {
@@ -120,9 +134,9 @@ def _try_to_claim(
         "my_path": lease.path,
         "my_token": lease.token,
         "my_host": handle.host_id,
-        "prepare_timeout": span,
-        "label": label,
-        "anyway": not remembers_failures(),
+        "prepare_timeout": wish.span,
+        "label": wish.label,
+        "anyway": wish.anyway,
     }
     if row is None or row.state != State.PREPARING:
         return (yield from move(Event.CLAIM, lease.id, **claimant))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from os import PathLike, fspath
 from pathlib import Path
 
-from registry.artifact import Artifact, State, to_micros
+from registry.artifact import Artifact, ArtifactId, State, to_micros
 from registry.clock_slack import was_set_forth
 from registry.config import as_span
 from registry.effects import (
@@ -36,7 +36,7 @@ from registry.verbs.lease import drop_files, give_back, insist, lost, settle
 from registry.verbs.maintenance import keep
 from registry.verbs.text import Failure, describe
 
-__all__ = ["claimed_row", "extend", "fail", "publish", "release"]
+__all__ = ["claimed_row", "extend", "fail", "publish", "release", "require_data"]
 
 
 def publish(handle: Handle, lease: Lease, data: bytes | PathLike[str]) -> Verb[Artifact]:
@@ -96,14 +96,20 @@ def _only_warn(work: Verb[object], warning: str) -> Verb[None]:
 
 
 def _write(lease: Lease, data: bytes | PathLike[str]) -> Write | TakeIn:
+    require_data(lease.id, data)
     temporary = f"{lease.path}.tmp"
     if isinstance(data, bytes | bytearray | memoryview):
-        if not memoryview(data).nbytes:
-            raise InvalidData(f"{lease.id.short} cannot be published with no bytes at all")
         return Write(temporary, bytes(data))
-    if isinstance(data, str) or not isinstance(data, PathLike):
-        raise TypeError(f"an artifact is published as bytes or a Path, not {type(data).__name__}")
     return TakeIn(temporary, Path(fspath(data)))
+
+
+def require_data(id: ArtifactId, data: object) -> None:
+    """Refuse what can be no artifact: neither bytes nor the path of a file, or no bytes at all."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        if not memoryview(data).nbytes:
+            raise InvalidData(f"{id.short} cannot be published with no bytes at all")
+    elif isinstance(data, str) or not isinstance(data, PathLike):
+        raise TypeError(f"an artifact is published as bytes or a Path, not {type(data).__name__}")
 
 
 def _require_held(handle: Handle, lease: Lease) -> Verb[None]:

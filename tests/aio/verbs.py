@@ -18,6 +18,8 @@ VERBS: dict[str, Callable[[AsyncRegistry, ArtifactId], Awaitable[Any]]] = {
     "wait": lambda r, code: r.wait(code),
     "get_or_prepare": lambda r, code: r.get_or_prepare(code, prepare),
     "open_file": lambda r, code: r.open_file(code),
+    "read": lambda r, code: r.read(code),
+    "put": lambda r, code: r.put(code, b"data"),
     "artifacts": lambda r, code: anext(r.artifacts()),
     "history": lambda r, code: r.history(code),
     "events": lambda r, code: anext(r.events()),

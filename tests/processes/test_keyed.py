@@ -11,7 +11,7 @@ import pytest
 
 from processes.crew import Crew, Line, first_of, say_when_waiting
 from processes.traces import assert_clean, lines, note
-from registry import Registry, decorator
+from registry import Registry, process_handles
 from registry.keyed import Keyed, KeyedStats
 
 
@@ -19,8 +19,8 @@ from registry.keyed import Keyed, KeyedStats
 def handles_closed(cache: Path) -> Iterator[None]:
     """Close the handle that this process has on the cache, before that is looked at."""
     yield
-    for key in list(decorator._handles):
-        decorator._handles.pop(key).close()
+    for key in list(process_handles._handles):
+        process_handles._handles.pop(key).close()
 
 
 def compile_all(line: Line, cache: Path, log: Path, keys: int) -> KeyedStats:
