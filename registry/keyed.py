@@ -31,7 +31,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from registry.artifact import Artifact, ArtifactId, State
 from registry.config import as_span
-from registry.decorator import _handle, _place
 from registry.errors import (
     ArtifactBusy,
     ClaimLost,
@@ -42,6 +41,7 @@ from registry.errors import (
     WaitTimeout,
 )
 from registry.log import about, in_one_line, logger
+from registry.process_handles import handle
 from registry.sync import Claim, Registry
 from registry.world import dropped
 
@@ -255,7 +255,7 @@ class Keyed:
         return time.monotonic() < _paused.get(self._named(), 0.0)
 
     def _handle(self) -> Registry:
-        return _handle(_place(self._cache)())
+        return handle(self._cache)
 
     def _named(self) -> str:
         return str(self._cache or os.environ.get("REGISTRY_CACHE"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import Registry, State, decorator
+from registry import Registry, State, process_handles
 from registry import keyed as module
 from registry.keyed import Keyed
 
@@ -22,8 +22,8 @@ def handles_closed() -> Iterator[None]:
     yield
     module._paused.clear()
     module._warned.clear()
-    for key in list(decorator._handles):
-        decorator._handles.pop(key).close()
+    for key in list(process_handles._handles):
+        process_handles._handles.pop(key).close()
 
 
 @pytest.fixture
