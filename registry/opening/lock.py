@@ -36,12 +36,31 @@ _owners: weakref.WeakKeyDictionary[FileIO, tuple[Path, int]] = weakref.WeakKeyDi
 _exclusive: weakref.WeakSet[FileIO] = weakref.WeakSet()
 
 
+class _Turn:
+    """Puts forks off until it ends: a child must not copy connections in the middle of a migration.
+
+    Other threads may open and close other caches meanwhile, however long it takes.
+    """
+
+    def __init__(self) -> None:
+        self.mutex = threading.RLock()
+        fork.hold_off(self)
+
+    def before_fork(self) -> None:
+        """Nothing is open, or this thread forks in the middle of its own turn."""
+
+    def after_fork(self) -> None:
+        """Nothing is open here: the copy of the lock file is closed by `close_in_child`."""
+
+
 def in_turn(cache: Path, work: Callable[[], T]) -> T:
     """Hold the lock alone; raises `OpenTimeout`, which names the process that holds it."""
     _refuse_re_entry(cache, alone=True)
     until = clock.elapsed() + OPEN_TIMEOUT_SECONDS
+    turn = _Turn()
     while True:
-        with fork.opening(), _lock_file(cache) as file:
+        # Opening the file waits for a fork that has seen this mutex free.
+        with turn.mutex, _lock_file(cache) as file:
             if _locked(file, fcntl.LOCK_EX):
                 _exclusive.add(file)
                 with suppress(OSError):  # a full disk: processes that wait report an unknown holder

@@ -118,12 +118,13 @@ def list_host(handle: Handle) -> Verb[None]:
 
 
 def leave(handle: Handle) -> Verb[None]:
-    """Give back all claims and remove the row, before the lock is let go."""
+    """Give back all claims and remove the row, before the lock is let go.
+
+    On a full disk the lock file stays, unlocked: so the next process that opens removes the row.
+    """
     yield from give_back_all(handle)
     try:
         yield from run(LEAVE_HOST, {"seen_host": handle.host_id})
-    except DiskFull:
-        return  # the lock file stays, unlocked: so the next process that opens removes the row
     except Interrupted:
         handle.has_row = False  # it may be there, but holds no claim, and ends with this process
         raise

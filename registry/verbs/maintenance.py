@@ -85,15 +85,22 @@ def close(handle: Handle) -> Verb[None]:
         return
     try:
         yield from insist(lambda: leave(handle))
-        yield from write_late_uses(handle)
-        yield from tell_the_rest(handle)
-        yield from maintain_if_due(handle)
-    except (
-        CacheDirectoryRefused,
-        DiskFull,
-    ) as refusal:  # the next process reaps what is left
+    except (CacheDirectoryRefused, DiskFull) as refusal:  # the next process reaps what is left
         told = about("closed_unwritten", error=str(refusal))
         logger.warning("the cache was closed, but its row is left: %s", refusal, extra=told)
+        if isinstance(refusal, CacheDirectoryRefused):
+            return
+    try:
+        yield from _tidy(handle)
+    except (CacheDirectoryRefused, DiskFull) as refusal:
+        told = about("keeping_failed", error=str(refusal))
+        logger.warning("the cache was closed, but not maintained: %s", refusal, extra=told)
+
+
+def _tidy(handle: Handle) -> Verb[None]:
+    yield from write_late_uses(handle)
+    yield from tell_the_rest(handle)
+    yield from maintain_if_due(handle)
 
 
 def pulse(handle: Handle) -> Verb[bool]:

@@ -223,6 +223,23 @@ def test_a_claim_is_given_back_on_a_full_disk_too(
     assert snapshot(cache) == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "event", "is_left"),
+    [("leave host", "closed_unwritten", True), ("usage", "keeping_failed", False)],
+)
+def test_what_closing_could_not_write_is_told(
+    cache: Path, caplog: pytest.LogCaptureFixture, statement: str, event: str, is_left: bool
+) -> None:
+    registry = Registry(cache)
+    with full(registry, statement):
+        registry.close()
+    assert [record.event for record in caplog.records] == [event]  # type: ignore[attr-defined]
+    assert len(list((cache / "hosts").iterdir())) == is_left
+    with Registry(cache) as later:
+        assert len(later.hosts()) == 1
+        assert later.check().ok
+
+
 def test_a_reserve_that_cannot_be_rebuilt_now_is_no_error(
     registry: Registry, id: ArtifactId, cache: Path
 ) -> None:
