@@ -71,9 +71,9 @@ class _Verbs(InOrder):
 @click.version_option(__version__, message="%(version)s", help="Print it.")
 @completion_options
 @click.pass_context
-def app(context: click.Context, *, cache: str | None, json: bool) -> None:
+def app(context: click.Context, *, cache: str | None, json: bool, quiet: bool) -> None:
     """Each artifact compiled once per machine: a persistent, shared, bounded cache."""
-    shared_options(context, cache=cache, json=json)
+    shared_options(context, cache=cache, json=json, quiet=quiet)
     if context.invoked_subcommand is None:
         if context.ensure_object(Options).json:  # a program asked, and gets a document
             raise click.UsageError("Missing command.", context)

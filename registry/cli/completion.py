@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-__all__ = ["complete", "completion_options"]
+from registry.artifact import split_prefix
+from registry.cli.options import Options
+from registry.cli.output import visible
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["complete", "complete_ids", "completion_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _VARIABLE = "_REGISTRY_COMPLETE"
+_OFFERED = 100  # ids at once: more than a person reads
 # Where each shell looks for a script; zsh and bash also need a line in their own file.
 _SCRIPTS = {
     "bash": ".bash_completions/registry.sh",
@@ -35,6 +44,46 @@ def complete(command: click.Command) -> bool:
 
     shell_complete(command, {}, "registry", _VARIABLE, instruction)
     return True
+
+
+def complete_ids(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Complete the id of an artifact; a cache that cannot be read completes nothing."""
+    from registry.errors import RegistryError
+
+    try:
+        return list(islice(_ids(_cache_named_in(context), typed), _OFFERED))
+    except (RegistryError, OSError, click.ClickException):
+        return []  # an error would be written into the line that is typed
+
+
+def _cache_named_in(context: click.Context) -> Path:
+    named: click.Context | None = context
+    while named is not None:
+        if named.params.get("cache"):
+            return Path(named.params["cache"])
+        named = named.parent
+    return Options().cache_dir
+
+
+def _ids(place: Path, typed: str) -> Iterator[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from registry import Registry
+    from registry.opening.directory import named_directory
+    from registry.opening.presence import has_cache
+
+    code, prep = split_prefix(typed) if typed else ("", "")
+    cache = named_directory(place)
+    if not has_cache(cache):
+        return
+    with Registry(cache) as registry:
+        for it in registry.artifacts():
+            if it.id.code_hash.startswith(code) and it.id.prep_hash.startswith(prep):
+                fits = it.id.short.startswith(typed)
+                name = it.id.short if fits else f"{it.id.code_hash}/{it.id.prep_hash}"
+                yield CompletionItem(name, help=visible(it.label) if it.label else None)
 
 
 def completion_options(command: F) -> F:

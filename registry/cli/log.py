@@ -14,7 +14,7 @@ __all__ = ["told"]
 
 @contextmanager
 def told(options: Options) -> Iterator[None]:
-    """Write the library's log to stderr meanwhile; with --json only warnings."""
+    """Write the library's log to stderr meanwhile; with --json or --quiet only warnings."""
     logger, handler = logging.getLogger("registry"), _ToStderr(options)
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -34,7 +34,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message, event = record.getMessage(), getattr(record, "event", None)
         if record.levelno < logging.WARNING:
-            if event == "waiting" and not self._options.json:
+            if event == "waiting" and not (self._options.json or self._options.quiet):
                 say(visible(message))
         elif self._options.json:
             say(to_json({"warning": {"event": event, "message": message}}))

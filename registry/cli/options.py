@@ -32,6 +32,7 @@ class Options:
 
     cache: Path | None = None
     json: bool = False
+    quiet: bool = False
     create: bool = False  # a new cache even among other things
 
     @property
@@ -52,10 +53,11 @@ def with_shared_options(command: F) -> F:
         help="The cache directory [default: $REGISTRY_CACHE, else the user's own].",
     )
     declare_json = click.option("--json", is_flag=True, help="Print one JSON document.")
-    return declare_cache(declare_json(command))
+    declare_quiet = click.option("--quiet", is_flag=True, help="Write no notes to stderr.")
+    return declare_cache(declare_json(declare_quiet(command)))
 
 
-def shared_options(context: click.Context, *, cache: str | None, json: bool) -> None:
+def shared_options(context: click.Context, *, cache: str | None, json: bool, quiet: bool) -> None:
     """Store the shared options given at this place of the command line."""
     options = context.ensure_object(Options)
     if cache is not None:
@@ -63,6 +65,7 @@ def shared_options(context: click.Context, *, cache: str | None, json: bool) -> 
             raise click.BadParameter("the name of the directory is empty", param_hint="'--cache'")
         options.cache = Path(cache)
     options.json = options.json or json
+    options.quiet = options.quiet or quiet
 
 
 def with_create(command: F) -> F:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -20,7 +21,10 @@ import click
 __all__ = ["Column", "moves_the_cursor", "say", "to_json", "visible", "write", "write_list"]
 
 T = TypeVar("T")
-Column = tuple[str, str]  # title, and alignment of the cells: "<12", ">10"
+Column = tuple[str, str]  # title, and format of the cells: "<12", ">10"; "<12.12" also cuts them
+
+_GAP = "  "
+_LEAST = 12  # characters that a column keeps on a narrow terminal
 
 _COLOURS = {
     "prepared": "green",
@@ -50,6 +54,8 @@ def write_list(
     as_json: bool,
 ) -> None:
     """Write a list to stdout: a JSON array, or a table whose header appears with its first row."""
+    if not as_json and sys.stdout.isatty():
+        columns = _fitting(columns, shutil.get_terminal_size().columns)
     lines = _array(items) if as_json else _aligned(columns, map(row, items))
     for line in lines:
         sys.stdout.write(line + "\n")
@@ -118,12 +124,28 @@ def _aligned(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterat
         yield _line([visible(cell) for cell in row], columns, coloured)
 
 
+def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """Cut the columns to the width of a terminal: the widest ones first, the last one always.
+
+    The beginning of an id still names it, so a cut cell has no dots.
+    """
+    widths = [int(alignment[1:]) for _, alignment in columns[:-1]]
+    room = width - len(_GAP) * len(widths)
+    while room - sum(widths) < _LEAST < max(widths):
+        widths[widths.index(max(widths))] -= 1
+    last = max(room - sum(widths), _LEAST)
+    return [
+        (title, f"{alignment[:1] or '<'}{size}.{size}")
+        for (title, alignment), size in zip(columns, [*widths, last], strict=True)
+    ]
+
+
 def _line(cells: Sequence[str], columns: Sequence[Column], coloured: bool) -> str:
     padded = (
         _painted(cell, format(cell, alignment), coloured)
         for cell, (_, alignment) in zip(cells, columns, strict=True)
     )
-    return "  ".join(padded).rstrip()
+    return _GAP.join(padded).rstrip()
 
 
 def _has_colours(stream: TextIO) -> bool:

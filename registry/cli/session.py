@@ -33,6 +33,7 @@ class Session:
     def __init__(self, context: click.Context, options: Options) -> None:
         self.context = context
         self.json = options.json
+        self.quiet = options.json or options.quiet
         self.cache_name = options.cache_dir
         self.create = options.create
         self.failed = False
@@ -99,8 +100,8 @@ class Session:
         output.write_list(items, columns, row, as_json=self.json)
 
     def note(self, text: str) -> None:
-        """Write a note to stderr; with --json there are no notes."""
-        if not self.json:
+        """Write a note to stderr; with --json or --quiet there are no notes."""
+        if not self.quiet:
             sys.stdout.flush()  # the result comes first, even if both go to one file
             output.say(output.visible(text))
 
@@ -128,8 +129,10 @@ def in_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., N
 
     @click.pass_context
     @wraps(verb, updated=())
-    def command(context: click.Context, /, *, cache: Any, json: Any, **arguments: Any) -> None:
-        shared_options(context, cache=cache, json=json)
+    def command(
+        context: click.Context, /, *, cache: Any, json: Any, quiet: Any, **arguments: Any
+    ) -> None:
+        shared_options(context, cache=cache, json=json, quiet=quiet)
         with Session(context, context.ensure_object(Options)) as session:
             verb(session, **arguments)  # type: ignore[call-arg]
 

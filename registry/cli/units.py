@@ -113,7 +113,7 @@ def coarse_span(span: timedelta) -> str:
 def near_command(command: str, width: int) -> str:
     """Write a command line without the folders of its files, cut to a width."""
     shown = " ".join(
-        word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word
+        (word.rstrip("/").rpartition("/")[2] or "/") if word.startswith("/") else word
         for word in command.split(" ")
     )
     return shown if len(shown) <= width else f"{shown[: width - 3]}..."

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.artifacts import failed, prepared
 from support.command import Command, Run
+
+from registry import Registry
 
 
 def as_the_shell_sees_it(command: Command) -> dict[str, str]:
@@ -77,3 +80,39 @@ def test_it_is_installed_where_the_shell_looks(command: Command) -> None:
 
 def test_an_unknown_shell_is_a_misuse(run: Run) -> None:
     assert run("--show-completion", "cmd").code == 2
+
+
+@pytest.mark.parametrize("verb", ["show", "rm", "why", "retry"])
+def test_ids_are_completed(command: Command, run: Run, registry: Registry, verb: str) -> None:
+    one, two = prepared(registry, "one").id, failed(registry, "two").id
+    script = command.home / "completion.bash"
+    script.write_text(run("--show-completion", "bash").out)
+    assert completed(command, f"registry {verb} {one.code_hash[:6]}", script) == [one.short]
+    whole = f"{two.code_hash}/{two.prep_hash[:2]}"
+    assert offered(command, verb, whole) == [f"{two.code_hash}/{two.prep_hash}"]
+    assert set(offered(command, verb, "")) == {one.short, two.short}
+    assert offered(command, verb, "no-id") == []
+
+
+def test_completing_an_id_creates_no_cache_and_disturbs_nobody(command: Command) -> None:
+    assert offered(command, "show", "ab") == []
+    assert not command.cache.exists()
+    command.cache.write_text("no directory")
+    assert offered(command, "show", "ab") == []
+
+
+def test_ids_are_those_of_the_cache_that_is_named(command: Command, registry: Registry) -> None:
+    one = prepared(registry, "one").id
+    elsewhere = {"REGISTRY_CACHE": str(command.home / "other")}
+    assert offered(command, f"--cache {command.cache} show", "", **elsewhere) == [one.short]
+    assert offered(command, f"show --cache {command.cache}", "", **elsewhere) == [one.short]
+    assert offered(command, "show", "", **elsewhere) == []
+
+
+def offered(command: Command, verb: str, typed: str, **environment: str) -> list[str]:
+    """What the command offers a shell for a word of an id."""
+    words = f"registry {verb} {typed}"
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    answer = command(**asked, **environment, _REGISTRY_COMPLETE="bash_complete")
+    assert (answer.code, answer.err) == (0, "")
+    return [line.partition(",")[2] for line in answer.out.split()]

@@ -71,3 +71,14 @@ def test_the_help_tells_the_exit_codes(command: Command) -> None:
     assert "128 + N  stopped by signal N" in command("--help").out
     assert command("--version").out == f"{__version__}\n"
     assert not command.cache.exists()
+
+
+def test_quiet_leaves_results_and_errors_alone(run: Run) -> None:
+    for name in ("one", "two"):
+        Path(f"{name}.wat").write_text(f'(module (func (export "{name}")))')
+    for line in (["--quiet", "prepare"], ["prepare", "--quiet"]):
+        answer = run(*line, "one.wat", "two.wat")
+        assert (answer.code, answer.err) == (0, "")
+        assert "one.wat" in answer.out
+    assert run("prepare", "one.wat", "two.wat").err == "2 hit\n"
+    assert run("show", "--quiet", "ffff").err.startswith("error: ")

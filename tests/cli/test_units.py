@@ -167,3 +167,5 @@ def test_a_command_line_is_shown_by_its_useful_part() -> None:
     assert near_command(line, 20) == "python3 gunicorn ..."
     assert near_command("/srv/ a/b", 60) == "srv a/b"
     assert near_command("", 60) == ""
+    assert near_command("/bin/find / -name x", 60) == "find / -name x"
+    assert near_command("ls // /", 60) == "ls / /"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry.artifact import State
+from registry.cli.completion import complete_ids
 from registry.cli.options import choose_from, read_by
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, near_age, near_size, near_span
@@ -80,7 +81,7 @@ def _totalled(session: Session, listed: Iterable[Artifact]) -> Iterator[Artifact
 
 @click.command()
 @in_session
-@click.argument("prefix", metavar="ID-PREFIX")
+@click.argument("prefix", metavar="ID-PREFIX", shell_complete=complete_ids)
 def show(session: Session, prefix: str) -> None:
     """Show all details of one artifact.
 
@@ -92,7 +93,9 @@ def show(session: Session, prefix: str) -> None:
 
 @click.command()
 @in_session
-@click.argument("prefixes", nargs=-1, required=True, metavar="ID-PREFIX...")
+@click.argument(
+    "prefixes", nargs=-1, required=True, metavar="ID-PREFIX...", shell_complete=complete_ids
+)
 def rm(session: Session, prefixes: tuple[str, ...]) -> None:
     """Remove artifacts and their files.
 
@@ -104,7 +107,9 @@ def rm(session: Session, prefixes: tuple[str, ...]) -> None:
 
 @click.command()
 @in_session
-@click.argument("prefixes", nargs=-1, required=True, metavar="ID-PREFIX...")
+@click.argument(
+    "prefixes", nargs=-1, required=True, metavar="ID-PREFIX...", shell_complete=complete_ids
+)
 def retry(session: Session, prefixes: tuple[str, ...]) -> None:
     """Allow failed artifacts to be prepared again.
 

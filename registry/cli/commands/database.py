@@ -25,9 +25,9 @@ __all__ = ["db"]
 @click.group(cls=InOrder, no_args_is_help=False)
 @with_shared_options
 @click.pass_context
-def db(context: click.Context, *, cache: str | None, json: bool) -> None:
+def db(context: click.Context, *, cache: str | None, json: bool, quiet: bool) -> None:
     """Manage the database: path, schema, copies."""
-    shared_options(context, cache=cache, json=json)
+    shared_options(context, cache=cache, json=json, quiet=quiet)
 
 
 _COLUMNS = (("REVISION", "<8"), ("STATE", "<7"), ("CHANGE", ""))

@@ -60,7 +60,8 @@ def _row(host: HostInfo) -> tuple[str, ...]:
         host.id[:12],
         str(host.pid) if host.alive else "dead",
         near_age(host.opened_at, datetime.now(UTC)),
-        near_command(host.command, _COMMAND_WIDTH) + elsewhere,  # in a container, say
+        near_command(host.command, max(_COMMAND_WIDTH - len(elsewhere), 12))
+        + elsewhere,  # in a container, say
         ", ".join(map(str, host.prepares)) or "-",
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from registry.cli.completion import complete_ids
 from registry.cli.session import Session, in_session
 from registry.cli.units import coarse_span, near_command, near_size, near_span
 
@@ -46,7 +47,7 @@ class Story:
 
 @click.command()
 @in_session
-@click.argument("prefix", metavar="ID-PREFIX")
+@click.argument("prefix", metavar="ID-PREFIX", shell_complete=complete_ids)
 def why(session: Session, prefix: str) -> None:
     """Show why an artifact was prepared again, and its other events.
 

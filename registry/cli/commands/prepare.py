@@ -129,7 +129,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 @contextmanager
 def _progress(session: Session, files: Sequence[Path]) -> Iterator[Iterable[Path]]:
     """Iterate over the files; on a terminal, with a progress bar."""
-    if session.json or not sys.stderr.isatty():
+    if session.quiet or not sys.stderr.isatty():
         yield files
         return
     from rich.console import Console

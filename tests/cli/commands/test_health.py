@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 
 from support.artifacts import prepared
 from support.command import Command, Run
@@ -34,6 +36,15 @@ def test_hosts_are_told_to_programs_in_full(run: Run, registry: Registry) -> Non
     assert host["opened_at"] == own.opened_at.replace(tzinfo=None).isoformat() + "Z"
     assert host["command"] == own.command
     assert itself["prepares"] == []
+
+
+def test_a_host_with_another_host_name_is_shown_with_it(run: Run, registry: Registry) -> None:
+    database = registry.cache_dir / "registry.db"
+    with closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("UPDATE host SET hostname = 'box-7', command = 'find / -name x'")
+    _, line, itself = run("hosts").out.splitlines()
+    assert "find / -name x on box-7" in line
+    assert " on " not in itself
 
 
 def test_a_host_of_another_process_is_seen(command: Command, registry: Registry) -> None:

@@ -168,3 +168,16 @@ def test_a_person_is_told_the_total_or_that_there_is_nothing(
     with terminal(command, 100, "ls") as screen:
         assert "artifacts: 2, 3.0 KiB" in screen.read_to_the_end()
     assert command("ls").err == ""
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 200])
+def test_a_list_fits_its_terminal(command: Command, registry: Registry, width: int) -> None:
+    artifact = prepared(registry, "one", label="a label of many words, " * 12 + "end")
+    with terminal(command, width, "ls", COLUMNS=str(width), TERM="dumb") as screen:
+        title, line, *_ = screen.read_to_the_end().splitlines()
+    assert title.split() == ["ID", "STATE", "SIZE", "NEEDED", "LABEL"]
+    assert len(line) <= max(width, 60)
+    assert len(line) >= width - 3
+    assert "a label" in line
+    assert registry.find(line.split()[0]) == artifact.id
+    assert command("ls").out.endswith(f"{artifact.label}\n")  # a pipe gets all of it
