@@ -63,7 +63,10 @@ def one_id(new_id: Callable[[], ArtifactId]) -> ArtifactId:
 
 # Real workers, many processes, long random walks, whole environments: measured with --durations.
 SLOW = (
-    *("cli/", "confinement/", "docs/", "host/", "packaging/", "processes/", "simulator/"),
+    *("adapters/", "cli/", "confinement/", "docs/", "host/", "packaging/", "processes/"),
+    *("simulator/", "wasm/", "aio/test_cancellation.py", "aio/test_processes.py"),
+    *("opening/test_hostile.py", "verbs/test_internal_errors.py", "world/test_out_of_room.py"),
+    *("test_blame.py", "test_testing.py", "schema/test_next_prune.py"),
     *("doctor/test_before_opening.py", "opening/test_bit_flips.py", "opening/test_cache.py"),
     *("opening/test_damaged_pages.py", "sync/test_agreement.py", "verbs/test_hits.py"),
     *("test_benchmarks.py", "verbs/test_interruption.py"),
