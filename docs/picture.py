@@ -21,6 +21,8 @@ CAPTIONS = {
     "recovery": "what can be saved",
     "confinement": "kernel sandboxes",
     "wasm": "a backend",
+    "numba": "Numba's cache",
+    "triton": "Triton's cache manager",
     "sync": "Registry",
     "aio": "AsyncRegistry",
     "opening": "directory, lock, migration",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry.keyed import Keyed
+from registry.process_handles import handle
 from registry.world.chance import token_hex
 from registry.world.own_folder import require_file_name
 
@@ -138,7 +139,7 @@ def _folder() -> Path:
     found = _folders.get(os.getpid())
     if found is None or not found.exists():
         try:
-            found = _kept.enter_context(_keyed._handle().scratch_folder())  # noqa: SLF001
+            found = _kept.enter_context(handle().scratch_folder())
         except Exception:  # noqa: BLE001 - the cache cannot be used; `Keyed` has said so
             found = Path(tempfile.mkdtemp(prefix="registry-triton-"))
             atexit.register(_remove, found, os.getpid())

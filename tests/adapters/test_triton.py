@@ -13,7 +13,7 @@ import pytest
 from processes.traces import assert_clean
 from support.environments import Environment, environment
 
-from registry import Registry, decorator
+from registry import Registry, process_handles
 from registry.triton import CacheManager, _folders, _keyed
 
 USER = Path(__file__).parent / "triton_user.py"
@@ -31,8 +31,8 @@ def users_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("REGISTRY_CACHE", str(cache))
     yield cache
     _folders.clear()
-    for key in list(decorator._handles):
-        decorator._handles.pop(key).close()
+    for key in list(process_handles._handles):
+        process_handles._handles.pop(key).close()
 
 
 def variables(cache: Path, tmp_path: Path) -> dict[str, str]:
