@@ -49,7 +49,8 @@ def prepared(
 
     The artifact is kept in `cache`, by default in the cache of the command: $REGISTRY_CACHE, else
     the user's cache directory, looked up at each call. A relative path is relative to the working
-    directory at the time of decorating. `label` is what people see. If `key` and `label` are
+    directory at the time of decorating. `label` is what people see, by
+    default the call, cut to 80 characters: `kernel('add', arch='sm_90')`. If `key` and `label` are
     functions, they are called with all arguments, including defaults. A `key` is identified by its
     code and by what it was made with (attributes, captured values, defaults), which must have a
     canonical form.

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from registry.artifact import ArtifactId
-from registry.canonical import exact
+from registry.canonical import MOST_BITS, exact
 from registry.errors import FunctionRefused
 from registry.function_digest import code_digest, key_digest
 from registry.origin import Origin, require_function
 
 __all__ = ["Label", "Order", "Terms"]
+
+# Characters of a label and of a text in it, and how many arguments it shows of each kind.
+_LABEL, _TEXT, _SHOWN = 80, 24, 8
 
 Label: TypeAlias = str | Callable[..., str]
 
@@ -83,7 +87,10 @@ class Terms:
     def _label(self, bound: inspect.BoundArguments) -> str:
         if callable(self.label):
             return self.label(*bound.args, **bound.kwargs)
-        return self.label or str(getattr(self.function, "__qualname__", self.name))
+        if self.label:
+            return self.label
+        name = str(getattr(self.function, "__qualname__", self.name)).rpartition("<locals>.")[2]
+        return _cut(f"{name}({', '.join(_shown_arguments(bound))})", _LABEL)
 
     def _digest(self) -> list[str] | None:
         """The code of the function, and of what decides which of its calls are the same."""
@@ -96,6 +103,30 @@ class Terms:
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound
+
+
+def _shown_arguments(bound: inspect.BoundArguments) -> Iterator[str]:
+    """Write the arguments as a call has them; the cost is bounded, for each call is labelled."""
+    for it in islice(bound.args, _SHOWN):
+        yield _show(it)
+    for name, it in islice(bound.kwargs.items(), _SHOWN):
+        yield f"{name}={_show(it)}"
+
+
+def _show(value: object) -> str:
+    """Write a value in one short line, without running code of its class."""
+    kind = type(value)
+    if isinstance(value, str | bytes | bytearray) and kind in (str, bytes, bytearray):
+        return repr(value) if len(value) <= _TEXT else f"{value[:_TEXT]!r}..."
+    if isinstance(value, int) and kind is int:
+        return str(value) if value.bit_length() <= MOST_BITS else "<int>"
+    if isinstance(value, list | tuple | dict) and kind in (list, tuple, dict):
+        return f"<{kind.__name__} of {len(value)}>"
+    return repr(value) if value is None or kind in (bool, float) else f"<{kind.__name__}>"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _require_name(name: object) -> None:

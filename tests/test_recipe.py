@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -231,9 +232,27 @@ def test_people_see_the_functions_name_or_the_label(registry: Registry) -> None:
     named = registry.artifact(
         version=2, name="build", label=lambda source, arch, debug: f"kernel for {arch}"
     )(build_of(Builder()))
-    assert plain.artifact(b"code").label == "build_of.<locals>.build"
+    assert plain.artifact(b"code").label == "build(b'code', 'native', False)"
     assert named.artifact(b"code").label == "kernel for native"
     assert named.artifact(b"code", "gpu").label == "kernel for gpu"
+
+
+def test_a_label_shows_the_arguments_in_one_short_line(registry: Registry) -> None:
+    @registry.artifact(version=1, name="it", key=lambda *parts, **options: str(next(calls)))
+    def build(*parts: object, **options: object) -> bytes:
+        return b"it"
+
+    def label(*parts: object, **options: object) -> str | None:
+        return build.artifact(*parts, **options).label
+
+    calls = count()
+
+    assert label("add", arch="sm_90") == "build('add', arch='sm_90')"
+    assert label("a\nb\x1b", None, 1.5) == r"build('a\nb\x1b', None, 1.5)"
+    assert label([1] * 10**6, {}, Builder()) == "build(<list of 1000000>, <dict of 0>, <Builder>)"
+    assert label(10**5000) == "build(<int>)"
+    assert label("x" * 100) == f"build('{'x' * 24}'...)"
+    assert len(label(*"y" * 10**5, **{"z" * 200: 1})) == 80
 
 
 def test_it_looks_like_the_function() -> None:

@@ -110,6 +110,18 @@ class Session:
         exits.complain(error, about=about, as_json=self.json)
         self.failed = True
 
+    def repeat(self, said: Iterable[dict[str, dict[str, str]]]) -> None:
+        """Report the errors and warnings that another process wrote as JSON."""
+        for line in said:
+            for kind, about in line.items():
+                if self.json:
+                    output.say(output.to_json(line))
+                elif kind == "error":
+                    exits.complain_of(about["type"], about["message"], as_json=False)
+                else:
+                    output.say("warning:", output.visible(about["message"]))
+                self.failed |= kind == "error"
+
     def __enter__(self) -> Self:
         return self
 

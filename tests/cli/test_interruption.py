@@ -40,6 +40,31 @@ def test_a_preparation_that_is_stopped_is_nobodys_failure(
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_an_interruption_leaves_is_told(
+    command: Command, registry: Registry, number: signal.Signals, code: int, jobs: str
+) -> None:
+    for name in ("one", "two", "three"):
+        (command.home / f"{name}.wat").write_text(f'(module (func (export "{name}")))')
+    (command.home / "slow.wat").write_text(_slow_module())
+    (command.home / "slower.wat").write_text(_slow_module() + "\n")
+    files = ["one.wat", "two.wat", "slow.wat", "slower.wat", "three.wat"]
+    with command.start("prepare", "-j", jobs, *files) as process:
+        while len(list(registry.artifacts(state=State.PREPARING))) < int(jobs) or (
+            len(list(registry.artifacts(state=State.PREPARED))) < 2
+        ):
+            assert process.poll() is None
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    left = {"1": "1 stopped; 2 not begun", "2": "2 stopped; 1 not begun"}[jobs]
+    assert err.splitlines()[-1] == f"kept: 2 compiled; {left}"
+    assert {it.state for it in registry.artifacts()} == {State.PREPARED}
+    assert len(list(registry.artifacts())) == 2
+    assert registry.check(checksums=True).ok
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_waiting_for_another_can_be_stopped_and_disturbs_nobody(
     command: Command, registry: Registry, number: signal.Signals, code: int
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import sys
 
+import pytest
 from support.command import Command, Run
 
 from registry import Registry, wasm
@@ -158,3 +160,45 @@ def test_several_files_end_with_a_summary(command: Command) -> None:
     assert answer.code == 1
     assert answer.err.splitlines()[-1] == "2 compiled, 1 hit, 1 failed"
     assert "compiled," not in command("prepare", "one.wat", "two.wat", "--json").err
+
+
+def test_several_files_are_compiled_at_once(command: Command, registry: Registry) -> None:
+    _write(command, one=ADD, two=ADD + b"\n", three=ADD + b"\n\n", bad=b"(nonsense")
+    files = ["one.wat", "bad.wat", "two.wat", "missing.wat", "three.wat", "one.wat"]
+    answer = command("prepare", "-j", "3", *files)
+    assert answer.code == 1
+    _, *lines = answer.out.splitlines()
+    assert [line.split()[-1] for line in lines] == files
+    assert sorted(line.split()[1] for line in lines) == [*["failed"] * 2, "hit", *["miss"] * 3]
+    assert answer.err.splitlines()[-1] == "3 compiled, 1 hit, 2 failed"
+    for file in files:
+        assert f"preparing {file} (" in answer.err
+    assert answer.err.count("error: bad.wat") == answer.err.count("error: missing.wat") == 1
+    assert registry.check(checksums=True).ok
+    document = command("prepare", "--json", "-j", "2", *files)
+    assert [row["outcome"] for row in document.document] == [
+        *("hit", "failed", "hit", "failed", "hit", "hit")
+    ]
+    assert len(document.errors) == 2
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "x"])
+def test_a_number_of_jobs_is_at_least_one(command: Command, jobs: str) -> None:
+    _write(command, one=ADD)
+    assert command("prepare", "-j", jobs, "one.wat").code == 2
+    assert not command.cache.exists()
+
+
+def test_a_cache_that_cannot_be_used_is_told_of_once(command: Command) -> None:
+    _write(command, one=ADD, two=ADD + b"\n")
+    command.cache.write_text("no directory")
+    answer = command("prepare", "-j", "2", "one.wat", "two.wat")
+    assert (answer.code, answer.out, answer.err.count("error:")) == (3, "", 1)
+
+
+def test_a_module_in_the_working_directory_is_not_run(command: Command) -> None:
+    _write(command, one=ADD, two=ADD + b"\n")
+    (command.home / "registry.py").write_text("raise SystemExit('hostile')")
+    line = [sys.executable, "-P", "-m", "registry", "prepare", "-j", "2", "one.wat", "two.wat"]
+    done = subprocess.run(line, cwd=command.home, env=command.environment(), capture_output=True)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, b"2 compiled")
