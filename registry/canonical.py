@@ -1,8 +1,8 @@
 """The canonical form of an argument: two values share one only if no function can tell them apart.
 
-So only exact types have one. A subclass may behave as it likes (an IntEnum prints otherwise than
-its int), and an object of another kind may hold what its text does not say. Dicts are equal
-whatever the order of their keys; so they share a form, and the copy has its keys sorted.
+So only exact types have one. A subclass may behave differently (an IntEnum does not print as its
+int), and other objects may hold more than their text shows. Dicts are equal if only the order of
+their keys differs; so they share a form, and the copy has its keys sorted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from registry.errors import InvalidParams
 
 __all__ = ["Exact", "exact"]
 
-# What a thread's stack bears in each of the passes that follow; nobody nests arguments so deep.
+# Deep enough for any real argument, and small enough for a thread's stack in each later pass.
 MOST_LEVELS = 100
 # An int of more bits is written in hex: Python refuses to write thousands of digits in decimal.
 MOST_BITS = 64
@@ -102,7 +102,7 @@ def _advice(value: object) -> str:
     for base in (bool, int, str, float, bytes, bytearray, list, tuple, dict):
         if isinstance(value, base):  # a subclass
             return f"pass {base.__name__}() of it"
-    if hasattr(value, "item"):  # a scalar or an array of numpy and its like
+    if hasattr(value, "item"):  # a scalar or an array of numpy or a similar library
         return "pass .item() or .tolist() of it"
     if isinstance(value, memoryview) or hasattr(value, "tobytes"):
         return "pass the bytes of it, with its format if that matters"

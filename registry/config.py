@@ -1,4 +1,4 @@
-"""What bounds a cache and its retries: the defaults, each with its reason, and their validation."""
+"""The settings of a cache and its retries: defaults, each with its reason, and their validation."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ __all__ = [
     "require_overrides",
 ]
 
-# 10 GiB and 24 h: the original host's values. A day covers whatever runs daily; ten GiB hold some
+# 10 GiB and 24 h: the original host's values. A day covers all that runs daily; 10 GiB hold about a
 # thousand compiled validation functions of 2 to 30 MB.
 CACHE_LIMIT = 10 * 1024**3
 MIN_STALE_TIME = timedelta(hours=24)
 # The original's rule: the first failure and five retries, a quarter of an hour apart.
 MAX_RETRIES = 5
 RETRY_COOLDOWN = timedelta(minutes=15)
-# A code that kills its host does so again within hours; a service that is stopped in the middle of
-# a long preparation, once at each deployment, is no fault of the code.
+# Code that kills its host does so again within hours. A service that is stopped during a long
+# preparation, once at each deployment, is not the code's fault.
 DEATHS_COUNT_FOR = timedelta(days=1)
 # Longer than the longest compilation known to us (the original gives up after 4 x 360 s).
 PREPARE_TIMEOUT = timedelta(minutes=30)
 # A failure is kept so that it is not repeated. After a month its code is gone, or may be tried once
-# more. Ten thousand take some 5 MB without their messages, which are a few hundred characters as a
-# rule: 8 MiB hold ten thousand of 800, but only 128 of the longest that are stored (64 KiB).
+# more. Ten thousand take about 5 MB without their messages, most of which have a few hundred
+# characters: 8 MiB hold ten thousand of 800, but only 128 of the longest that are stored (64 KiB).
 FAILED_MAX_AGE = timedelta(days=30)
 FAILED_MAX_COUNT = 10_000
 FAILED_MAX_BYTES = 8 * 1024**2
-# No duration may push a time of day beyond what datetime can say (the year 9999).
+# So that a time plus any duration is before the year 9999, the last that datetime can represent.
 LONGEST = timedelta(days=36500)
 LARGEST = 2**63 - 1  # SQLite's INTEGER
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupConfig:
-    """Bound the cache: `cache_limit` in bytes; nothing needed within `min_stale_time` is pruned.
+    """Limit the cache: `cache_limit` in bytes; nothing needed within `min_stale_time` is pruned.
 
-    Given to a handle it overrides the stored settings for that handle only.
+    A handle that is given one uses it instead of the stored settings; other handles do not.
     """
 
     cache_limit: int = CACHE_LIMIT
@@ -71,10 +71,10 @@ class CleanupConfig:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Bound the retries of a failure: at most `max_retries`, each `cooldown` after the last one.
+    """Limit the retries of a failure: at most `max_retries`, each `cooldown` after the last one.
 
-    A deterministic failure is never retried, whatever is said here. Given to a handle it overrides
-    the stored settings for that handle only.
+    A deterministic failure is never retried. A handle that is given a policy uses it instead of the
+    stored settings; other handles do not.
     """
 
     max_retries: int = MAX_RETRIES
@@ -89,10 +89,10 @@ class RetryPolicy:
 class Settings:
     """The settings stored with the cache and shared by all its hosts.
 
-    `cache_limit` is bytes. `hard_limit` (bytes, None: no such limit) bounds the cache even where
+    `cache_limit` is bytes. `hard_limit` (bytes, None: no such limit) limits the cache even if
     everything was needed recently. `prepare_timeout` is how long a claim is held by default before
-    others may take it. Failures are forgotten, the oldest first, that are older than
-    `failed_max_age`, beyond `failed_max_count`, or whose messages are beyond `failed_max_bytes`.
+    others may take it. Failures older than `failed_max_age` are forgotten, and the oldest ones
+    beyond `failed_max_count`, or beyond `failed_max_bytes` of messages.
     """
 
     cache_limit: int = CACHE_LIMIT
@@ -111,7 +111,7 @@ _NAMES = tuple(field.name for field in fields(Settings))
 
 
 def require_overrides(cleanup: object, retry: object) -> None:
-    """Check what a handle is given to override the stored settings with."""
+    """Check the settings of one handle, which override the stored ones."""
     for name, value, kind in (
         ("cleanup", cleanup, CleanupConfig),
         ("retry", retry, RetryPolicy),
@@ -139,12 +139,12 @@ def as_amount(name: str, value: object) -> int:
 
 
 def as_stored(changes: Mapping[str, Any]) -> dict[str, int | None]:
-    """Check changes of settings and give them the form they are stored in: integers."""
+    """Check changes of settings, and convert them to the integers that are stored."""
     return {name: _stored(name, value) for name, value in changes.items()}
 
 
 def from_stored(stored: Mapping[str, int | None]) -> Settings:
-    """Read settings back; what is not stored has its default, what we do not know is ignored."""
+    """Convert stored settings; missing ones have their default, unknown ones are ignored."""
     known = {name: stored[name] for name in _NAMES if name in stored}
     return Settings(
         **{

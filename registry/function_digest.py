@@ -1,8 +1,8 @@
-"""What a function does, as a digest: the code that runs, and the values that it was made with.
+"""The digest of a function: of the code that runs, and of the values that it was made with.
 
-The digest tells an edited function from what it was before. It is that of the code which runs, not
-of the text on the disk, which may have been edited since it was loaded; so neither comments nor
-blank lines matter, and another version of Python counts as an edit.
+It changes when the function is edited. It is computed from the loaded code, not from the source
+file, which may have been edited since; so comments and blank lines do not matter, and another
+version of Python counts as an edit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def code_digest(function: object) -> str:
 def key_digest(key: object, *, source: bool) -> str | None:
     """Hash a `key=`: its code, if that counts, and in any case all that it was made with.
 
-    None if there is nothing to hash. Raises `FunctionRefused` for what it cannot tell apart.
+    None if there is nothing to hash. Raises `FunctionRefused` for values that have no digest.
     """
     parts = [part for part in Made(key, source=source, strict=True).parts() if part is not None]
     return _digest(parts) if parts else None
@@ -56,16 +56,16 @@ def _digest(parts: Iterable[object]) -> str:
 
 
 def called(function: object) -> str:
-    """Say what a function is called, for people."""
+    """Name a function, for messages."""
     named = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', None) or 'the function'}: {named}"
 
 
 class Made:
-    """What a function does, in parts to hash: its code, and the values that it was made with.
+    """The parts of a function to hash: its code, and the values that it was made with.
 
-    A value without a canonical form, and one that changes meanwhile, does not count; but it is
-    refused if this is `strict`, or if it belongs to an object. Without `source`, only values count.
+    A value that has no canonical form, or is mutable, is left out; but it is refused if this is
+    `strict`, or if it belongs to an object. Without `source`, only values are hashed.
     """
 
     def __init__(self, function: object, *, source: bool = True, strict: bool = False) -> None:
@@ -102,7 +102,7 @@ class Made:
     def _plain(self, function: FunctionType) -> Iterator[object]:
         yield _code(function.__code__) if self._source else None
         yield from self._values(dict(_captured(function)))
-        if self._strict or function is not self._function:  # else they are arguments of a call
+        if self._strict or function is not self._function:  # else each call passes them
             yield from self._values({"defaults": function.__defaults__ or None})
             yield from self._values(function.__kwdefaults__ or {})
         if callable(wrapped := getattr(function, "__wrapped__", None)):
@@ -133,9 +133,9 @@ class Made:
 
 
 def _captured(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """What a function captured, as it is when it is decorated."""
+    """List the variables that a function captured, with their values when it is decorated."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # to be bound later
+        with suppress(ValueError):  # not bound yet
             yield name, cell.cell_contents
 
 
@@ -144,7 +144,7 @@ def _call_of(thing: object) -> object:
 
 
 def _state(thing: object) -> object:
-    """What an object holds; a class goes by its name."""
+    """Return the state of an object; for a class, its name."""
     if isinstance(thing, type):
         return called(thing)
     own = dict(getattr(thing, "__dict__", {}))
@@ -154,7 +154,7 @@ def _state(thing: object) -> object:
                 with suppress(AttributeError):  # not set
                     own[f"{kind.__qualname__}.{name}"] = slot.__get__(thing)
     if isinstance(thing, int | float | complex | str | bytes | bytearray | Iterable):
-        own["the object itself"] = thing  # a subclass holds a value beside its attributes
+        own["the object itself"] = thing  # a subclass has a value besides its attributes
     try:
         return [called(type(thing)), exact(own, "its state").form]
     except InvalidParams as error:
@@ -162,7 +162,7 @@ def _state(thing: object) -> object:
 
 
 def _builtin(function: object) -> object:
-    """What tells a function of C; raises `FunctionRefused` where nothing does."""
+    """Return what identifies a C function; raises `FunctionRefused` if nothing does."""
     if isinstance(function, type) and function.__module__ == "builtins":
         return called(function)
     if isinstance(function, BuiltinFunctionType) and isinstance(function.__self__, ModuleType):
@@ -182,7 +182,7 @@ def _uncounted(function: object, why: str) -> FunctionRefused:
 
 
 def _code(code: CodeType) -> list[object]:
-    """Code without the places that it stands at."""
+    """Return the parts of code that do not depend on its file and lines."""
     flags = (code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     consts = [_constant(it) for it in code.co_consts]

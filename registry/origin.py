@@ -1,9 +1,9 @@
-"""Where a function comes from: what proves, to other processes, which function it is.
+"""The origin of a function: what identifies it for all processes.
 
-A name alone proves little: each project may have a `kernels.build`. So a function goes by the
-distribution that it belongs to, or by the file that it was loaded from, and by its module and its
-qualified name in there. What several functions can share, or what differs from process to process,
-is refused: then the user gives a name.
+A name alone does not: each project may have a `kernels.build`. So a function is identified by its
+distribution, or by the file that it was loaded from, together with its module and qualified name. A
+function that could share these with another one, or whose origin differs between processes, is
+refused: then the user gives a name.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Origin", "require_function"]
 
-# By what a function is called, the code that was decorated last, and the module as loaded then.
+# By file and name of a function: its globals, its module's spec and its digest when last decorated.
 _decorated: dict[tuple[str, str], tuple[object, object, str]] = {}
 
 
 class Origin:
-    """A function that was proven to be the only one of its name, and that name."""
+    """The name of a function that no other function of its file has."""
 
     def __init__(self, function: object, *, source: bool = True) -> None:
         if not isinstance(function, FunctionType):
@@ -40,19 +40,19 @@ class Origin:
             raise _unproven(function, "is local to a function, where others may be called so")
         spec = function.__globals__.get("__spec__")
         module = function.__module__
-        if module in ("__main__", "__mp_main__"):  # that of `python -m`, and of multiprocessing
+        if module in ("__main__", "__mp_main__"):  # of `python -m`, and of multiprocessing
             module = "__main__" if spec is None else spec.name
         self._name = f"{module}:{function.__qualname__}"
         _refuse_redefinition(function, (self._file, self._name))
 
     @property
     def name(self) -> str:
-        """The name for all processes; reads what is installed, the first time."""
+        """The name for all processes; the first call reads which distributions are installed."""
         return f"{_home(self._file)}\n{self._name}"
 
 
 def require_function(function: object) -> None:
-    """Refuse what can never be decorated, whatever its name."""
+    """Refuse an object that cannot be decorated, even with a name."""
     if isinstance(function, staticmethod | classmethod):
         raise FunctionRefused(
             f"{called(function)} is a {type(function).__name__}: put @staticmethod above the "
@@ -96,7 +96,7 @@ def _file_of(function: FunctionType) -> str:
 
 
 def _refuse_redefinition(function: FunctionType, called: tuple[str, str]) -> None:
-    """Refuse a second function of the same name, unless its module was loaded anew."""
+    """Refuse a second function of the same name, unless its module was reloaded."""
     digest = code_digest(function)
     spaces = function.__globals__
     before = _decorated.get(called)
@@ -116,9 +116,9 @@ def _unproven(function: object, why: str) -> FunctionRefused:
 
 @lru_cache(maxsize=1024)
 def _home(file: str) -> str:
-    """The installed distribution of a file, its version and its place in there, or else the file.
+    """Name the distribution of a file, its version and the path in it; or the file if it has none.
 
-    The place, because a distribution may have several files that are loaded under one name.
+    The path is needed because a distribution may have several files that are loaded under one name.
     """
     places = {os.path.realpath(it) for it in sys.path if os.path.isabs(it)}
     for place in Path(file).parents:
@@ -131,7 +131,7 @@ def _home(file: str) -> str:
 
 
 def _by_likeness(place: Path, top: str) -> Iterator[metadata.Distribution]:
-    """What is installed in a folder, those first that are called like the package."""
+    """List the distributions installed in a folder, those named like the package first."""
     from importlib import metadata
 
     found = list(metadata.distributions(path=[str(place)]))

@@ -3,10 +3,10 @@
 As `functools.cache` remembers what a function returned, a recipe remembers what it built: for all
 processes of the machine, after they have ended, and within the limits of the cache.
 
-What a call builds is named by the function (`registry.origin`: where it lives, what it is called,
-its code), by `version` (what else changes the result: the compiler, the functions that it calls)
-and by the arguments, each exactly (`registry.canonical`). Calls that share all of these share one
-artifact.
+A call's artifact is identified by the function (`registry.origin`: its distribution or file, its
+name, its code), by `version` (anything else that changes the result: the compiler, the functions
+that it calls) and by the exact arguments (`registry.canonical`). Calls that have all of these in
+common share one artifact.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
 
 P = ParamSpec("P")
 Data: TypeAlias = bytes | os.PathLike[str]
-# What was answered a moment ago may be pruned before it is opened; twice in a row hardly ever.
+# An artifact may be pruned before it is opened; twice in a row is very rare.
 TRIES = 3
 
 
 class Preparer(Protocol):
-    """What a recipe asks of a `Registry`, which stands above it."""
+    """The methods of `Registry` that a recipe calls; `registry.sync` imports this module."""
 
     def get_or_prepare(
         self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
@@ -56,7 +56,7 @@ class Preparer(Protocol):
 
 
 class AsyncPreparer(Protocol):
-    """What an async recipe asks of an `AsyncRegistry`."""
+    """The methods of `AsyncRegistry` that an async recipe calls."""
 
     async def get_or_prepare(
         self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
@@ -67,7 +67,7 @@ class AsyncPreparer(Protocol):
 
 
 class Recipe(Generic[P]):
-    """A function whose results are artifacts; calling it answers the bytes of one.
+    """A function whose results are artifacts; a call returns the bytes of one.
 
     A call raises what `Registry.get_or_prepare` raises, and `InvalidParams` for an argument that
     has no canonical form: None, bool, int, float, str, bytes, bytearray, and lists, tuples and
@@ -96,7 +96,7 @@ class Recipe(Generic[P]):
             artifact = self.artifact(*args, **kwargs)
             with suppress(OSError):
                 return _open(artifact)
-            # It is gone, or no file of ours any more, which this finds out, and drops it then.
+            # Missing or replaced by something else: this checks it, and deletes its row then.
             with suppress(UnknownArtifact):
                 return self._registry().open_file(artifact.id)
         raise _pruned(self.id(*args, **kwargs))
@@ -200,7 +200,7 @@ class AsyncRecipe(Generic[P]):
 
 
 def _open(artifact: Artifact) -> BinaryIO:
-    """Open what was answered just now, and so was checked and counted."""
+    """Open an artifact that was just returned, so it is checked and its use is recorded."""
     assert artifact.path is not None
     fd = os.open(artifact.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     return os.fdopen(fd, "rb")

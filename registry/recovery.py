@@ -1,15 +1,15 @@
-"""Bring back artifacts from a damaged database that was set aside.
+"""Recover artifacts from a damaged database that was set aside.
 
-1.  The database is copied, and the copy is read: what was set aside stays as it is. It is read row
-    by row, forwards to where it breaks and on behind the break, then backwards from its end; once
-    as the -wal file has it, once without, for either may be the damaged one.
-2.  The files that the rows name are moved beside the damaged database, where no sweep looks.
-3.  Each file is compared with its row (size and checksum), and what is whole is published anew, by
-    a claim like any other, the one needed longest ago first.
+1.  The database is copied, and the copy is read, so the original does not change. It is read row by
+    row: forwards to the damaged part and after it, then backwards from the end; once with the -wal
+    file and once without, because either file may be the damaged one.
+2.  The files that the rows name are moved beside the damaged database, where no sweep deletes them.
+3.  Each file is compared with its row (size and checksum). Intact files are published again with an
+    ordinary claim, the least recently needed first.
 
 So a row that was read wrongly restores nothing that is ever requested, artifacts prepared meanwhile
 are not touched, and an interrupted recovery continues when run again. Failures are not restored:
-they are tried again. Of the last needs only the order is kept.
+they are tried again. Of the times of last use only the order is kept.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from registry.world.files import Files
 
 __all__ = ["Recovery", "newest", "recover"]
 
-# A page holds a dozen rows. Where so many ids in a row cannot be read, nothing is behind them.
+# A page holds a dozen rows. After this many ids that cannot be read, no more rows are expected.
 BREAK = 1000
-# The second: a complaint of SQLite that quotes what is damaged.
+# UnicodeDecodeError: a message of SQLite that quotes the damaged data.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _PARTS = ("registry.db", "registry.db-wal")
 _COLUMNS = "id, code_hash, prep_hash, path, size, checksum, last_time_needed, label"
 _PREPARED = f"SELECT {_COLUMNS} FROM artifact NOT INDEXED WHERE state = 'prepared'"  # noqa: S608
-# One by one: of several, sqlite3 would lose the last before the break.
+# One by one, because sqlite3 would lose the last row before the damaged part.
 _FORWARDS = f"{_PREPARED} AND id >= ? ORDER BY id LIMIT 1"
 _BACKWARDS = f"{_PREPARED} AND id <= ? ORDER BY id DESC LIMIT 1"
 
@@ -59,7 +59,7 @@ class Recovery:
 
 
 class _Found(NamedTuple):
-    """A row as it was read; a damaged page may have said anything."""
+    """A row as it was read; its values may be damaged."""
 
     id: int
     code_hash: str
@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Return whether it can be one of our rows."""
+        """Whether it can be a row that registry wrote."""
         texts = (self.code_hash, self.prep_hash, self.path, self.checksum)
         numbers = (self.size, self.last_time_needed)
         return (
@@ -97,33 +97,33 @@ def newest(cache: Path) -> Path:
 
 
 def recover(registry: Registry, folder: Path) -> Recovery:
-    """Bring back what can be read of the damaged database in a folder.
+    """Recover what can be read of the damaged database in a folder.
 
-    What comes back counts as needed now, and may be pruned like anything else. Raises
-    FileNotFoundError where there is no such database, and `DiskFull`.
+    Recovered artifacts count as needed now, and may be pruned like any other. Raises
+    FileNotFoundError if there is no such database, and `DiskFull`.
     """
     rows = _readable(folder)
     place = folder / "artifacts"
     place.mkdir(mode=0o700, exist_ok=True)
     for row in rows:
-        _put_in_safety(registry, place, row)
+        _save_file(registry, place, row)
     done = Recovery(read=len(rows))
     with closing(Files(place)) as files:
         for row in rows:
-            _bring_back(registry, files, place / row.path, row, done)
-    with suppress(OSError):  # not empty: what is damaged stays, to be looked at
+            _recover(registry, files, place / row.path, row, done)
+    with suppress(OSError):  # not empty: damaged files stay, for examination
         place.rmdir()
     return done
 
 
-def _put_in_safety(registry: Registry, place: Path, row: _Found) -> None:
+def _save_file(registry: Registry, place: Path, row: _Found) -> None:
     found = registry.get(row.artifact)
     if found is None or found.state is State.FAILED:
-        with suppress(FileNotFoundError):  # swept, or in safety since an earlier try
+        with suppress(FileNotFoundError):  # swept, or moved by an earlier run
             os.rename(registry.cache_dir / "artifacts" / row.path, place / row.path)
 
 
-def _bring_back(registry: Registry, files: Files, file: Path, row: _Found, done: Recovery) -> None:
+def _recover(registry: Registry, files: Files, file: Path, row: _Found, done: Recovery) -> None:
     written = files.checksum(row.path)
     claim = registry.claim(row.artifact, label=_clean(row.label))
     if not isinstance(claim, Claim):
@@ -144,9 +144,9 @@ def _clean(label: str | None) -> str | None:
 
 
 def _readable(folder: Path) -> list[_Found]:
-    """Read what can be read; the one that was needed longest ago comes first."""
+    """Read the rows that can be read, the least recently needed first."""
     found: dict[int, _Found] = {}
-    os.stat(folder / _PARTS[0])  # what is not there is missed by its own name
+    os.stat(folder / _PARTS[0])  # so that an error names the missing file
     for parts in [_PARTS[:1], *([_PARTS] if (folder / _PARTS[1]).exists() else [])]:
         with TemporaryDirectory(dir=folder) as copy:
             for part in parts:
@@ -164,7 +164,7 @@ def _rows(path: str) -> Iterator[_Found]:
 
 
 def _walk(connection: sqlite3.Connection, sql: str, at: int, step: int) -> Iterator[_Found]:
-    """Read rows in the order of their ids; where one cannot be read, try those behind it."""
+    """Read rows in the order of their ids; skip those that cannot be read."""
     broken = 0
     while broken < BREAK and 0 <= at <= LARGEST:
         try:

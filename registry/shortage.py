@@ -1,7 +1,7 @@
-"""What the machine, and not the code, had too little of: memory, threads, processes, room.
+"""Errors that mean that the machine ran out of something: memory, threads, processes, disk space.
 
-A preparation that ends so says nothing about the code, and another host, or this one in a minute,
-may well succeed. So it is no failure to be remembered: the claim is given back.
+Such an error says nothing about the code: another host, or this one a minute later, may succeed. So
+it is not stored as a failure; the claim is released.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# What the kernel answers that has nothing left to give, or may not give more.
+# The kernel's errors when a resource ran out or its limit was reached.
 SHORT_OF = frozenset(
     {
         errno.EAGAIN,
@@ -42,7 +42,7 @@ SHORT_OF = frozenset(
         *NO_ROOM,
     }
 )
-# What a program says that was refused memory, in lower case.
+# What programs print when they were refused memory, in lower case.
 REFUSED_MEMORY = (
     b"memory allocation of",
     b"bad_alloc",
@@ -50,7 +50,7 @@ REFUSED_MEMORY = (
     b"cannot allocate memory",
     b"memoryerror",
 )
-# What ends a process by order of somebody else, or of a limit that it runs under.
+# Signals from outside the process, or from a limit that it runs under.
 _FROM_OUTSIDE = frozenset(
     {
         signal.SIGKILL,
@@ -62,7 +62,7 @@ _FROM_OUTSIDE = frozenset(
         signal.SIGSYS,
     }
 )
-# What programs say that were refused a thread, a process, a descriptor or room on a disk.
+# What programs print when they were refused a thread, a process, a descriptor or disk space.
 _RAN_OUT = (
     b"resource temporarily unavailable",
     b"can't start new thread",
@@ -70,7 +70,7 @@ _RAN_OUT = (
     b"no space left on device",
     b"disk quota exceeded",
 )
-# Python raises a bare RuntimeError then.
+# The text of the plain RuntimeError that Python raises then.
 _NO_THREAD = "can't start new thread"
 
 
@@ -84,7 +84,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 
 def is_nobodys_failure(error: BaseException | None) -> bool:
-    """Whether an exception of a `prepare` says nothing about the code, and is not remembered."""
+    """Whether an exception of a `prepare` says nothing about the code, and is not stored."""
     if isinstance(error, PrepareError):
         return not error.remembered
     return is_shortage(error) or isinstance(
@@ -93,7 +93,7 @@ def is_nobodys_failure(error: BaseException | None) -> bool:
 
 
 def explained_os_error(error: OSError, subject: str) -> RegistryError | None:
-    """Word an error of the kernel that says what the machine has none of, whatever it was at."""
+    """Turn an error of the kernel that means a shortage into an error of ours; else None."""
     if error.errno in NO_ROOM:
         return DiskFull(
             f"no room left for {subject} ({error.strerror}); make room (or raise the quota or the "
@@ -108,7 +108,7 @@ def explained_os_error(error: OSError, subject: str) -> RegistryError | None:
 
 
 def read_only_error(subject: str) -> CacheDirectoryRefused:
-    """Word the refusal of a file system that can only be read."""
+    """Return the error for a read-only file system."""
     return CacheDirectoryRefused(
         f"{subject} is on a read-only file system: what is prepared can be read, nothing can be "
         "changed; see why (`dmesg`), mount it writable, then try again"
@@ -116,6 +116,6 @@ def read_only_error(subject: str) -> CacheDirectoryRefused:
 
 
 def is_death_by_shortage(signum: int | None, last_words: bytes) -> bool:
-    """Whether a process was ended from outside, or complained of the machine as it died."""
+    """Whether a process was ended from outside, or reported a shortage before it died."""
     words = last_words.lower()
     return signum in _FROM_OUTSIDE or any(word in words for word in (*REFUSED_MEMORY, *_RAN_OUT))

@@ -1,14 +1,14 @@
 """pytest fixtures for programs that use `registry`.
 
-A project asks for them in its top `conftest.py`, or by `-p registry.testing`:
+A project loads them in its top `conftest.py`, or with `-p registry.testing`:
 
     pytest_plugins = ["registry.testing"]
 
-They are not loaded by themselves: in a project that has a `registry.py` of its own, pytest would
-import that one and fail.
+They are not loaded automatically: in a project with its own `registry.py`, pytest would import that
+file and fail.
 
-`registry_cache` is an empty cache for the test, used wherever the user's cache would be: by the
-command, `@prepared` functions and child processes. `registry_handle` is a handle on it.
+`registry_cache` is an empty cache for the test. The command, `@prepared` functions and child
+processes use it instead of the user's cache. `registry_handle` is a handle on it.
 `registry_clock` freezes the clock that dates rows, until the test moves it.
 
 pytest imports this; the rest of `registry` never does.
@@ -29,10 +29,10 @@ __all__ = ["Clock", "registry_cache", "registry_clock", "registry_handle"]
 
 
 class Clock:
-    """The frozen time of day that dates needs, failures and claims.
+    """The frozen time of day, which is written as the time of needs, failures and claims.
 
-    In this process only: a child process has the real one. How long something took, and how long
-    one waits for others, is measured by another clock, which goes on.
+    Only in this process: a child process has the real one. Durations, and waiting for other
+    processes, use another clock, which is not frozen.
     """
 
     def __init__(self, start: datetime) -> None:
@@ -44,7 +44,7 @@ class Clock:
         return self._now
 
     def advance(self, span: timedelta) -> None:
-        """Move it by a span; a negative span sets it back."""
+        """Move the time by a span; a negative span sets it back."""
         self._now += span
 
     def micros(self) -> int:
@@ -54,7 +54,7 @@ class Clock:
 
 @pytest.fixture
 def registry_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Name an empty cache directory of this test's own, and let $REGISTRY_CACHE say so."""
+    """Return an empty cache directory for this test, and set $REGISTRY_CACHE to it."""
     cache = tmp_path / "registry-cache"
     monkeypatch.setenv("REGISTRY_CACHE", str(cache))
     return cache
@@ -73,5 +73,5 @@ def registry_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(datetime.now(UTC))
     monkeypatch.setattr("registry.world.clock.now", clock.micros)
     time = SimpleNamespace(time_ns=lambda: clock.micros() * 1000)
-    monkeypatch.setattr("registry.hot_path.time", time)  # which asks no other module, to be quick
+    monkeypatch.setattr("registry.hot_path.time", time)  # it calls time directly, for speed
     return clock

@@ -1,4 +1,4 @@
-"""What is asked of the database without changing an artifact: look-ups, lists, sums, settings."""
+"""The statements that change no artifact: look-ups, lists, sums, settings."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Row(NamedTuple):
     created_at: int | None
     prepare_seconds: float | None
     label: str | None
-    # Only where it was asked who prepares it:
+    # Only in queries that join the host:
     pid: int | None = None
     hostname: str | None = None
 

@@ -13,11 +13,11 @@ _HEAD = re.compile(r"-- name: (?P<name>[^(\n]+?)(?: \((?P<traits>[a-z, ]+)\))?\n
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Name a statement, say what it does, and hold its SQL with `:named` parameters.
+    """A statement's name, one sentence that explains it, and its SQL with `:named` parameters.
 
-    `durable` statements run on the connection that syncs the WAL before it returns: each DELETE
-    that comes before an unlink is one, because a row that a power cut brought back would name a
-    file that is gone. `writes` ones may leave the WAL to be checkpointed.
+    `durable` statements run on a connection that syncs the WAL before it returns. Each DELETE
+    before an unlink is one: otherwise a row could come back after a power cut, and name a file that
+    is gone. Those with `writes` may require a checkpoint of the WAL afterwards.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Statement:
 
 
 def render(statements: Iterable[Statement]) -> str:
-    """Write statements as a file for people and for `parse`; raises nothing."""
+    """Write statements as a file, for people and for `parse`."""
     return "\n\n".join(_block(each) for each in statements) + "\n"
 
 

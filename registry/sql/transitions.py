@@ -1,5 +1,6 @@
-"""The guarded statements that move an artifact from state to state; how they are made, and why so,
-is told in `registry.sql.core.transitions`.
+"""The guarded statements that change an artifact's state.
+
+`registry.sql.core.transitions` is their source, and explains them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from registry.sql.statement import Statement
 
 __all__ = ["FORGET_BATCH", "MOVES", "PRUNE_BATCH", "TRANSITIONS", "Event"]
 
-# The write lock is held for one batch: 256 deletions take some milliseconds.
+# The write lock is held for one batch: 256 deletions take a few milliseconds.
 PRUNE_BATCH = 256
-# Each may hold 64 KiB of an error, and all of the batch is read to sum it up.
+# Each failure may hold 64 KiB of an error, and the whole batch is read to add up their sizes.
 FORGET_BATCH = 32
 
 TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(

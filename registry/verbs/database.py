@@ -15,7 +15,6 @@ ends an artifact gives up the reserve and runs once more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from registry.artifact import ArtifactId
@@ -129,13 +128,13 @@ def _ask(statement: Statement, params: Params) -> Verb[Answer]:
             return Answer(rows, retries is not None and retries.unsure > 0)
 
 
-@dataclass(slots=True)
 class _Retries:
     """How often a statement has failed, and since when."""
 
-    statement: Statement
-    unsure: int = 0
-    since: float | None = None
+    def __init__(self, statement: Statement) -> None:
+        self.statement = statement
+        self.unsure = 0
+        self.since: float | None = None
 
     def meet(self, error: Exception) -> Verb[None]:
         """Pause before the statement is run again, unless that took too long."""

@@ -17,7 +17,6 @@ import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,20 +50,20 @@ _STATES = {state.value: state for state in State}
 _PREPARED = State.PREPARED
 
 
-@dataclass(eq=False)
 class Lease:
     """A claim as the verbs know it: the token that proves it and the file name reserved for it."""
 
-    id: ArtifactId
-    token: str
-    path: str
-    claimed: Row | None = None  # the row as the claim left it; None until it is known to be ours
-    since: float = 0.0
-    clocks: tuple[int, float] = (0, 0.0)  # `Now` and `Elapsed` when it was claimed or extended last
-    ended: bool = False
-    has_written: bool = False  # so its file may be published, even if an error was reported
-    # Held by the one who publishes: two at once would write, and check, each other's file.
-    publishing: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, id: ArtifactId, token: str, path: str) -> None:
+        self.id = id
+        self.token = token
+        self.path = path
+        self.claimed: Row | None = None  # the row as the claim left it, once it is known to be ours
+        self.since = 0.0
+        self.clocks = (0, 0.0)  # `Now` and `Elapsed` when it was claimed or extended last
+        self.ended = False
+        self.has_written = False  # so its file may be published, even if an error was reported
+        # Held by the thread that publishes: two would write, and check, each other's file.
+        self.publishing = threading.Lock()
 
 
 class OwnedClaims:
@@ -142,16 +141,20 @@ class _Held(NamedTuple):
     thread: int  # which made it
 
 
-@dataclass(slots=True)
 class HotArtifact:
     """An artifact known to be prepared, and its file as it was when its checksum was compared."""
 
-    artifact: Artifact
-    place: str  # its whole path, as it is answered
-    name: str
-    size: int
-    identity: tuple[int, int]  # inode and mtime in ns
-    written: int = 0  # the last_time_needed last written, microseconds
+    __slots__ = ("artifact", "identity", "name", "place", "size", "written")
+
+    def __init__(
+        self, artifact: Artifact, place: str, name: str, size: int, identity: tuple[int, int]
+    ) -> None:
+        self.artifact = artifact
+        self.place = place  # its whole path, as it is answered
+        self.name = name
+        self.size = size
+        self.identity = identity  # inode and mtime in ns
+        self.written = 0  # the last_time_needed last written, microseconds
 
     def marked_lately(self, seen: os.stat_result, now: int, resolution: int) -> bool:
         """Whether a host has left a last use on the file that is young enough; it is noted then."""
@@ -196,36 +199,48 @@ class HotArtifacts(OrderedDict[ArtifactId, HotArtifact]):
         self.ask_at = 0
 
 
-@dataclass(eq=False)
 class Handle:
     """One open handle: who it is, where its files are, its own limits, its claims, what is hot,
-    what it has done."""
+    what it has done.
 
-    host_id: str
-    cache: Path
-    cleanup: CleanupConfig | None
-    retry: RetryPolicy | None
-    new_signal: Callable[[], Signal] = threading.Event
-    is_nested: Callable[[], bool] = bool  # whether a verb of this thread waits for this one
-    blocks: bool = False  # whether its verbs keep a thread from doing anything else
-    claims: OwnedClaims = field(default_factory=OwnedClaims)
-    hot: HotArtifacts = field(default_factory=HotArtifacts)
-    counters: Counters = field(default_factory=Counters)
-    evicted: Evicted = field(default_factory=Evicted)
-    told: Counter[str] = field(default_factory=Counter)  # of that, what the cache knows
-    told_at: int = 0
-    # Last uses that could not be written yet, by file name and time; see `registry.verbs.last_use`.
-    late_uses: dict[ArtifactId, tuple[str, int]] = field(default_factory=dict)
-    locked_at: float | None = None  # when a hit last met the lock of another program
-    # The row of this host, where it could not be written yet; the first claim needs it.
-    unlisted: dict[str, Any] | None = None
-    warned_over_limit: float | None = None
-    has_row: bool = False  # or may have one
-    process: tuple[int, str] | None = None  # ours, and on which machine; known once it has entered
-    waiting: WaitingRoom = field(default_factory=WaitingRoom)
+    `is_nested` tells whether a verb of this thread waits for this one, `blocks` whether its verbs
+    keep a thread from doing anything else.
+    """
 
-    def __post_init__(self) -> None:
-        self.folder = self.cache / "artifacts"
+    def __init__(
+        self,
+        host_id: str,
+        cache: Path,
+        cleanup: CleanupConfig | None,
+        retry: RetryPolicy | None,
+        new_signal: Callable[[], Signal] = threading.Event,
+        is_nested: Callable[[], bool] = bool,
+        blocks: bool = False,
+    ) -> None:
+        self.host_id = host_id
+        self.cache = cache
+        self.folder = cache / "artifacts"
+        self.cleanup = cleanup
+        self.retry = retry
+        self.new_signal = new_signal
+        self.is_nested = is_nested
+        self.blocks = blocks
+        self.claims = OwnedClaims()
+        self.hot = HotArtifacts()
+        self.counters = Counters()
+        self.evicted = Evicted()
+        self.told = Counter[str]()  # of the counters, what the cache knows
+        self.told_at = 0
+        # Last uses not written yet, by file name and time; see `registry.verbs.last_use`.
+        self.late_uses: dict[ArtifactId, tuple[str, int]] = {}
+        self.locked_at: float | None = None  # when a hit last met the lock of another program
+        # The row of this host, where it could not be written yet; the first claim needs it.
+        self.unlisted: dict[str, Any] | None = None
+        self.warned_over_limit: float | None = None
+        self.has_row = False  # or may have one
+        # Ours, and on which machine; known once it has entered.
+        self.process: tuple[int, str] | None = None
+        self.waiting = WaitingRoom()
 
     def untold(self) -> dict[str, int]:
         """What this handle has counted that no trigger sees, and has not told the cache yet."""

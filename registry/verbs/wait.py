@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 
 from registry.artifact import Artifact, ArtifactId, State, from_micros, require_id, to_micros
@@ -114,15 +113,16 @@ def _tell(id: ArtifactId, row: Row) -> Verb[None]:
     )
 
 
-@dataclass(slots=True)
 class _Lead:
     """What a leader remembers from look to look."""
 
-    pause: float = FIRST_PAUSE_SECONDS
-    probed: float = 0.0  # at the first look, ask at once whether the claimants live
-    seen: tuple[tuple[int, int] | None, int] = (None, 0)  # the mark, and how many had come in
-    looks: int = 0
-    rows: list[Row] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.pause = FIRST_PAUSE_SECONDS
+        self.probed = 0.0  # at the first look, ask at once whether the claimants live
+        # The mark, and how many had come in.
+        self.seen: tuple[tuple[int, int] | None, int] = (None, 0)
+        self.looks = 0
+        self.rows: list[Row] = []
 
 
 def _wait(handle: Handle, ticket: Ticket, until: float | None) -> Verb[None]:
@@ -174,7 +174,8 @@ def _poll(handle: Handle) -> Verb[list[Row]]:
     rows = {row[0]: Row(*row) for row in (yield from run(READ_SEVERAL, {"ids": ids}))}
     for ticket in tickets:
         row = rows.get(ticket.row_id)
-        if row is not None and (row.code_hash, row.prep_hash) != astuple(ticket.id):
+        asked = ticket.id
+        if row is not None and (row.code_hash, row.prep_hash) != (asked.code_hash, asked.prep_hash):
             row = None  # the row vanished, and its number was given to another
         if row is None or row.state != State.PREPARING:
             ticket.settle(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from registry.artifact import ArtifactId
 from registry.effects import Signal
@@ -16,15 +15,15 @@ __all__ = ["Ticket", "WaitingRoom"]
 LOST_AFTER_SECONDS = 2.0
 
 
-@dataclass(eq=False)
 class Ticket:
     """One who waits, for one row; `answer` is that row once it has settled, None if it vanished."""
 
-    id: ArtifactId
-    row_id: int
-    signal: Signal
-    settled: bool = False
-    answer: Row | None = None
+    def __init__(self, id: ArtifactId, row_id: int, signal: Signal) -> None:
+        self.id = id
+        self.row_id = row_id
+        self.signal = signal
+        self.settled = False
+        self.answer: Row | None = None
 
     def settle(self, row: Row | None) -> None:
         self.answer = row
