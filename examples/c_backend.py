@@ -9,8 +9,9 @@ long`, or a `double` if the request says so:
     {"call": "hypotenuse", "args": [3.0, 4.0], "returns": "double"}
 
 A compiler error or crash, an endless loop, a call that is killed by a signal: each ends only its
-own job, and the next one works. The code is NOT confined otherwise: it may do whatever its user
-may."""
+own job, and the next one works. The code is NOT confined otherwise: it may do anything that its
+user may do.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 It tells whether a 32-bit number is prime by trial division, unrolled: two lines for each prime,
 with no loop and no division. An odd p divides n exactly when n times the inverse of p, modulo
 2^32, is at most (2^32 - 1) / p; both numbers are known when the module is written. The module runs
-fast and compiles slowly: it is the example of code that is worth caching.
+fast and compiles slowly: an example of code that is worth caching.
 """
 
 from collections.abc import Iterator

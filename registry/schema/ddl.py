@@ -1,4 +1,4 @@
-"""All that a new database is made of, in order."""
+"""All statements that create a new database, in order."""
 
 from __future__ import annotations
 

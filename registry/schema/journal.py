@@ -1,10 +1,10 @@
-"""What is remembered of the past: the last events, who the hosts were, and counts of both.
+"""The history: the last events, the last hosts, and counters.
 
-Triggers on `artifact` write what happens to claims, in the very transaction that does it. Only the
-end of a prepared artifact is not theirs to tell: no trigger can know why a row was deleted, or by
-whom. That is written by the verb that did it (see `registry.verbs.history`).
+Triggers on `artifact` write what happens to claims, in the same transaction. They do not write the
+end of a prepared artifact, because no trigger knows why a row was deleted, or by which process: the
+verb that deletes it writes that (see `registry.verbs.history`).
 
-A need writes neither `state`, `size` nor `token`, and so fires nothing.
+A need writes neither `state`, `size` nor `token`, so it fires no trigger.
 """
 
 from __future__ import annotations

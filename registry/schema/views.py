@@ -1,10 +1,11 @@
-"""The views: what a person reads in the bare `sqlite3` shell.
+"""The views, for people who use the plain `sqlite3` shell.
 
-A size, a time, a span is written for people; the exact number stands beside it, for sorting and
-summing. Views may ask the clock, which no statement of the program does. SQLite 3.37 must do.
+Sizes, times and durations are formatted for people; the exact number is in a column beside them,
+for sorting and adding up. Views may ask the clock; no statement of the program does. They need
+SQLite 3.37.
 """
 
-# ruff: noqa: S608 - what is put together here are constants of this file
+# ruff: noqa: S608 - only constants of this file are put together
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ LATEST = f"({NOW} + {CLOCK_SLACK_MICROS})"
 SHORT_ID = "substr(code_hash, 1, 12) || '/' || substr(prep_hash, 1, 12)"
 
 
-# Each takes the name of a column, not an expression: || binds more tightly than / in SQLite.
+# Each takes the name of a column, not an expression, because || binds more tightly than / here.
 
 
 def size(bytes: str) -> str:

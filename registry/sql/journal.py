@@ -1,4 +1,4 @@
-"""What is written to the journal, and what is read from it."""
+"""The statements that write and read the journal."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
                         failed    --remove, forget--> (no row)
                         failed    --retry----> failed, claimable now
 
-How each is made in one guarded statement is told in `registry.sql.core.transitions`.
+`registry.sql.core.transitions` makes one guarded statement for each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Event(StrEnum):
 
 
 class Move(Record):
-    """From which states an event leads to which; None stands for "no row"."""
+    """The states in which an event may happen, and the state that it leads to; None is "no row"."""
 
     sources: tuple[State | None, ...]
     target: State | None

@@ -1,4 +1,4 @@
-"""The statements for SQLite, read from `sqlite.sql` once a process."""
+"""The statements for SQLite, read from `sqlite.sql` once in each process."""
 
 from __future__ import annotations
 

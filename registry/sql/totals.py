@@ -1,4 +1,4 @@
-"""The counters of the cache: add to them, read them."""
+"""The statements that add to the counters of the cache, and read them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where the statements come from: SQLAlchemy Core, compiled to text for each database.
+"""The source of the statements: SQLAlchemy Core, compiled to text for each database.
 
-Nothing imports this at run time. `python -m registry.sql.core` writes `sqlite.sql` anew.
+Nothing imports this at run time. `python -m registry.sql.core` writes `sqlite.sql` again.
 """
 
 from __future__ import annotations

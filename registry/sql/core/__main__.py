@@ -1,4 +1,4 @@
-"""Write `sqlite.sql` anew: `python -m registry.sql.core`."""
+"""Write `sqlite.sql` again: `python -m registry.sql.core`."""
 
 from __future__ import annotations
 

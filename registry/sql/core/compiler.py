@@ -35,7 +35,7 @@ def given(name: str) -> BindParameter[Any]:
 
 
 def constant(value: str | float) -> ColumnElement[Any]:
-    """Write a constant of ours into the text: a bound one would hide a partial index."""
+    """Write a constant into the text; with a bound one SQLite would not use a partial index."""
     return literal_column(f"'{value}'" if isinstance(value, str) else str(value))
 
 

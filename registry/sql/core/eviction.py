@@ -1,10 +1,10 @@
-"""Which rows are deleted first when the cache is over a limit: the one home of that rule.
+"""Which rows are deleted first when the cache is over a limit; no other module has this rule.
 
-Rows whose time lies ahead are deleted first: they were written before the clock was set back, so
-before all others. Then the oldest. A statement reads one batch, by an index: its cost does not
-grow with the size of the cache.
+Rows whose time is in the future are deleted first: they were written before the clock was set back,
+so before all others. Then the oldest. A statement reads one batch with an index, so its cost does
+not grow with the size of the cache.
 
-The usage is read inside the statement: two processes must not both count the same bytes.
+The usage is read inside the statement, because two processes must not both count the same bytes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from registry.sql.core.tables import artifact, failure_usage, usage
 __all__ = ["ERROR_BYTES", "failures_to_forget", "in_walk_order", "oldest_over_the_limit"]
 
 _ROW = artifact.c
-ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # of a text, length() counts the characters
+ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # for a text, length() counts characters
 
 
 def in_walk_order(time: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
-    """Order rows as they are deleted."""
+    """Return the order in which rows are deleted."""
     return ahead(time).desc(), time, _ROW.id
 
 
 def oldest_over_the_limit() -> ColumnElement[bool]:
-    """Choose what pruning takes: the original's rule, as a window over the oldest batch.
+    """Choose what to prune: the original host's rule, as a window over the oldest batch.
 
     A row goes while what is held, less what goes before it, is still strictly over the limit. The
     walk stops at the first one needed too recently; a time that is a little ahead counts as recent.

@@ -1,4 +1,4 @@
-"""The tables as statements name them; what they are made of stands in `registry.schema`."""
+"""The names of the tables and columns, for statements; `registry.schema` defines them."""
 
 from __future__ import annotations
 

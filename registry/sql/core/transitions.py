@@ -1,14 +1,14 @@
-"""The guarded statements that move an artifact from state to state, made from the table of moves.
+"""The guarded statements that change an artifact's state, made from the table of moves.
 
 Rule 1: the table `MOVES`, in `registry.sql.legal_moves`, is the only copy of the rules. Each
-statement takes the states that it may start from out of the table, and puts them into its WHERE
-together with what proves the right to move: the fencing token, the path that was seen, or the time.
-The state that it leads to comes from the table as well.
+statement takes its start states from the table and puts them into its WHERE clause, together with
+what proves the right to move: the fencing token, the path that was read, or the time. Its end state
+also comes from the table.
 
-Rule 2: a transition is one statement, in autocommit, and so its own transaction. RETURNING tells
-who won: one row, the move happened; no row, it was illegal or came too late, and nothing changed.
-What was decided from an earlier read is decided again in the guard, so that nothing can come
-between.
+Rule 2: a transition is one statement in autocommit, so it is its own transaction. RETURNING tells
+who won: one row, and the move was made; no row, and it was illegal or too late, and nothing
+changed. A decision that was made from an earlier read is made again in the guard, so a change in
+between does no harm.
 
 Rule 3: time is a parameter (`:now`, microseconds); SQL never asks the clock.
 
