@@ -20,7 +20,7 @@ from registry.errors import RegistryError, UnknownArtifact
 if TYPE_CHECKING:
     from registry import Artifact
 
-__all__ = ["COLUMNS", "ls", "retry", "rm", "row", "show"]
+__all__ = ["COLUMNS", "ls", "retry", "rm", "row", "show", "state_now"]
 
 COLUMNS = (("ID", "<25"), ("STATE", "<9"), ("SIZE", ">10"), ("NEEDED", ">8"), ("LABEL", ""))
 
@@ -116,10 +116,18 @@ def retry(session: Session, prefixes: tuple[str, ...]) -> None:
     Nothing is prepared now; the next process that needs one prepares it.
     """
     registry = session.registry
+
+    def allow(artifact: Artifact) -> Artifact | None:
+        if not registry.retry(artifact.id):
+            return None
+        if artifact.retry_at is not None and artifact.retry_at <= datetime.now(UTC):
+            session.note(f"{artifact} might be tried again already")
+        return registry.get(artifact.id)
+
     _each(
         session,
         prefixes,
-        lambda it: registry.get(it.id) if registry.retry(it.id) else None,
+        allow,
         "has not failed, so there is nothing to retry",
     )
 
@@ -139,8 +147,10 @@ def row(artifact: Artifact) -> tuple[str, ...]:
 def details(artifact: Artifact) -> Iterator[str]:
     """Return the details of an artifact, a line each, without the unknown ones."""
     for name, value in _known(artifact):
-        if value is not None:
-            yield f"{name:<17} {value}"
+        first, *rest = [""] if value is None else value.splitlines() or [""]
+        if first or rest:
+            yield f"{name:<17} {first}".rstrip()
+        yield from (f"{'':<17} {line}".rstrip() for line in rest)
 
 
 def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:
@@ -159,11 +169,32 @@ def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:
     yield "kind of failure", artifact.error_kind
     yield "error", artifact.error
     if artifact.state is State.FAILED:
-        yield "may be retried", _moment(artifact.retry_at) or "only after `registry retry`"
+        yield "may be retried", _when(artifact)
     if holder:
         process = f", process {holder.pid} on {holder.hostname}" if holder.pid else ""
         yield "prepared by", f"host {holder.host_id}{process}"
         yield "since", _moment(holder.since)
+
+
+def _when(artifact: Artifact) -> str:
+    """Say when a failed artifact is tried again."""
+    if artifact.retry_at is None:
+        return "only after `registry retry`"
+    if artifact.retry_at <= datetime.now(UTC):
+        return "now, when a process next needs it"
+    return f"{_moment(artifact.retry_at)}, or after `registry retry`"
+
+
+def state_now(artifact: Artifact) -> str:
+    """Say in one line what is true of an artifact now."""
+    holder = artifact.holder
+    if holder is not None:
+        process = f"process {holder.pid} on {holder.hostname}" if holder.pid else "a lost process"
+        return f"{artifact.state.value} by {process}, since {_moment(holder.since)}"
+    if artifact.state is State.FAILED:
+        tried = f"{artifact.num_failures} {'time' if artifact.num_failures == 1 else 'times'}"
+        return f"{artifact.state.value}, {tried}; may be tried again: {_when(artifact)}"
+    return artifact.state.value
 
 
 def _moment(time: datetime | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from registry.cli.commands.artifacts import state_now
 from registry.cli.completion import complete_ids
 from registry.cli.session import Session, in_session
 from registry.cli.units import coarse_span, near_command, near_size, near_span
@@ -42,6 +43,7 @@ class Story:
     label: str | None
     state: str | None
     why: str
+    now: str
     events: Sequence[HistoryEvent]
 
 
@@ -58,7 +60,8 @@ def why(session: Session, prefix: str) -> None:
     events = session.registry.history(named)
     label = next((event.label for event in reversed(events) if event.label), None)
     state = artifact.state.value if artifact else None
-    story = Story(named, artifact.label if artifact else label, state, reason(events), events)
+    now = state_now(artifact) if artifact else _gone(events)
+    story = Story(named, artifact.label if artifact else label, state, reason(events), now, events)
     session.write(story, _lines(story))
 
 
@@ -76,7 +79,7 @@ def reason(events: Sequence[HistoryEvent]) -> str:
     if not failed:
         return words
     times = "once" if len(failed) == 1 else f"{len(failed)} times"
-    return f"{words}; it failed {times} before, the last time with: {failed[-1].error}"
+    return f"{words}; it failed {times} before, the last time with: {_one_line(failed[-1].error)}"
 
 
 def _ends(events: Sequence[HistoryEvent]) -> list[int]:
@@ -96,7 +99,7 @@ def _how(event: HistoryEvent) -> str:
 def _lines(story: Story) -> Iterator[str]:
     count = sum(event.event == "published" for event in story.events)
     yield f"artifact  {story.label or '-'} ({story.id.short})"
-    yield f"state     {story.state or _gone(story.events)}"
+    yield f"state     {story.now}"
     yield f"prepared  {count} {'time' if count == 1 else 'times'}"
     yield f"why       {story.why}"
     for event in story.events:
@@ -118,9 +121,14 @@ def _happened(event: HistoryEvent) -> tuple[str | None, ...]:
             gone = event.evicted_for
             return made, None if gone is None else f"{coarse_span(gone)} after it was pruned"
         case "failed" | "reaped":
-            return event.reason, event.error
+            return event.reason, _one_line(event.error)
         case _:
             return event.reason, _what_went(event)
+
+
+def _one_line(error: str | None) -> str | None:
+    """Join the lines of an error, as compilers write them."""
+    return error and "; ".join(filter(None, map(str.strip, error.splitlines())))
 
 
 def _what_went(event: HistoryEvent) -> str:

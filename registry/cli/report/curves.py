@@ -53,13 +53,13 @@ def plot_past(figures: Figures) -> Plot | None:
     span = (last - first).total_seconds() or 1.0
     most = max(moment.held for moment in figures.past)
     limit = figures.stats.cache_limit
-    top = _round_up(max(most, limit) if limit < 4 * most else most)
+    top = _round_up(max(most, limit))
 
     def across(at: datetime) -> float:
         return min(max((at - first).total_seconds() / span, 0.0), 1.0)
 
     held = [(across(moment.at), moment.held / top) for moment in figures.past]
-    line = [(0.0, limit / top), (1.0, limit / top)] if limit <= top else []
+    line = [(0.0, limit / top), (1.0, limit / top)]
     return Plot(
         (Curve("held", held, area=True), Curve("limit", line)),
         _mark_times(first, last),

@@ -17,6 +17,7 @@ from registry.artifact import Artifact, State
 
 if TYPE_CHECKING:
     from registry import HistoryEvent, Registry, Settings, Stats
+    from registry.verbs.hosts import HostInfo
 
 __all__ = ["AGES", "AgeClass", "Figures", "Moment", "collect"]
 
@@ -69,6 +70,7 @@ class Figures:
     pruned_lately: int
     prepare_seconds_lately: float
     dearest: Sequence[Artifact]
+    hosts: Sequence[HostInfo]
 
 
 def collect(registry: Registry) -> Figures:
@@ -97,6 +99,7 @@ def collect(registry: Registry) -> Figures:
         pruned_lately=sum(event.event == "pruned" for event in events),
         prepare_seconds_lately=sum(event.prepare_seconds or 0.0 for event in published),
         dearest=held.dearest(),
+        hosts=registry.hosts(),
     )
 
 

@@ -5,7 +5,7 @@ The template escapes all text. A policy in the page forbids the browser to load 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from registry.artifact import Artifact
 from registry.cli.output import visible
 from registry.cli.report.alarms import alarms
 from registry.cli.report.curves import plot_freed, plot_past
-from registry.cli.report.figures import Figures
+from registry.cli.report.figures import LINES, Figures
 from registry.cli.report.plots import Plot, Row
-from registry.cli.units import near_age, near_size, near_span
+from registry.cli.units import near_age, near_command, near_size, near_span
 
 __all__ = ["page"]
+
+_COMMAND_WIDTH = 60  # characters
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -59,6 +61,7 @@ def _facts(figures: Figures) -> list[tuple[str, str]]:
         ("prepared", f"{stats.prepared_count}"),
         ("preparing", f"{stats.preparing_count}"),
         ("failed", f"{stats.failed_count}"),
+        ("hit rate", _hit_rate(stats.totals)),
         ("would be pruned now", near_size(figures.next_prune_size)),
     ]
 
@@ -68,7 +71,7 @@ def _sections(figures: Figures) -> list[Section]:
         Section("Size by age", "Bytes, by the time of their last need.", _list_ages(figures)),
         Section(
             "What pruning would free",
-            "Bytes freed by deleting everything unused for this long or longer. The line is "
+            "Bytes freed by deleting everything unused for this long or longer. The dashed line is "
             "min_stale_time: pruning keeps what was needed more recently.",
             plot=plot_freed(figures),
         ),
@@ -76,6 +79,24 @@ def _sections(figures: Figures) -> list[Section]:
         Section("Failures", "Failed artifacts, by kind.", _list_failures(figures)),
         Section("Most expensive", "The longest preparations.", _list_expensive(figures)),
         Section("The next prune", _describe_next(figures), _list_next(figures)),
+        Section("Processes", "Those that use the cache, and what they prepare.", _hosts(figures)),
+    ]
+
+
+def _hit_rate(totals: Mapping[str, int]) -> str:
+    needs = totals["hits"] + totals["misses"]
+    return f"{totals['hits'] / needs:.1%}" if needs else "-"
+
+
+def _hosts(figures: Figures) -> list[Row]:
+    return [
+        Row(
+            f"{visible(near_command(host.command, _COMMAND_WIDTH))}",
+            f"process {host.pid} on {visible(host.hostname)}, "
+            f"opened {near_age(host.opened_at, figures.at)}{'' if host.alive else ', dead'}; "
+            f"prepares {', '.join(_name(each) for each in host.prepares) or 'nothing'}",
+        )
+        for host in figures.hosts[:LINES]
     ]
 
 
@@ -122,7 +143,8 @@ def _describe_past(figures: Figures) -> str:
     return (
         f"Bytes held since {figures.past[0].at:%Y-%m-%d %H:%M} UTC, as far back as the journal "
         f"goes: {figures.prepared_lately} prepared in {near_span(figures.prepare_seconds_lately)}, "
-        f"{figures.pruned_lately} pruned. The line is cache_limit."
+        f"{figures.pruned_lately} pruned. The dashed line is cache_limit, "
+        f"{near_size(figures.stats.cache_limit)}."
     )
 
 

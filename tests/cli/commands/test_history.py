@@ -12,7 +12,7 @@ from support.artifacts import failed, prepared
 from support.command import Run
 from support.tables import connected, die
 
-from registry import Artifact, Claim, Registry
+from registry import Artifact, ArtifactId, Claim, Registry
 
 NOW = timedelta(0)
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -140,7 +140,9 @@ def test_what_is_gone_is_told_with_who_took_it(run: Run, registry: Registry) -> 
 def test_what_has_only_failed_was_never_prepared(run: Run, registry: Registry) -> None:
     artifact = failed(registry, "broken")
     assert why(run, artifact) == "no preparation is recorded"
-    assert run("why", artifact.id.short).out.splitlines()[1] == "state     failed"
+    assert run("why", artifact.id.short).out.splitlines()[1] == (
+        "state     failed, 1 time; may be tried again: only after `registry retry`"
+    )
 
 
 def test_what_nobody_ever_asked_for_is_unknown(run: Run, registry: Registry) -> None:
@@ -163,3 +165,20 @@ def test_stats_and_doctor_tell_of_a_cache_that_is_too_small(run: Run, registry: 
     assert "config set cache_limit SIZE" in finding["advice"]
     document = run("stats", "--json").document
     assert document["totals"]["rebuilt_soon"] == document["rebuilt_lately"]["count"] == 1
+
+
+def test_what_is_true_now_is_told(run: Run, registry: Registry) -> None:
+    it = ArtifactId.of(b"it")
+    with registry.claim(it) as claim:
+        _, state, *_ = run("why", it.short).out.splitlines()
+        assert state.startswith(f"state     preparing by process {os.getpid()} on ")
+        assert ", since " in state
+        claim.fail("one\n  two\n\nthree\n", retryable=True)
+    out = run("why", it.short).out
+    assert "failed, 1 time; may be tried again: 2" in out
+    assert "one; two; three" in out
+    assert "\\n" not in out
+    registry.configure(retry_cooldown=timedelta(0))
+    assert run("retry", it.short).err == ""
+    assert "now, when a process next needs it" in run("why", it.short).out
+    assert run("retry", it.short).err.endswith("might be tried again already\n")

@@ -116,7 +116,7 @@ def test_people_are_shown_what_is_known_and_nothing_else(run: Run, registry: Reg
 def test_people_are_shown_why_something_failed_and_what_to_do(run: Run, registry: Registry) -> None:
     artifact = failed(registry, "broken", error="line one\nline two")
     out = run("show", artifact.id.short).out
-    assert r"line one\nline two" in out
+    assert f"line one\n{'':<18}line two\n" in out
     assert "registry retry" in out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -140,7 +141,7 @@ def test_hostile_names_are_words(page: Path) -> None:
 @in_a_browser
 def test_a_browser_finds_words_where_an_attack_was_meant(page: Path) -> None:
     seen = dom(page)
-    assert seen.count("<section>") == 6
+    assert seen.count("<section>") == 7
     assert seen.count("<svg") == 2
     assert "<script" not in seen
     assert "<img" not in seen
@@ -175,3 +176,18 @@ def test_the_page_can_go_to_stdout(run: Run, tmp_path: Path, registry: Registry)
     assert answer.out.rstrip().endswith("</html>")
     assert not (tmp_path / "-").exists()
     assert run("report", "--html", "-", "--json").code == 2
+
+
+def test_the_page_has_hits_processes_and_the_limit(
+    run: Run, command: Command, registry: Registry
+) -> None:
+    with Registry(command.cache) as other:  # it writes its counters when it is closed
+        for _ in range(4):
+            prepared(other, "one")
+    with registry.claim(ArtifactId.of(b"two"), label="two & more"):
+        out = run("report", "--html", "-").out
+    assert "<dt>hit rate</dt><dd>75.0%</dd>" in out
+    assert f"process {os.getpid()} on " in out
+    assert "prepares two &amp; more" in out
+    assert 'class="limit" d=""' not in out  # though the limit is far above what is held
+    assert out.count('class="limit"') == 2
