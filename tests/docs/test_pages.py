@@ -25,7 +25,7 @@ BLOCK = re.compile(
 )
 HOWTO = [
     block
-    for page in ("howto.md", "keyed.md")
+    for page in ("howto.md", "keyed.md", "native.md")
     for block in BLOCK.finditer((DOCS / page).read_text())
 ]
 
