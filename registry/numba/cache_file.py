@@ -108,10 +108,12 @@ class CacheFile:
         if data is None:
             return None
         try:
-            return pickle.loads(data)  # noqa: S301 - it is the user's own, as Numba's files are
+            loaded = pickle.loads(data)  # noqa: S301 - it is the user's own, as Numba's files are
         except Exception:  # noqa: BLE001 - any class may be gone that it was made of
             keyed.remove(name, group=self._group)
             return None
+        self._tell("loaded from")
+        return loaded
 
     def save(self, key: Any, data: Any) -> None:
         """Save an overload, unless what it depends on changed while it was compiled."""
@@ -127,6 +129,7 @@ class CacheFile:
         can_load = isinstance(self._locator.py_func.__module__, str)  # else Numba cannot
         if can_load and self._missed.pop(key, name) == name:
             keyed.put(name, dumps(data), group=self._group, label=self._label())
+            self._tell("saved to")
 
     def flush(self) -> None:
         """Forget all overloads."""
@@ -154,6 +157,14 @@ class CacheFile:
             return None
         locator.ensure_cache_path()
         return self._own(locator.get_cache_path(), self._base, locator.get_source_stamp())
+
+    def _tell(self, what: str) -> None:
+        """Print what Numba prints with NUMBA_DEBUG_CACHE; its index is our database."""
+        from numba.core import config
+
+        if config.DEBUG_CACHE:
+            for part in ("index", "data"):
+                print(f"[cache] {part} {what} {self._locator.place!r}")  # noqa: T201
 
     def _label(self) -> str:
         return str(getattr(self._locator.py_func, "__qualname__", self._base))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -153,6 +154,60 @@ def test_types_that_only_one_process_knows_are_left_to_numba(
     assert list((tmp_path / "__pycache__").glob("local.x_of-*.nbi"))
     with Registry(cache) as registry:
         assert list(registry.artifacts()) == []
+
+
+# Numba's own tests that look at what only its own cache has.
+COUNT_FILES = {
+    "TestCFuncCache.test_caching",
+    "TestCache.test_caching",
+    "TestCache.test_caching_nrt_pruned",
+    "TestCache.test_closure",
+    "TestCache.test_first_class_function",
+    "TestCache.test_inner_then_outer",
+    "TestCache.test_nbi_reproducible_after_touch",
+    "TestCache.test_outer_then_inner",
+    "TestCacheWithCpuSetting.test_user_set_cpu_features",
+    "TestCacheWithCpuSetting.test_user_set_cpu_name",
+    "TestGUfuncCacheTest.test_filename_prefix",
+    "TestSequentialParForsCache.test_caching",
+}
+READ_THE_INDEX = {
+    "TestCacheFileCollision.test_file_location",
+    "TestCacheFileCollision.test_no_collision",
+}
+NAME_ANOTHER_LOCATOR = {"TestCacheLocatorEnvironmentIntegration.test_default_locators"}
+WANT_AN_OLD_GLOBAL = {"TestCache.test_recompile"}  # changed since, which is noticed here
+
+
+@pytest.mark.slow
+def test_numbas_own_tests_of_its_cache_hold(cache: Path, tmp_path: Path) -> None:
+    numba = environment(tmp_path, "numba==0.68.1")
+    modules = ["numba.tests.test_caching", "numba.tests.npyufunc.test_caching"]
+    done = subprocess.run(
+        [numba.python, "-m", "numba.runtests", *modules],
+        env=numba.variables(**variables(cache)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+
+    failed = re.findall(r"^(?:FAIL|ERROR): \w+ \([\w.]*?(\w+\.\w+)\)$", done.stderr, re.MULTILINE)
+    known = COUNT_FILES | READ_THE_INDEX | NAME_ANOTHER_LOCATOR | WANT_AN_OLD_GLOBAL
+    assert set(failed) <= known, done.stderr
+    assert "Ran 58 tests" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_debug_messages_are_numbas(numba: Environment, cache: Path, user: Path) -> None:
+    debug = {"NUMBA_DEBUG_CACHE": "1"}
+    saved = numba.run(user, "5", **variables(cache), **debug)
+    loaded = numba.run(user, "5", **variables(cache), **debug)
+
+    assert saved.count("[cache] data saved to") == STORED
+    assert saved.count("[cache] data loaded from") == 0
+    assert loaded.count("[cache] data loaded from") == STORED - 1  # `twice` is not asked for
 
 
 # --- without Numba -------------------------------------------------------------------------------
