@@ -10,12 +10,12 @@ import os
 
 __all__ = ["as_access_time", "use_marked"]
 
-# The last three digits tell it from a time that the kernel wrote, when somebody read the file.
+# The last three digits distinguish it from a time that the kernel wrote when the file was read.
 _MARK_NS = 737
 
 
 def as_access_time(at: int) -> int:
-    """Write a last use (microseconds) as a time of access (ns) that says who wrote it."""
+    """Encode a last use (microseconds) as an access time (ns) that is marked as ours."""
     return at * 1000 + _MARK_NS
 
 

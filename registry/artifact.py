@@ -134,7 +134,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact as its row stood when it was read; nothing here changes by itself.
+    """An artifact as its row was when it was read; it does not change by itself.
 
     `size` is bytes, times are aware UTC datetimes, `prepare_seconds` wall-clock seconds.
     `path` and `size` are None unless prepared. A path is NOT pinned: pruning may unlink it at any

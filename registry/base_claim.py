@@ -1,4 +1,4 @@
-"""What `Claim` and `AsyncClaim` have in common: a lease, and the artifact as it was found."""
+"""The common part of `Claim` and `AsyncClaim`: a lease, and the artifact that was claimed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Opener = TypeVar("Opener", bound=_Opened)
 
 
 class HeldClaim(Generic[Opener]):
-    """A claim of the handle that made it; `Claim` and `AsyncClaim` give it its verbs."""
+    """A claim and the handle that made it; `Claim` and `AsyncClaim` add the verbs."""
 
     def __init__(self, registry: Opener, lease: Lease) -> None:
         self._registry = registry
@@ -27,12 +27,12 @@ class HeldClaim(Generic[Opener]):
 
     @property
     def id(self) -> ArtifactId:
-        """What is claimed."""
+        """The id of the claimed artifact."""
         return self._lease.id
 
     @property
     def artifact(self) -> Artifact:
-        """The artifact as the claim found it: preparing, with the failures of earlier tries."""
+        """The artifact when it was claimed: preparing, with the failures of earlier tries."""
         return self._registry._handle.artifact(publish.claimed_row(self._lease))  # noqa: SLF001
 
     def __repr__(self) -> str:

@@ -26,8 +26,8 @@ __all__ = ["VARIABLE", "is_own_bug", "is_remembered", "remembers_failures"]
 
 VARIABLE = "REGISTRY_REMEMBER_FAILURES"
 _OFF = frozenset({"0", "no", "off", "false"})
-# Python's own words where the arguments of a call do not fit: of functions in Python and in C, and
-# of `inspect.Signature.bind`.
+# Python's messages if the arguments of a call do not fit: for functions in Python and in C, and
+# from `inspect.Signature.bind`.
 _WRONG_CALL = re.compile(
     r"takes .*\barguments?\b|missing (a |\d+ )?required|required argument|"
     r"unexpected keyword argument|invalid keyword argument|multiple values for|"
@@ -47,7 +47,7 @@ _MISUSE = (
 
 
 def is_own_bug(error: BaseException | None) -> bool:
-    """Whether an exception shows that the program is wrong, and not what it prepares.
+    """Whether an exception shows a bug of the program, not a fault of what it prepares.
 
     ImportError, NameError, Python's own SyntaxErrors (not the errors of parsers that derive from
     it, such as that of XML), a TypeError of a call whose arguments do not fit, a misuse of
@@ -75,7 +75,7 @@ def is_remembered(error: BaseException | None) -> TypeGuard[Exception]:
 
 
 def remembers_failures() -> bool:
-    """Whether this process stores failures, and obeys those that are stored.
+    """Whether this process stores failures, and respects stored ones.
 
     Asked each time: a test, or a cell of a notebook, may change it. Other processes go on.
     """

@@ -1,4 +1,4 @@
-"""When a stored time shows that the clock was set back: the one home of that rule.
+"""When a stored time shows that the clock was set back; no other module has this rule.
 
 Times in rows come from the clock of the day, which may be wrong for a while: a virtual machine that
 has not asked NTP yet, a laptop whose battery was empty. Once it is set right, rows written before
@@ -8,7 +8,7 @@ us, or before a small correction. `CLOCK_SLACK` says how much of that is nothing
 
 A time within the slack counts as now. One beyond it says nothing but "before the clock was set
 back": what failed then may be tried again, what was needed then is pruned first, what was done then
-is due, and a claim made then is dated anew. A claim that was made before and extended then bears
+is due, and a claim made then is dated again. A claim that was made before and extended then bears
 the time of that extension, so that it shows as well. Statements say the same by
 `registry.sql.core.clock_slack`.
 """
@@ -32,6 +32,6 @@ def is_ahead(at: int, now: int) -> bool:
 
 
 def was_set_forth(before: tuple[int, float], after: tuple[int, float]) -> bool:
-    """Whether the clock was set forth between two looks at it (microseconds, seconds elapsed)."""
+    """Whether the clock was set forward between two readings (microseconds, seconds elapsed)."""
     passed = int((after[1] - before[1]) * 1_000_000)
     return is_ahead(after[0] - passed, before[0])

@@ -21,16 +21,16 @@ __all__ = ["hot_artifact"]
 
 
 def hot_artifact(handle: Handle, id: ArtifactId) -> Artifact | None:
-    """Answer an artifact that needs no look at the database, or None.
+    """Return the artifact if the database need not be asked, else None.
 
     The file is looked for by the path that is answered: so a cache that was moved is no hit.
     """
     known = handle.hot
     hot = known.get(id)
-    now = (time.time_ns() + 500) // 1000  # as `clock.now` tells it, without the call
+    now = (time.time_ns() + 500) // 1000  # as `clock.now`, without the call
     if hot is None or known.is_to_ask(now) or not known.resolution:  # 0: each need writes
         return None
-    if fork.is_child():  # the row may be, and the handle is, another process's
+    if fork.is_child():  # the handle is the parent's
         return None
     try:
         seen = os.lstat(hot.place)

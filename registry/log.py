@@ -15,7 +15,7 @@ __all__ = ["FIELDS", "about", "in_one_line", "logger"]
 
 logger = logging.getLogger("registry")
 
-# Every field that a record may have, for handlers that write records down.
+# Every field that a record may have, for handlers that store records.
 FIELDS = (
     "event",
     "code_hash",
@@ -41,11 +41,11 @@ FIELDS = (
 
 
 def about(event: str, id: ArtifactId | None = None, **fields: object) -> dict[str, object]:
-    """Make the fields of a record."""
+    """Return the fields of a record."""
     named = {} if id is None else {"code_hash": id.code_hash, "prep_hash": id.prep_hash}
     return {"event": event, **named, **fields}
 
 
 def in_one_line(text: object) -> str:
-    """Escape what would begin a line of its own in a log, or steer a terminal; fields keep it."""
+    """Escape line breaks and terminal control characters; the fields keep them."""
     return "".join(it if it.isprintable() else repr(it)[1:-1] for it in str(text))

@@ -1,4 +1,4 @@
-"""Know what this very thread or task is preparing: asking for it again could never end.
+"""Know what this thread or task is preparing: a wait for the same artifact would never end.
 
 Nor could waiting for a preparation that, by way of others, waits for ours. So a wait
 within a preparation is noted, and then the waits of this process are followed: do they lead back?
@@ -61,7 +61,7 @@ def preparing(scope: Scope) -> Iterator[None]:
 
 
 def refuse_recursion(scope: Scope) -> None:
-    """Raise `RecursivePreparation` if this thread or task is preparing that very artifact."""
+    """Raise `RecursivePreparation` if this thread or task is preparing the same artifact."""
     if scope in _own():
         raise RecursivePreparation(
             f"{scope[1].short} is being prepared by this very thread or task, which now asks for "
@@ -113,7 +113,7 @@ def run_by(handle_id: str, loop: object) -> None:
 
 
 def is_run_here(handle_id: str) -> bool:
-    """Whether this very thread runs the event loop of a handle, and keeps it from going on."""
+    """Whether this thread runs the event loop of a handle, and so blocks it."""
     asyncio = sys.modules.get("asyncio")
     try:
         return asyncio is not None and _loops.get(handle_id) is asyncio.get_running_loop()
@@ -131,8 +131,8 @@ def _own() -> frozenset[Scope]:
 
 
 def _runner() -> object:
-    # A context is copied to the tasks that a task starts; those may well wait for it.
-    asyncio = sys.modules.get("asyncio")  # who has not imported it has no tasks either
+    # A task's context is copied to the tasks that it starts; those may wait for it.
+    asyncio = sys.modules.get("asyncio")  # if it is not imported there are no tasks
     try:
         return (asyncio and asyncio.current_task()) or threading.get_ident()
     except RuntimeError:  # no running loop

@@ -1,4 +1,4 @@
-"""The terms of a decorated function: what names its artifacts, and how people are told of them."""
+"""The terms of a decorated function: what identifies its artifacts, and their labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Label: TypeAlias = str | Callable[..., str]
 
 
 class Order(NamedTuple):
-    """One call: what it is called, what people see of it, and the work itself."""
+    """One call: its id, its label, and the work."""
 
     id: ArtifactId
     label: str
@@ -33,7 +33,7 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What names the artifacts of one function, and how people are told of them."""
+    """What identifies the artifacts of one function, and how they are labelled."""
 
     function: Callable[..., Any]
     version: object
@@ -56,7 +56,7 @@ class Terms:
         object.__setattr__(self, "fixed", fixed)
 
     def order(self, *args: Any, **kwargs: Any) -> Order:
-        """Name what a call builds, and take the arguments so that nobody changes them any more."""
+        """Return a call's id, with copies of its arguments that nothing else can change."""
         bound = self._bound(*args, **kwargs)
         if self.key is None:
             own = {name: exact(it, name) for name, it in bound.arguments.items()}
@@ -64,7 +64,7 @@ class Terms:
         else:
             own = {}
             named = exact(self.key(*bound.args, **bound.kwargs), "what key() gave").form
-        label = self._label(bound)  # it may be a function that changes what it is shown
+        label = self._label(bound)  # the label may be a function that changes its arguments
         for name, it in own.items():
             bound.arguments[name] = it.value
         work = partial(self.function, *bound.args, **bound.kwargs)
@@ -76,7 +76,7 @@ class Terms:
 
     @property
     def title(self) -> str:
-        """What people see of the function."""
+        """The name of the function, for people."""
         return self.name or f"{self.function.__module__}:{self.function.__qualname__}"
 
     def _named(self, arguments: Any) -> ArtifactId:
@@ -99,14 +99,14 @@ class Terms:
         return [*own, *([] if key is None else [key])] or None
 
     def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-        """All arguments of a call, the defaults too."""
+        """All arguments of a call, with the defaults."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound
 
 
 def _shown_arguments(bound: inspect.BoundArguments) -> Iterator[str]:
-    """Write the arguments as a call has them; the cost is bounded, for each call is labelled."""
+    """Write the arguments as in a call; the cost is bounded, because each call is labelled."""
     for it in islice(bound.args, _SHOWN):
         yield _show(it)
     for name, it in islice(bound.kwargs.items(), _SHOWN):

@@ -118,7 +118,7 @@ def revisions() -> list[Revision]:
 
 
 def rebuilds(revision: str) -> bool:
-    """Whether the way from a revision to the newest one makes a table anew.
+    """Whether migrating from a revision to the newest one rebuilds a table.
 
     Such a migration says `rebuilds = True`; all others only add.
     """

@@ -65,7 +65,7 @@ class AsyncDatabase:
         return self.checkpoint if statement.writes and self._checkpointer.due() else None
 
     def checkpoint(self) -> bool:
-        """Checkpoint now; whether the log can be begun anew. Blocks."""
+        """Checkpoint now; whether the log can be restarted. Blocks."""
         return self._checkpointer.run()
 
     def abandon(self) -> None:
@@ -100,8 +100,8 @@ class AsyncDatabase:
             raise HandleClosed("the handle was closed meanwhile; open a new one")
         return connection
 
-    # Opened to the end and kept, though the task is cancelled: a connection that nobody knows
-    # could not be closed.
+    # Opened completely and kept even if the task is cancelled: otherwise nothing could close the
+    # connection.
 
     async def _open_main(self) -> None:
         self._main = await self._connected("NORMAL")
@@ -121,7 +121,7 @@ class AsyncDatabase:
 
 
 async def _last(connection: aiosqlite.Connection) -> None:
-    """Wait for whatever the connection's thread was given before: it works in order."""
+    """Wait for all that the connection's thread was given before; it works in order."""
     with suppress(ValueError):
         await connection._execute(lambda: None)  # type: ignore[no-untyped-call]  # noqa: SLF001
 

@@ -71,7 +71,7 @@ class Checkpointer:
     def run(self) -> bool:
         """Checkpoint under the write lock; where that is not to be had, at another time.
 
-        Whether the log is begun anew by the next write, unless a reader needs it.
+        Whether the next write restarts the log, unless a reader needs it.
 
         Never in the main thread, which a signal handler interrupts: it would find the database
         locked by us, and if it raises, the transaction would stay open.

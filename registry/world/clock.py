@@ -17,12 +17,12 @@ def now() -> int:
 
 
 def elapsed() -> float:
-    """Seconds of a clock that neither jumps nor is stood still by tests that freeze time."""
+    """Seconds of a clock that never jumps, and that tests do not freeze."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def patiently(done: Callable[[], bool], seconds: float, pause: float) -> bool:
-    """Ask until it is so, for so many seconds, with a pause of so many; whether it came to be."""
+    """Poll until `done()`, for at most `seconds`, with pauses; return whether it was done."""
     until = elapsed() + seconds
     while not done():
         if elapsed() > until:

@@ -39,7 +39,7 @@ class Database:
         try:
             rows = self._run(statement, params)
         except DiskFull:
-            # A log that is begun anew need not grow. But one that syncs may have committed.
+            # A restarted log need not grow. But a statement that syncs may have committed.
             if not self.checkpoint() or statement.durable:
                 raise
             rows = self._run(statement, params)
@@ -55,7 +55,7 @@ class Database:
             raise translated(error, self._path)  # noqa: B904 - none may be its own cause
 
     def checkpoint(self) -> bool:
-        """Checkpoint now; whether the log can be begun anew."""
+        """Checkpoint now; whether the log can be restarted."""
         return self._checkpointer.run()
 
     def handed_over(self) -> Database:

@@ -163,7 +163,7 @@ class Files:
         except FileNotFoundError as error:  # what is created need not exist: its folder is gone
             raise CacheDirectoryRefused(
                 "the folder artifacts/ was removed while the cache was open; open a new handle, "
-                "which makes it anew"
+                "which creates it again"
             ) from error
         except PermissionError as error:
             raise _not_permitted(name, error) from error

@@ -47,7 +47,7 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The modes of a lock file. One with a changed mode counts as entered, and so does one that
 # an older version made.
 _OPENING, _ENTERED = 0o400, 0o600
-# How old a lock file grows before its time is set anew: what clears up waits for days at least.
+# How old a lock file's time may be; programs that delete old files wait for days at least.
 TOUCH_EVERY_SECONDS = 3600
 _UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -61,6 +61,6 @@ def _write_identity(cache: Path, uuid: str) -> None:
 
 
 def forget_identity(cache: Path) -> None:
-    """Remove `cache.id`, to be written anew; the caller holds `open.lock`."""
+    """Remove `cache.id`, so that it is written again; the caller holds `open.lock`."""
     with suppress(FileNotFoundError):
         os.unlink(cache / IDENTITY)

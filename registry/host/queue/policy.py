@@ -15,7 +15,7 @@ from registry.host.queue.priority import ExecutionKind
 __all__ = ["SHARES", "WINDOW", "Fifo", "Policy", "Shares", "as_policy"]
 
 # As many executions as four cores finish in the 6 seconds of a block, at 2 seconds each: in every
-# block's time the shares are granted anew.
+# block's time the shares are granted again.
 WINDOW = 12
 # Percent of what is left once the weightier kinds have taken theirs. Of the rest and not of the
 # whole, since most kinds are absent most of the time: approvals may then take 80, not 24.
@@ -68,7 +68,7 @@ class Shares:
 
     Of the picks that it and the lighter kinds had in this window, a kind may have its `SHARES`
     percentage; then it is the lighter kinds' turn, as far as any waits. A kind with nothing to do
-    gives its share away. The count starts anew every `WINDOW` picks.
+    gives its share away. The count restarts every `WINDOW` picks.
 
     NOT guaranteed: a turn for `BACKING` while all the three others are saturated.
     """
