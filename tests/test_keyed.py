@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.disks import fill, mounted
 
 from registry import Registry, State, process_handles
 from registry import keyed as module
@@ -253,6 +257,58 @@ def test_a_cache_that_is_gone_is_a_miss_with_one_warning(
         assert not keyed.put("key", b"code")
 
     assert len(caplog.records) == 1
+
+
+def test_on_a_full_disk_it_compiles_and_stores_again_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mounted(tmp_path, "tmpfs") as disk:
+        keyed = Keyed("test", disk / "cache")
+        assert keyed.put("small", b"code")
+        fill(disk)
+
+        for _ in range(2):
+            with keyed.flight():
+                assert keyed.get("big") is None
+                assert not keyed.put("big", bytes(1 << 20))
+        assert keyed.get("small") == b"code"
+        assert len([it for it in caplog.records if it.levelno >= logging.WARNING]) == 1
+
+        (disk / "other").unlink()
+        assert keyed.put("big", bytes(1 << 20))
+        process_handles._handles.popitem()[1].close()
+
+
+@pytest.mark.slow
+def test_a_locked_cache_delays_once(
+    cache: Path, keyed: Keyed, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyed.put("key", b"code")
+    with closing(sqlite3.connect(cache / "registry.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(20):  # were each to wait for the lock, it would take the time-out
+            with keyed.flight():
+                assert keyed.get("another") is None
+                assert not keyed.put("another", b"code")
+    assert keyed.stats.errors == 1
+    assert len([it for it in caplog.records if it.levelno >= logging.WARNING]) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+def test_a_cache_that_cannot_be_written_is_a_miss_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mounted(tmp_path, "tmpfs") as disk:
+        Registry(disk / "cache").close()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        keyed = Keyed("test", disk / "cache")
+
+        for _ in range(2):
+            with keyed.flight():
+                assert keyed.get("key") is None
+                assert not keyed.put("key", b"code")
+
+        assert len([it for it in caplog.records if it.levelno >= logging.WARNING]) == 1
 
 
 def test_the_cache_is_that_of_the_environment(
