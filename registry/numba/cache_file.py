@@ -148,7 +148,7 @@ class CacheFile:
         made_by = (numba.__version__, llvmlite.__version__, sys.implementation.cache_tag)
         settings = [(it, repr(getattr(numba.config, it, None))) for it in _SETTINGS]
         parts = (canonical(signature), machine, code, uses or closure, self._stamp, made_by)
-        return repr((parts, settings, options(self._base)))
+        return repr((parts, settings, options(self._base, strict=not self._locator.has_file)))
 
     def _own_file(self) -> Any:
         """Numba's own files of this function; None where it can have none."""

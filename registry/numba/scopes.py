@@ -20,10 +20,14 @@ _UNKNOWN = "unknown"
 _options: ContextVar[str] = ContextVar("options", default=_UNKNOWN)
 
 
-def options(base: str) -> str:
-    """Return what the compilation that runs is made with; the wrapper of a gufunc needs it."""
+def options(base: str, *, strict: bool) -> str:
+    """Return what the compilation that runs is made with.
+
+    Where that is not known, raise `NoFingerprint` if `strict`, or for the wrapper of a gufunc; the
+    file of a function shows it, too.
+    """
     found = _options.get()
-    if found == _UNKNOWN and base.startswith("guf-"):
+    if found == _UNKNOWN and (strict or base.startswith("guf-")):
         raise NoFingerprint(base)
     return found
 
