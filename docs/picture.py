@@ -21,6 +21,8 @@ CAPTIONS = {
     "recovery": "what can be saved",
     "confinement": "kernel sandboxes",
     "wasm": "a backend",
+    "cuda": "for cuda.core",
+    "jax": "JAX's cache",
     "native": "shared objects",
     "numba": "Numba's cache",
     "triton": "Triton's cache",
