@@ -34,6 +34,7 @@ __all__ = [
     "ArtifactId",
     "Holder",
     "State",
+    "code_hash_of",
     "from_micros",
     "names",
     "near",
@@ -137,6 +138,7 @@ class Artifact:
     """An artifact as its row was when it was read; it does not change by itself.
 
     `size` is bytes, times are aware UTC datetimes, `prepare_seconds` wall-clock seconds.
+    `kind` says who made it, if anybody said so: "triton", "python", a name of the user's.
     `path` and `size` are None unless prepared. A path is NOT pinned: pruning may unlink it at any
     time, so open it soon or use `open_file`.
     """
@@ -155,6 +157,7 @@ class Artifact:
     label: str | None
     prepare_seconds: float | None
     holder: Holder | None
+    kind: str | None = None
 
     def __str__(self) -> str:
         return f"{self.label} ({self.id.short})" if self.label else self.id.short
@@ -177,6 +180,7 @@ def needed_at(found: Artifact, when: datetime) -> Artifact:
         label=found.label,
         prepare_seconds=found.prepare_seconds,
         holder=found.holder,
+        kind=found.kind,
     )
 
 
@@ -218,6 +222,13 @@ def shown(key: object) -> str:
     if type(key) is str:
         return repr(key if len(key) <= _PLACE else f"{key[:_PLACE]}...")
     return f"of type {type(key).__qualname__}"
+
+
+def code_hash_of(code: bytes | str) -> str:
+    """The hash of code; one that is given already is checked. Raises `InvalidId`."""
+    if not isinstance(code, str):
+        return ArtifactId.of(code).code_hash
+    return ArtifactId(code, "0" * 64).code_hash
 
 
 def _prep_hash(params: Mapping[str, Any]) -> str:

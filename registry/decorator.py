@@ -37,6 +37,7 @@ def prepared(
     key: Callable[..., object] | None = None,
     label: Label | None = None,
     source: bool = True,
+    kind: str | None = "python",
 ) -> Decorator:
     """Decorate a function that builds bytes (or a file), so that each machine calls it once.
 
@@ -49,9 +50,10 @@ def prepared(
 
     The artifact is kept in `cache`, by default in the cache of the command: $REGISTRY_CACHE, else
     the user's cache directory, looked up at each call. A relative path is relative to the working
-    directory at the time of decorating. `label` is what people see, by
-    default the call, cut to 80 characters: `kernel('add', arch='sm_90')`. If `key` and `label` are
-    functions, they are called with all arguments, including defaults. A `key` is identified by its
+    directory at the time of decorating. `label` is what people see, by default the call, cut to 80
+    characters: `kernel('add', arch='sm_90')`; `kind` is what `registry ls --kind` and the metrics
+    group by. If `key` and `label` are functions, they are called with all arguments, including
+    defaults. A `key` is identified by its
     code and by what it was made with (attributes, captured values, defaults), which must have a
     canonical form.
 
@@ -63,7 +65,7 @@ def prepared(
     place = _place(cache)
 
     def decorate(function: Callable[..., Any], /) -> Any:
-        terms = Terms(function, version, name, key, label, source)
+        terms = Terms(function, version, name, key, label, source, kind)
         if inspect.iscoroutinefunction(function):
             return AsyncRecipe(terms, lambda: async_handle_on(place()))
         return Recipe(terms, lambda: handle_on(place()))

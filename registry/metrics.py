@@ -90,6 +90,9 @@ def of_cache(measured: Measurement) -> Iterator[Family]:
     yield _gauge(
         "registry_prepared_bytes", "Bytes of prepared artifacts.", _one(stats.prepared_bytes)
     )
+    for name, about, pick in _BY_KIND:
+        counted = {kind: getattr(held, pick) for kind, held in stats.by_kind.items()}
+        yield _gauge(name, about, _by("kind", counted))
     yield _gauge(
         "registry_cache_limit_bytes",
         "Limit of the bytes of prepared artifacts.",
@@ -104,6 +107,13 @@ def of_cache(measured: Measurement) -> Iterator[Family]:
     events = {name: count for name, count in stats.totals.items() if name != "pruned_bytes"}
     about = "Events in all processes since the cache was created, by event."
     yield counter("registry_cache_events_total", about, _by("event", events))
+
+
+_BY_KIND = (
+    ("registry_kind_prepared", "Prepared artifacts, by kind.", "prepared_count"),
+    ("registry_kind_prepared_bytes", "Bytes of prepared artifacts, by kind.", "prepared_bytes"),
+    ("registry_kind_failed", "Failed artifacts, by kind.", "failed_count"),
+)
 
 
 def of_handle(counted: Counters) -> Iterator[Family]:

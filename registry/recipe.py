@@ -48,7 +48,12 @@ class Preparer(Protocol):
     """The methods of `Registry` that a recipe calls; `registry.sync` imports this module."""
 
     def get_or_prepare(
-        self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        label: str | None = None,
+        kind: str | None = None,
     ) -> Artifact: ...
     def open_file(self, id: ArtifactId) -> BinaryIO: ...
     def pinned(self, id: ArtifactId) -> AbstractContextManager[Path]: ...
@@ -59,7 +64,12 @@ class AsyncPreparer(Protocol):
     """The methods of `AsyncRegistry` that an async recipe calls."""
 
     async def get_or_prepare(
-        self, id: ArtifactId, prepare: Callable[[], Any], *, label: str | None = None
+        self,
+        id: ArtifactId,
+        prepare: Callable[[], Any],
+        *,
+        label: str | None = None,
+        kind: str | None = None,
     ) -> Artifact: ...
     async def open_file(self, id: ArtifactId) -> BinaryIO: ...
     def pinned(self, id: ArtifactId) -> AbstractAsyncContextManager[Path]: ...
@@ -117,7 +127,9 @@ class Recipe(Generic[P]):
     def artifact(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """Return the prepared artifact; its path is NOT pinned, see `pinned`."""
         order = self._terms.order(*args, **kwargs)
-        return self._registry().get_or_prepare(order.id, order.work, label=order.label)
+        return self._registry().get_or_prepare(
+            order.id, order.work, label=order.label, kind=order.kind
+        )
 
     def id(self, *args: P.args, **kwargs: P.kwargs) -> ArtifactId:
         """Name what a call builds, for the verbs of `Registry`; builds nothing."""
@@ -182,7 +194,9 @@ class AsyncRecipe(Generic[P]):
         """As `Recipe.artifact`."""
         order = self._terms.order(*args, **kwargs)
         registry = await self._registry()
-        return await registry.get_or_prepare(order.id, order.work, label=order.label)
+        return await registry.get_or_prepare(
+            order.id, order.work, label=order.label, kind=order.kind
+        )
 
     def id(self, *args: P.args, **kwargs: P.kwargs) -> ArtifactId:
         """As `Recipe.id`; not awaited."""

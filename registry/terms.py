@@ -14,6 +14,7 @@ from registry.canonical import MOST_BITS, exact
 from registry.errors import FunctionRefused
 from registry.function_digest import code_digest, key_digest
 from registry.origin import Origin, require_function
+from registry.verbs.text import as_kind
 
 __all__ = ["Label", "Order", "Terms"]
 
@@ -28,6 +29,7 @@ class Order(NamedTuple):
 
     id: ArtifactId
     label: str
+    kind: str | None
     work: Callable[[], Any]
 
 
@@ -41,6 +43,7 @@ class Terms:
     key: Callable[..., object] | None = None
     label: Label | None = None
     source: bool = True
+    kind: str | None = "python"
     signature: inspect.Signature = field(init=False)
     origin: Origin | None = field(init=False)
     fixed: Mapping[str, Any] = field(init=False)
@@ -49,6 +52,7 @@ class Terms:
         """Refuse here, where it is written, what could not be told apart later."""
         require_function(self.function)
         _require_name(self.name)
+        as_kind(self.kind)
         origin = Origin(self.function, source=self.source) if self.name is None else None
         fixed = {"version": exact(self.version, "version").form, "source": self._digest()}
         object.__setattr__(self, "signature", _signature(self.function))
@@ -68,7 +72,7 @@ class Terms:
         for name, it in own.items():
             bound.arguments[name] = it.value
         work = partial(self.function, *bound.args, **bound.kwargs)
-        return Order(self._named(named), label, work)
+        return Order(self._named(named), label, self.kind, work)
 
     def id(self, *args: Any, **kwargs: Any) -> ArtifactId:
         """Name what a call builds."""

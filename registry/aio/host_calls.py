@@ -45,9 +45,12 @@ async def prepare_under_claim(
     held: timedelta,
     claimed: Callable[[Lease], None],
     label: str | None = None,
+    kind: str | None = None,
 ) -> Artifact:
     """As `get_or_prepare` after a miss; the claim lasts `held`, and `claimed` is told of it."""
-    verb = prepare_or_join(registry._opened, id, prepare, label=label, held=held, on_claim=claimed)
+    verb = prepare_or_join(
+        registry._opened, id, prepare, None, label, kind, held=held, on_claim=claimed
+    )
     return await registry._drive(verb)
 
 

@@ -25,6 +25,7 @@ from registry.verbs import (
     maintenance,
     need,
     put,
+    removal,
     stats,
     wait,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from registry.verbs.diagnosis import Diagnosis
     from registry.verbs.history import HistoryEvent
     from registry.verbs.hosts import HostInfo
-    from registry.verbs.listing import Stats
+    from registry.verbs.listing import Position, Stats, Wanted
     from registry.verbs.stats import Measurement
 
 __all__ = ["AsyncRegistry"]
@@ -70,10 +71,15 @@ class AsyncRegistry(AsyncHandle):
         return await self._drive(need.need(self._opened, id))
 
     async def claim(
-        self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
+        self,
+        id: ArtifactId,
+        *,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+        kind: str | None = None,
     ) -> AsyncClaim | Artifact:
         """As `Registry.claim`."""
-        claimed = await self._drive(claim.claim(self._opened, id, timeout, label))
+        claimed = await self._drive(claim.claim(self._opened, id, timeout, label, kind))
         return AsyncClaim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     async def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
@@ -87,6 +93,7 @@ class AsyncRegistry(AsyncHandle):
         *,
         timeout: timedelta | None = None,
         label: str | None = None,
+        kind: str | None = None,
     ) -> Artifact:
         """As `Registry.get_or_prepare`.
 
@@ -94,11 +101,11 @@ class AsyncRegistry(AsyncHandle):
         thread, which goes on when the task is cancelled: its claim is released at once, and its
         result is dropped.
         """
-        require_arguments(prepare, timeout, label)
+        require_arguments(prepare, timeout, label, kind)
         hot = hot_artifact(self._opened, id)
         if hot is not None:
             return hot
-        verb = get_or_prepare(self._opened, id, prepare, timeout, label)
+        verb = get_or_prepare(self._opened, id, prepare, timeout, label, kind)
         return await self._drive(verb)
 
     async def open_file(self, id: ArtifactId) -> BinaryIO:
@@ -114,10 +121,15 @@ class AsyncRegistry(AsyncHandle):
             return None
 
     async def put(
-        self, id: ArtifactId, data: bytes | os.PathLike[str], *, label: str | None = None
+        self,
+        id: ArtifactId,
+        data: bytes | os.PathLike[str],
+        *,
+        kind: str | None = None,
+        label: str | None = None,
     ) -> Artifact:
         """As `Registry.put`."""
-        return await self._drive(put.put(self._opened, id, data, label))
+        return await self._drive(put.put(self._opened, id, data, label, kind))
 
     @asynccontextmanager
     async def pinned(self, id: ArtifactId, *, name: str = "artifact") -> AsyncIterator[Path]:
@@ -143,15 +155,20 @@ class AsyncRegistry(AsyncHandle):
         finally:
             await in_thread(partial(made.__exit__, None, None, None))
 
-    def artifacts(self, *, state: State | None = None) -> AsyncIterator[Artifact]:
-        """As `Registry.artifacts`."""
-        return self._listed(state, listing.start(state))
-
-    async def _listed(
-        self, state: State | None, at: tuple[State, int, int] | None
+    def artifacts(
+        self,
+        *,
+        state: State | None = None,
+        code: bytes | str | None = None,
+        kind: str | None = None,
     ) -> AsyncIterator[Artifact]:
+        """As `Registry.artifacts`."""
+        wanted = listing.wanted(state, code, kind)
+        return self._listed(wanted, listing.start(wanted))
+
+    async def _listed(self, wanted: Wanted, at: Position | None) -> AsyncIterator[Artifact]:
         while at is not None:
-            page = await self._drive(listing.page(self._opened, state, at))
+            page = await self._drive(listing.page(self._opened, wanted, at))
             for artifact in page.artifacts:
                 yield artifact
             at = page.next
@@ -177,6 +194,10 @@ class AsyncRegistry(AsyncHandle):
         """As `Registry.remove`."""
         return await self._drive(listing.remove(self._opened, id))
 
+    async def remove_all(self, *, code: bytes | str | None = None, kind: str | None = None) -> int:
+        """As `Registry.remove_all`."""
+        return await self._drive(removal.remove_all(self._opened, code, kind))
+
     async def retry(self, id: ArtifactId) -> bool:
         """As `Registry.retry`."""
         return await self._drive(listing.retry(self._opened, id))
@@ -189,6 +210,7 @@ class AsyncRegistry(AsyncHandle):
         key: Callable[..., object] | None = None,
         label: Label | None = None,
         source: bool = True,
+        kind: str | None = "python",
     ) -> Callable[
         [Callable[P, bytes | os.PathLike[str] | Awaitable[bytes | os.PathLike[str]]]],
         AsyncRecipe[P],
@@ -200,7 +222,7 @@ class AsyncRegistry(AsyncHandle):
             return self
 
         def decorate(function: Callable[P, Any]) -> AsyncRecipe[P]:
-            return AsyncRecipe(Terms(function, version, name, key, label, source), this)
+            return AsyncRecipe(Terms(function, version, name, key, label, source, kind), this)
 
         return decorate
 
@@ -212,9 +234,10 @@ class AsyncRegistry(AsyncHandle):
         cache_limit: int | None = None,
         min_stale_time: timedelta | None = None,
         dry_run: bool = False,
+        kind: str | None = None,
     ) -> list[Artifact]:
         """As `Registry.prune`."""
-        verb = maintenance.prune(self._opened, cache_limit, min_stale_time, dry_run)
+        verb = maintenance.prune(self._opened, cache_limit, min_stale_time, dry_run, kind)
         return await self._drive(verb)
 
     async def stats(self) -> Stats:

@@ -35,6 +35,7 @@ VERBS = MappingProxyType(
         "why": "history",
         "stats": "upkeep",
         "prune": "upkeep",
+        "clear": "upkeep",
         "check": "upkeep",
         "watch": "watch",
         "report": "report",

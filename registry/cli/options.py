@@ -17,6 +17,7 @@ __all__ = [
     "read_by",
     "shared_options",
     "with_create",
+    "with_kind",
     "with_shared_options",
 ]
 
@@ -94,6 +95,21 @@ def read_by(parse: Callable[[str], T]) -> Callable[..., T | None]:
             raise click.BadParameter(str(error), context, parameter) from None
 
     return read
+
+
+def with_kind(says: str) -> Callable[[F], F]:
+    """Add the option --kind to a command."""
+
+    def parse(text: str) -> str | None:
+        from registry.errors import InvalidData
+        from registry.verbs.text import as_kind
+
+        try:
+            return as_kind(text)
+        except InvalidData as error:
+            raise ValueError(str(error)) from None
+
+    return click.option("--kind", callback=read_by(parse), metavar="KIND", help=says)
 
 
 class InOrder(click.Group):

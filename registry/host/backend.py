@@ -18,12 +18,14 @@ A backend is a module, named by its import path, with three functions:
     a value that msgpack supports. `InvalidCandidate` says that the code refuses the request;
     `PossiblyInvalid(kind="corrupted_artifact")` that the artifact cannot be used.
 
-And two more, if it wants them:
+And three more, if it wants them:
 
 `check_code(code, limit)`
     runs in a thread of the host, before anything is claimed, and raises `CodeTooLarge` for code
     that has, or decompresses to, more than `limit` bytes. A backend that has it is handed the
     limit as the parameter "code_limit" too. Without it, the code is measured as it is.
+`KIND`
+    a constant: what `registry ls --kind` and the metrics call its artifacts, such as "wasm".
 `preload()`
     runs once in each worker, and imports what `prepare` and `execute` would import each time.
 
@@ -43,8 +45,9 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from registry.errors import CodeTooLarge
+from registry.verbs.text import as_kind
 
-__all__ = ["Backend", "check_code", "import_path", "load", "preload", "takes_code_limit"]
+__all__ = ["Backend", "check_code", "import_path", "kind", "load", "preload", "takes_code_limit"]
 
 
 class Backend(Protocol):
@@ -96,6 +99,11 @@ def check_code(backend: Backend, code: bytes, limit: int) -> None:
         measure(code, limit)
     elif len(code) > limit:
         raise CodeTooLarge(f"the code has {len(code)} bytes; {limit} is the limit")
+
+
+def kind(backend: Backend) -> str | None:
+    """The kind that the backend gives its artifacts, if any."""
+    return as_kind(getattr(backend, "KIND", None))
 
 
 def preload(backend: Backend) -> None:

@@ -245,7 +245,7 @@ class Host:
         if backends.takes_code_limit(self._backend):
             params = {"code_limit": self._code_limit, **params}
         task = Task.prepare(code, params, limits)
-        return Wanted(artifact_id, task, priority, as_label(label))
+        return Wanted(artifact_id, task, priority, as_label(label), backends.kind(self._backend))
 
     def _name(self, code: bytes, params: Mapping[str, Any]) -> ArtifactId:
         return ArtifactId.of(code, self._backend.identity(params))

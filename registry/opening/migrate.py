@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # The newest revision this version of the program knows; a test compares it with `migrations/`.
-HEAD = "0005"
+HEAD = "0006"
 FIRST = "0001"  # it knew no hosts, and no identity of the cache
 # STRICT tables came with 3.37, json in every build with 3.38; Python 3.11 ships neither by itself.
 OLDEST_SQLITE = (3, 37, 0)

@@ -1,5 +1,7 @@
 """The artifacts, their usage, the settings, and the hosts that have the cache open."""
 
+# ruff: noqa: E501 - SQLite puts an added column before the comment of the one before
+
 from __future__ import annotations
 
 __all__ = ["DDL"]
@@ -27,7 +29,9 @@ CREATE TABLE artifact (
   deadline         INTEGER,           -- after this, others may take the claim over
   created_at       INTEGER,
   prepare_seconds  REAL,              -- wall-clock time from claim to publish
-  label            TEXT,              -- what a person calls it: a file name, a module name
+  label            TEXT, kind TEXT
+    -- kind: who made it, such as triton, numba, wasm, python, or a name of the user's; label:
+    CHECK (length(kind) BETWEEN 1 AND 32 AND kind NOT GLOB '*[^a-z0-9_.-]*'),              -- what a person calls it: a file name, a module name
   UNIQUE (code_hash, prep_hash),
   CHECK (length(code_hash) = 64 AND code_hash NOT GLOB '*[^0-9a-f]*'),
   CHECK (length(prep_hash) = 64 AND prep_hash NOT GLOB '*[^0-9a-f]*'),
@@ -60,6 +64,10 @@ CREATE INDEX artifact_preparing ON artifact (host_id) WHERE state = 'preparing'"
 # Failures are few among many; listing and counting them must not walk the prepared.
 FAILED = """\
 CREATE INDEX artifact_failed ON artifact (last_time_failed) WHERE state = 'failed'"""
+
+# What each kind holds: counted, summed and deleted by this alone. A need does not write it.
+BY_KIND = """\
+CREATE INDEX artifact_by_kind ON artifact (kind, state, size) WHERE kind NOT NULL"""
 
 USAGE = """\
 CREATE TABLE usage (
@@ -155,6 +163,7 @@ DDL: tuple[str, ...] = (
     BY_LAST_USE,
     PREPARING,
     FAILED,
+    BY_KIND,
     USAGE,
     USAGE_INSERT,
     USAGE_UPDATE,

@@ -75,7 +75,7 @@ CREATE VIEW artifacts AS
   -- The artifacts for people. id: as `registry show` and `registry why` take it. needed: when last,
   -- local time, and age: how long ago. retry: when a failed one may be tried again.
   SELECT {SHORT_ID} AS id,
-    label, state,
+    label, kind, state,
     {size("bytes")} AS size,
     {local("last_time_needed")} AS needed,
     {utc("last_time_needed")} AS needed_utc,
@@ -237,9 +237,21 @@ CREATE VIEW counters AS
   JOIN counter USING (name)
   ORDER BY position"""
 
+KINDS = f"""\
+CREATE VIEW kinds AS
+  -- What each kind of artifact holds; NULL: those that nobody gave a kind.
+  SELECT kind, prepared, {size("bytes")} AS held, preparing, failed, bytes
+  FROM (SELECT kind, count(*) FILTER (WHERE state = 'prepared') AS prepared,
+               coalesce(sum(size), 0) AS bytes,
+               count(*) FILTER (WHERE state = 'preparing') AS preparing,
+               count(*) FILTER (WHERE state = 'failed') AS failed
+        FROM artifact GROUP BY kind)
+  ORDER BY bytes DESC"""
+
 DDL: tuple[str, ...] = (
     SETTINGS,
     ARTIFACTS,
+    KINDS,
     CACHE_USAGE,
     HOSTS,
     FAILURES,

@@ -18,6 +18,7 @@ __all__ = [
     "CORRECT_USAGE",
     "COUNTS",
     "DOOMED",
+    "DOOMED_OF_KIND",
     "DROP_ALIENS",
     "ENTER_HOST",
     "FAILED_AS",
@@ -29,17 +30,24 @@ __all__ = [
     "IDENTITY",
     "INTEGRITY",
     "JOURNAL_MODE",
+    "KINDS",
     "LEAVE_HOST",
     "LONGEST_PREPARATION",
     "MAINTAIN",
     "NOTE_USE",
     "NO_ROW",
+    "OF_CODE_PAGE",
     "OLDEST_NEED",
     "PAGES",
     "PATHS_PAGE",
     "PREPARED_PAGE",
+    "PRUNE_KIND",
     "READ",
     "READ_SEVERAL",
+    "REMOVABLE",
+    "REMOVABLE_OF_CODE",
+    "REMOVABLE_OF_KIND",
+    "REMOVE_SEVERAL",
     "REVISION",
     "SETTINGS",
     "SUMS",
@@ -73,6 +81,7 @@ class Row(NamedTuple):
     created_at: int | None
     prepare_seconds: float | None
     label: str | None
+    kind: str | None
     # Only in queries that join the host:
     pid: int | None = None
     hostname: str | None = None
@@ -117,3 +126,11 @@ AHEAD = SQLITE["ahead"]
 FAILED_AS = SQLITE["failed as"]
 ALIENS = SQLITE["aliens"]
 DROP_ALIENS = SQLITE["drop aliens"]
+DOOMED_OF_KIND = SQLITE["doomed of kind"]
+KINDS = SQLITE["kinds"]
+OF_CODE_PAGE = SQLITE["of code page"]
+PRUNE_KIND = SQLITE["prune kind"]
+REMOVABLE = SQLITE["removable"]
+REMOVABLE_OF_CODE = SQLITE["removable of code"]
+REMOVABLE_OF_KIND = SQLITE["removable of kind"]
+REMOVE_SEVERAL = SQLITE["remove several"]

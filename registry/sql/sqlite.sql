@@ -1,22 +1,23 @@
 -- name: claim (writes)
 -- Claim an artifact without a row, or a failed one that may be tried again.
 INSERT INTO artifact (code_hash, prep_hash, state, path, host_id, token, claimed_at, deadline,
-    created_at, label)
+    created_at, label, kind)
 VALUES (:code, :prep, 'preparing', :my_path, :my_host, :my_token, :now, (:now +
     coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
-    'prepare_timeout'), 1800000000)), :now, :label)
+    'prepare_timeout'), 1800000000)), :now, :label, :made_by)
 ON CONFLICT (code_hash, prep_hash) DO UPDATE
 SET state = 'preparing', path = :my_path, num_failures = CASE WHEN (artifact.error_kind IN
     ('host_died', 'deadline') AND artifact.last_time_failed <= :now - 86400000000) THEN 0 ELSE
     artifact.num_failures END, host_id = :my_host, token = :my_token, claimed_at = :now, deadline =
     (:now + coalesce(:prepare_timeout, (SELECT setting.value FROM setting WHERE setting.name =
-    'prepare_timeout'), 1800000000)), label = coalesce(:label, artifact.label)
+    'prepare_timeout'), 1800000000)), label = coalesce(:label, artifact.label), kind =
+    coalesce(:made_by, artifact.kind)
 WHERE artifact.state = 'failed'
   AND (:anyway OR artifact.retry_at IS NOT NULL AND (artifact.retry_at <= :now OR
     artifact.last_time_failed > :now + 60000000 OR artifact.num_failures = 0))
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: take over (writes)
 -- Take over a claim whose host died or is late, and count that as a failure.
@@ -26,7 +27,7 @@ SET path=:my_path, num_failures=CASE WHEN (artifact.error_kind IN ('host_died', 
     last_time_failed=:now, error=:error, error_kind=:kind, retry_at=:now, host_id=:my_host,
     token=:my_token, claimed_at=:now, deadline=(:now + coalesce(:prepare_timeout, (SELECT
     setting.value FROM setting WHERE setting.name = 'prepare_timeout'), 1800000000)),
-    label=coalesce(:label, artifact.label)
+    label=coalesce(:label, artifact.label), kind=coalesce(:made_by, artifact.kind)
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep
   AND artifact.token = :seen_token
@@ -37,7 +38,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: reap (writes)
 -- End a claim whose host died or is late, and record a failure.
@@ -53,7 +54,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: reap host (writes)
 -- End all claims of a dead host, and record a failure for each.
@@ -66,7 +67,7 @@ WHERE artifact.host_id = :seen_host
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: publish (writes)
 -- End a claim: the artifact is prepared, and its file is in place.
@@ -80,7 +81,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: fail (writes)
 -- End a claim: the artifact failed.
@@ -97,7 +98,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: release (writes)
 -- Release the claim of an artifact that never failed: delete its row.
@@ -110,7 +111,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: restore (writes)
 -- Release the claim of an artifact that failed before: restore that failure.
@@ -124,7 +125,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: extend (writes)
 -- Move the deadline of a claim.
@@ -136,7 +137,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: redate (writes)
 -- Restart the deadline of a claim that was made before the clock was set back.
@@ -151,7 +152,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'preparing'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: need (writes)
 -- Note that a prepared artifact is needed now.
@@ -184,7 +185,7 @@ WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size
   AND artifact.state = 'prepared'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: forget (writes)
 -- Delete failures that are too old, too many or too long, the oldest first.
@@ -209,7 +210,7 @@ WHERE artifact.id IN (SELECT walk.id FROM (SELECT both.id AS id, both.time AS ti
   AND artifact.state = 'failed'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: remove (writes, durable)
 -- Delete an artifact by hand.
@@ -220,7 +221,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state IN ('prepared', 'failed')
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: discard (writes, durable)
 -- Delete the row of a file that is missing or damaged.
@@ -232,7 +233,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'prepared'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: retry (writes)
 -- Allow another try of a failed artifact at once, however often it failed.
@@ -243,7 +244,7 @@ WHERE artifact.code_hash = :code
   AND artifact.state = 'failed'
 RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
     last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
-    prepare_seconds, label;
+    prepare_seconds, label, kind;
 
 -- name: read
 -- Read one artifact, and who prepares it.
@@ -251,9 +252,9 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
-    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
-    AS anon_2
+    artifact.prepare_seconds, artifact.label, artifact.kind, (SELECT host.pid FROM host WHERE
+    host.id = artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id =
+    artifact.host_id) AS anon_2
 FROM artifact
 WHERE artifact.code_hash = :code
   AND artifact.prep_hash = :prep;
@@ -264,9 +265,9 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
-    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
-    AS anon_2
+    artifact.prepare_seconds, artifact.label, artifact.kind, (SELECT host.pid FROM host WHERE
+    host.id = artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id =
+    artifact.host_id) AS anon_2
 FROM artifact
 WHERE artifact.id IN (SELECT value FROM json_each(:ids));
 
@@ -276,9 +277,10 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.state = 'prepared'
+  AND (:only IS NULL OR artifact.kind = :only)
   AND artifact.last_time_needed <= :before
   AND (artifact.last_time_needed < :before OR artifact.id < :before_id)
 ORDER BY artifact.last_time_needed DESC, artifact.id DESC
@@ -290,11 +292,12 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label, (SELECT host.pid FROM host WHERE host.id =
-    artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id = artifact.host_id)
-    AS anon_2
+    artifact.prepare_seconds, artifact.label, artifact.kind, (SELECT host.pid FROM host WHERE
+    host.id = artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id =
+    artifact.host_id) AS anon_2
 FROM artifact
 WHERE artifact.state = 'preparing'
+  AND (:only IS NULL OR artifact.kind = :only)
 ORDER BY artifact.claimed_at DESC;
 
 -- name: failed page
@@ -303,9 +306,10 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.state = 'failed'
+  AND (:only IS NULL OR artifact.kind = :only)
   AND artifact.last_time_failed <= :before
   AND (artifact.last_time_failed < :before OR artifact.id < :before_id)
 ORDER BY artifact.last_time_failed DESC, artifact.id DESC
@@ -317,7 +321,7 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.code_hash >= :code_start
   AND artifact.code_hash < :code_end
@@ -331,7 +335,7 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.state = 'preparing'
   AND artifact.host_id = :seen_host;
@@ -357,7 +361,7 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.id > :after_id
   AND artifact.state = 'prepared'
@@ -400,13 +404,139 @@ WHERE artifact.code_hash = :code
 UPDATE usage SET (prepared_count, prepared_bytes) =
   (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared');
 
+-- name: doomed of kind
+-- Read which artifacts of a kind pruning that kind would delete, in that order.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, artifact.kind
+FROM artifact
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size) OVER (ORDER BY
+    batch.turn, batch.time, batch.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - batch.size
+    AS freed FROM (SELECT both.id AS id, both.size AS size, both.time AS time, both.turn AS turn
+    FROM (SELECT ahead.id AS id, ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn
+    FROM artifact WHERE artifact.state = 'prepared' AND artifact.kind = :only AND
+    artifact.last_time_needed > :now + 60000000 ORDER BY artifact.last_time_needed, artifact.id
+    LIMIT :most OFFSET 0) AS ahead UNION ALL SELECT behind.id AS id, behind.size AS size,
+    behind.time AS time, behind.turn AS turn FROM (SELECT artifact.id AS id, artifact.size AS size,
+    artifact.last_time_needed AS time, 1 AS turn FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.kind = :only AND artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY
+    artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY
+    both.turn, both.time, both.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT
+    sum(artifact.size) AS sum_1 FROM artifact WHERE artifact.state = 'prepared' AND artifact.kind =
+    :only) - walk.freed > :bytes_limit)
+  AND artifact.state = 'prepared'
+ORDER BY artifact.last_time_needed > :now + 60000000 DESC, artifact.last_time_needed, artifact.id;
+
+-- name: prune kind (writes, durable)
+-- Delete the least recently needed artifacts of a kind until its rest is within the limit.
+DELETE
+FROM artifact
+WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size) OVER (ORDER BY
+    batch.turn, batch.time, batch.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - batch.size
+    AS freed FROM (SELECT both.id AS id, both.size AS size, both.time AS time, both.turn AS turn
+    FROM (SELECT ahead.id AS id, ahead.size AS size, ahead.time AS time, ahead.turn AS turn FROM
+    (SELECT artifact.id AS id, artifact.size AS size, artifact.last_time_needed AS time, 0 AS turn
+    FROM artifact WHERE artifact.state = 'prepared' AND artifact.kind = :only AND
+    artifact.last_time_needed > :now + 60000000 ORDER BY artifact.last_time_needed, artifact.id
+    LIMIT :most OFFSET 0) AS ahead UNION ALL SELECT behind.id AS id, behind.size AS size,
+    behind.time AS time, behind.turn AS turn FROM (SELECT artifact.id AS id, artifact.size AS size,
+    artifact.last_time_needed AS time, 1 AS turn FROM artifact WHERE artifact.state = 'prepared' AND
+    artifact.kind = :only AND artifact.last_time_needed <= min(:horizon, :now + 60000000) ORDER BY
+    artifact.last_time_needed, artifact.id LIMIT :most OFFSET 0) AS behind) AS both ORDER BY
+    both.turn, both.time, both.id LIMIT :most OFFSET 0) AS batch) AS walk WHERE (SELECT
+    sum(artifact.size) AS sum_1 FROM artifact WHERE artifact.state = 'prepared' AND artifact.kind =
+    :only) - walk.freed > :bytes_limit)
+  AND artifact.state = 'prepared'
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label, kind;
+
+-- name: kinds
+-- Count and sum what each kind holds, the largest first.
+SELECT artifact.kind, count(*) FILTER (WHERE artifact.state = 'prepared') AS anon_1,
+    coalesce(sum(artifact.size), 0) AS coalesce_1, count(*) FILTER (WHERE artifact.state = 'failed')
+    AS anon_2
+FROM artifact
+WHERE artifact.kind IS NOT NULL
+GROUP BY artifact.kind
+ORDER BY sum(artifact.size) DESC
+LIMIT :most OFFSET 0;
+
+-- name: removable
+-- Read some of the artifacts that may be removed.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, artifact.kind
+FROM artifact
+WHERE artifact.state IN ('prepared', 'failed')
+LIMIT :most OFFSET 0;
+
+-- name: removable of code
+-- Read some of the artifacts of one code, and of one kind if that is given.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, artifact.kind
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND (:only IS NULL OR artifact.kind = :only)
+  AND artifact.state IN ('prepared', 'failed')
+LIMIT :most OFFSET 0;
+
+-- name: removable of kind
+-- Read some of the artifacts of one kind.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, artifact.kind
+FROM artifact
+WHERE artifact.kind = :only
+  AND artifact.state IN ('prepared', 'failed')
+LIMIT :most OFFSET 0;
+
+-- name: remove several (writes, durable)
+-- Delete artifacts by hand, by a JSON array of row ids, if they are of the code and kind.
+DELETE
+FROM artifact
+WHERE artifact.id IN (SELECT value FROM json_each(:ids))
+  AND artifact.state IN ('prepared', 'failed')
+  AND (:code IS NULL OR artifact.code_hash = :code)
+  AND (:only IS NULL OR artifact.kind = :only)
+RETURNING id, code_hash, prep_hash, state, path, size, checksum, last_time_needed, num_failures,
+    last_time_failed, error, error_kind, retry_at, host_id, token, claimed_at, deadline, created_at,
+    prepare_seconds, label, kind;
+
+-- name: of code page
+-- List a page of the artifacts of one code, in the order of their parameters' hashes.
+SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
+    artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
+    artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
+    artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
+    artifact.prepare_seconds, artifact.label, artifact.kind, (SELECT host.pid FROM host WHERE
+    host.id = artifact.host_id) AS anon_1, (SELECT host.hostname FROM host WHERE host.id =
+    artifact.host_id) AS anon_2
+FROM artifact
+WHERE artifact.code_hash = :code
+  AND artifact.prep_hash > :after_prep
+  AND (:state IS NULL OR artifact.state = :state)
+  AND (:only IS NULL OR artifact.kind = :only)
+ORDER BY artifact.prep_hash
+LIMIT :most OFFSET 0;
+
 -- name: doomed
 -- Read which artifacts pruning would delete, in that order.
 SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, artifact.path,
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.id IN (SELECT walk.id FROM (SELECT batch.id AS id, sum(batch.size) OVER (ORDER BY
     batch.turn, batch.time, batch.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - batch.size
@@ -531,7 +661,7 @@ SELECT artifact.id, artifact.code_hash, artifact.prep_hash, artifact.state, arti
     artifact.size, artifact.checksum, artifact.last_time_needed, artifact.num_failures,
     artifact.last_time_failed, artifact.error, artifact.error_kind, artifact.retry_at,
     artifact.host_id, artifact.token, artifact.claimed_at, artifact.deadline, artifact.created_at,
-    artifact.prepare_seconds, artifact.label
+    artifact.prepare_seconds, artifact.label, artifact.kind
 FROM artifact
 WHERE artifact.state = 'failed'
   AND artifact.error_kind = :kind

@@ -25,6 +25,7 @@ from registry.verbs import (
     maintenance,
     need,
     put,
+    removal,
     stats,
     wait,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from registry.verbs.diagnosis import Diagnosis
     from registry.verbs.history import HistoryEvent
     from registry.verbs.hosts import HostInfo
-    from registry.verbs.listing import Stats
+    from registry.verbs.listing import Position, Stats, Wanted
     from registry.verbs.stats import Measurement
 
 __all__ = ["Registry"]
@@ -85,16 +86,23 @@ class Registry(SyncHandle):
         return self._drive(need.need(self._handle, id))
 
     def claim(
-        self, id: ArtifactId, *, timeout: timedelta | None = None, label: str | None = None
+        self,
+        id: ArtifactId,
+        *,
+        timeout: timedelta | None = None,
+        label: str | None = None,
+        kind: str | None = None,
     ) -> Claim | Artifact:
         """Claim the right to prepare an artifact, or return the artifact.
 
         The claim is yours for `timeout` (by default the setting `prepare_timeout`); after that
         others may take it over. The artifact is returned if it is prepared, if another process is
         preparing it, or if it failed and may not be tried again yet. Its use is NOT recorded, and
-        its file NOT checked. Raises `InvalidData` for a label that contains NUL.
+        its file NOT checked. `label` is what people see, `kind` says who makes it: 1 to 32 of
+        a-z0-9_.-; both are kept where none is given. Raises `InvalidData` for a label that contains
+        NUL, or another kind.
         """
-        claimed = self._drive(claim.claim(self._handle, id, timeout, label))
+        claimed = self._drive(claim.claim(self._handle, id, timeout, label, kind))
         return Claim(self, claimed) if isinstance(claimed, Lease) else claimed
 
     def wait(self, id: ArtifactId, *, timeout: timedelta | None = None) -> Artifact | None:
@@ -111,6 +119,7 @@ class Registry(SyncHandle):
         *,
         timeout: timedelta | None = None,
         label: str | None = None,
+        kind: str | None = None,
     ) -> Artifact:
         """Return the prepared artifact; call `prepare` if no process of this machine has done so.
 
@@ -125,11 +134,11 @@ class Registry(SyncHandle):
         recorded), `CodeTooLarge` if `prepare` does. The file is NOT pinned: see `open_file`.
         """
         refuse_coroutines(prepare)
-        require_arguments(prepare, timeout, label)
+        require_arguments(prepare, timeout, label, kind)
         hot = hot_artifact(self._handle, id)
         if hot is not None:
             return hot
-        return self._drive(get_or_prepare(self._handle, id, prepare, timeout, label))
+        return self._drive(get_or_prepare(self._handle, id, prepare, timeout, label, kind))
 
     def open_file(self, id: ArtifactId) -> BinaryIO:
         """Open the checked file of a prepared artifact for reading; records its use.
@@ -147,7 +156,12 @@ class Registry(SyncHandle):
             return None
 
     def put(
-        self, id: ArtifactId, data: bytes | os.PathLike[str], *, label: str | None = None
+        self,
+        id: ArtifactId,
+        data: bytes | os.PathLike[str],
+        *,
+        kind: str | None = None,
+        label: str | None = None,
     ) -> Artifact:
         """Publish bytes that exist already, or the path of a file, which is moved in, at once.
 
@@ -156,7 +170,7 @@ class Registry(SyncHandle):
         `ArtifactBusy` while it is claimed, by another process or by this one; `InvalidData`,
         `DiskFull` and `ClaimLost` as `Claim.publish`.
         """
-        return self._drive(put.put(self._handle, id, data, label))
+        return self._drive(put.put(self._handle, id, data, label, kind))
 
     @contextmanager
     def pinned(self, id: ArtifactId, *, name: str = "artifact") -> Iterator[Path]:
@@ -190,13 +204,24 @@ class Registry(SyncHandle):
         with own_folder(self._handle.cache, self._handle.host_id) as folder:
             yield folder
 
-    def artifacts(self, *, state: State | None = None) -> Iterator[Artifact]:
-        """Iterate over the artifacts, most recently needed first; NOT a snapshot: read in pages."""
-        return self._listed(state, listing.start(state))
+    def artifacts(
+        self,
+        *,
+        state: State | None = None,
+        code: bytes | str | None = None,
+        kind: str | None = None,
+    ) -> Iterator[Artifact]:
+        """Iterate over the artifacts, most recently needed first; NOT a snapshot: read in pages.
 
-    def _listed(self, state: State | None, at: tuple[State, int, int] | None) -> Iterator[Artifact]:
+        Only those in one state, of one code (bytes, or its hash), of one kind, where these are
+        given. Those of one code come in the order of their parameters' hashes, by an index.
+        """
+        wanted = listing.wanted(state, code, kind)
+        return self._listed(wanted, listing.start(wanted))
+
+    def _listed(self, wanted: Wanted, at: Position | None) -> Iterator[Artifact]:
         while at is not None:
-            page = self._drive(listing.page(self._handle, state, at))
+            page = self._drive(listing.page(self._handle, wanted, at))
             yield from page.artifacts
             at = page.next
 
@@ -235,6 +260,14 @@ class Registry(SyncHandle):
         """
         return self._drive(listing.remove(self._handle, id))
 
+    def remove_all(self, *, code: bytes | str | None = None, kind: str | None = None) -> int:
+        """Delete all prepared and failed artifacts and their files; return how many.
+
+        Only those of one code (bytes, or its hash) and of one kind, where these are given. What is
+        being prepared is left. NOT one step: other processes may publish meanwhile.
+        """
+        return self._drive(removal.remove_all(self._handle, code, kind))
+
     def retry(self, id: ArtifactId) -> bool:
         """Allow a failed artifact to be tried again at once; return whether it had failed."""
         return self._drive(listing.retry(self._handle, id))
@@ -247,6 +280,7 @@ class Registry(SyncHandle):
         key: Callable[..., object] | None = None,
         label: Label | None = None,
         source: bool = True,
+        kind: str | None = "python",
     ) -> Callable[[Callable[P, bytes | os.PathLike[str]]], Recipe[P]]:
         """Decorate a function that builds bytes: as `registry.prepared`, through this handle.
 
@@ -256,7 +290,7 @@ class Registry(SyncHandle):
 
         def decorate(function: Callable[P, bytes | os.PathLike[str]]) -> Recipe[P]:
             refuse_coroutines(function)
-            return Recipe(Terms(function, version, name, key, label, source), lambda: self)
+            return Recipe(Terms(function, version, name, key, label, source, kind), lambda: self)
 
         return decorate
 
@@ -268,15 +302,19 @@ class Registry(SyncHandle):
         cache_limit: int | None = None,
         min_stale_time: timedelta | None = None,
         dry_run: bool = False,
+        kind: str | None = None,
     ) -> list[Artifact]:
         """Delete the least recently needed artifacts until the rest fits `cache_limit` bytes.
 
         Artifacts that were needed within `min_stale_time`, are being prepared or have failed are
         kept. A limit that is not given is the handle's own, else the stored setting; if neither is
         given, `hard_limit` applies too. Returns what was deleted (with `dry_run`: would be),
-        oldest first. Raises `InvalidSetting` for a value out of range.
+        oldest first. With `kind`, only artifacts of that kind go, and only their bytes count.
+        Raises `InvalidSetting` for a value out of range.
         """
-        return self._drive(maintenance.prune(self._handle, cache_limit, min_stale_time, dry_run))
+        return self._drive(
+            maintenance.prune(self._handle, cache_limit, min_stale_time, dry_run, kind)
+        )
 
     def stats(self) -> Stats:
         """Return counts and sizes; takes the same time at any size, unless it is over the limit."""

@@ -31,7 +31,7 @@ from registry.verbs.lease import (
     settle,
     unlinking_if_cut_short,
 )
-from registry.verbs.text import as_label
+from registry.verbs.text import as_kind, as_label
 
 __all__ = ["claim", "claim_seen", "may_be_claimed", "may_be_tried"]
 
@@ -42,20 +42,25 @@ NAME_BYTES = 64
 
 
 class _Wish(NamedTuple):
-    """What a claim is to be: for how long, called what, and whether in spite of a failure."""
+    """What a claim is to be: for how long, called what, made by whom, in spite of what."""
 
     span: int | None
     label: str | None
+    kind: str | None
     anyway: bool
 
 
 def claim(
-    handle: Handle, id: ArtifactId, timeout: timedelta | None = None, label: str | None = None
+    handle: Handle,
+    id: ArtifactId,
+    timeout: timedelta | None = None,
+    label: str | None = None,
+    kind: str | None = None,
 ) -> Verb[Lease | Artifact]:
     """Claim an artifact, or answer it as it stands."""
     require_id(id)
     yield from settle(handle)
-    return (yield from claim_seen(handle, id, (yield from read(id)), timeout, label))
+    return (yield from claim_seen(handle, id, (yield from read(id)), timeout, label, kind))
 
 
 def claim_seen(
@@ -64,6 +69,7 @@ def claim_seen(
     row: Row | None,
     timeout: timedelta | None,
     label: str | None,
+    kind: str | None = None,
     *,
     anyway: bool = False,
 ) -> Verb[Lease | Artifact]:
@@ -72,7 +78,7 @@ def claim_seen(
     With `anyway`, also one that failed and may not be tried again yet.
     """
     span = None if timeout is None else to_micros(as_span("timeout", timeout))
-    wish = _Wish(span, as_label(label), anyway or not remembers_failures())
+    wish = _Wish(span, as_label(label), as_kind(kind), anyway or not remembers_failures())
     if row is not None and not (yield from _open_to_claims(handle, row, wish.anyway)):
         return handle.artifact(row, id)
     yield from list_host(handle)
@@ -136,6 +142,7 @@ def _try_to_claim(handle: Handle, lease: Lease, row: Row | None, wish: _Wish) ->
         "my_host": handle.host_id,
         "prepare_timeout": wish.span,
         "label": wish.label,
+        "made_by": wish.kind,
         "anyway": wish.anyway,
     }
     if row is None or row.state != State.PREPARING:

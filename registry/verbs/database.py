@@ -44,6 +44,7 @@ from registry.verbs.handle import Handle
 __all__ = [
     "at_once",
     "attempt",
+    "delete",
     "end",
     "move",
     "one",
@@ -178,7 +179,12 @@ def attempt(event: Event, id: ArtifactId, **params: Any) -> Verb[Answer]:
 
 def end(event: Event, params: Params) -> Verb[Answer]:
     """Delete rows, or give a claim back, even where the disk is full."""
-    answer = yield from run_on_the_reserve(TRANSITIONS[event], params)
+    return (yield from delete(TRANSITIONS[event], params))
+
+
+def delete(statement: Statement, params: Params) -> Verb[Answer]:
+    """The same for a statement that is no event of one artifact."""
+    answer = yield from run_on_the_reserve(statement, params)
     return answer._replace(rows=[Row(*row) for row in answer.rows])
 
 

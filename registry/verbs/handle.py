@@ -288,6 +288,7 @@ class Handle:
             label=row.label,
             prepare_seconds=row.prepare_seconds,
             holder=None if prepared or row.host_id is None else self._holder(row, row.host_id),
+            kind=row.kind,
         )
 
     def artifacts(self, rows: Iterable[Row]) -> list[Artifact]:

@@ -133,7 +133,7 @@ def leave(handle: Handle) -> Verb[None]:
 
 def hosts(handle: Handle) -> Verb[list[HostInfo]]:
     """List the hosts, the oldest first, with what each prepares."""
-    preparing = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
+    preparing = [Row(*row) for row in (yield from run(ALL_PREPARING, {"only": None}))]
     listed = []
     for host_id, pid, hostname, command, opened_at, version in (yield from run(HOSTS, {})):
         alive = host_id == handle.host_id or (yield from IsAlive(host_id, pid, hostname))

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
-from registry.artifact import Artifact, ArtifactId, State, names, require_id, split_prefix
+from registry.artifact import (
+    Artifact,
+    ArtifactId,
+    State,
+    code_hash_of,
+    names,
+    require_id,
+    split_prefix,
+)
 from registry.config import LARGEST, Settings, as_stored, from_stored
 from registry.effects import Now, Verb
 from registry.errors import AmbiguousPrefix, ArtifactBusy, UnknownArtifact
@@ -18,6 +26,8 @@ from registry.sql.queries import (
     CONFIGURE,
     COUNTS,
     FAILED_PAGE,
+    KINDS,
+    OF_CODE_PAGE,
     PREPARED_PAGE,
     SETTINGS,
     WORKING_SET,
@@ -30,10 +40,14 @@ from registry.verbs.history import Rebuilt, ended, rebuilt_lately, record
 from registry.verbs.lease import settle, unlinking_if_cut_short
 from registry.verbs.prune import Usage, read_usage, unlink_all
 from registry.verbs.shared_counters import totals
+from registry.verbs.text import as_kind
 
 __all__ = [
+    "KindUsage",
     "Page",
+    "Position",
     "Stats",
+    "Wanted",
     "configure",
     "find",
     "get",
@@ -43,9 +57,11 @@ __all__ = [
     "settings",
     "start",
     "stats",
+    "wanted",
 ]
 
 _PAGE = 500
+_KINDS = 100  # so that no metric has a series for each artifact
 _CANDIDATES = 5  # that are named where a prefix fits several
 _PAGE_OF_FAILURES = 50  # each may hold 64 KiB of an error
 
@@ -60,6 +76,7 @@ class Stats:
     `counter`; of the hits, misses and waits of other handles the last second may be missing.
     `rebuilt_lately` is what was, within the last 24 hours, prepared again within 24 hours of its
     eviction: the cache is too small for its use. `failed_bytes` are those of the errors kept.
+    `by_kind` has the hundred largest kinds; what has none is in none.
     """
 
     prepared_count: int
@@ -72,13 +89,35 @@ class Stats:
     totals: Mapping[str, int]
     rebuilt_lately: Rebuilt
     failed_bytes: int = 0
+    by_kind: Mapping[str, KindUsage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KindUsage:
+    """What one kind of artifact holds."""
+
+    prepared_count: int
+    prepared_bytes: int
+    failed_count: int
+
+
+class Wanted(NamedTuple):
+    """What is to be listed: in which state, of which code, of which kind; None: all."""
+
+    state: State | None
+    code: str | None
+    kind: str | None
+
+
+# After which state, time and row a page starts; for one code, after which prep hash.
+Position: TypeAlias = tuple[State, int, int] | str
 
 
 class Page(NamedTuple):
     """A page of artifacts, and where the next one starts; None: that was the last."""
 
     artifacts: list[Artifact]
-    next: tuple[State, int, int] | None
+    next: Position | None
 
 
 def get(handle: Handle, id: ArtifactId) -> Verb[Artifact | None]:
@@ -110,22 +149,30 @@ def _few(ids: Iterable[ArtifactId]) -> str:
     return ", ".join(first[:_CANDIDATES]) + (", ..." if len(first) > _CANDIDATES else "")
 
 
-def start(state: State | None) -> tuple[State, int, int]:
-    """Where a listing of one state, or of all, starts."""
+def wanted(state: State | None, code: bytes | str | None, kind: str | None) -> Wanted:
+    """Validate what is to be listed; raises `InvalidId`, `InvalidData`."""
     if state is not None and not isinstance(state, State):
         raise TypeError(f"state is a State, not {type(state).__name__}")
-    return (state or State.PREPARED, LARGEST, LARGEST)
+    return Wanted(state, None if code is None else code_hash_of(code), as_kind(kind))
 
 
-def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Verb[Page]:
+def start(wanted: Wanted) -> Position:
+    """Where a listing starts."""
+    return (wanted.state or State.PREPARED, LARGEST, LARGEST) if wanted.code is None else ""
+
+
+def page(handle: Handle, wanted: Wanted, at: Position) -> Verb[Page]:
     """Read one page: the prepared by last use, then those preparing, then the failed."""
+    if isinstance(at, str):
+        return (yield from _page_of_code(handle, wanted, at))
+    state, only = wanted.state, {"only": wanted.kind}
     listed, before, before_id = at
     most = _PAGE_OF_FAILURES if listed is State.FAILED else _PAGE
-    key = {"before": before, "before_id": before_id, "most": most}
+    key = {"before": before, "before_id": before_id, "most": most, **only}
     if listed is State.PREPARED:
         rows = [Row(*row) for row in (yield from run(PREPARED_PAGE, key))]
     elif listed is State.PREPARING:
-        rows = [Row(*row) for row in (yield from run(ALL_PREPARING, {}))]
+        rows = [Row(*row) for row in (yield from run(ALL_PREPARING, only))]
     else:
         rows = [Row(*row) for row in (yield from run(FAILED_PAGE, key))]
     shown = handle.artifacts(rows)
@@ -137,6 +184,13 @@ def page(handle: Handle, state: State | None, at: tuple[State, int, int]) -> Ver
     if state is not None or following is None:
         return Page(shown, None)
     return Page(shown, (following, LARGEST, LARGEST))
+
+
+def _page_of_code(handle: Handle, wanted: Wanted, after: str) -> Verb[Page]:
+    key = {"code": wanted.code, "state": wanted.state, "only": wanted.kind, "after_prep": after}
+    rows = [Row(*row) for row in (yield from run(OF_CODE_PAGE, {**key, "most": _PAGE_OF_FAILURES}))]
+    last = rows[-1].prep_hash if len(rows) == _PAGE_OF_FAILURES else None
+    return Page(handle.artifacts(rows), last)
 
 
 def stats(handle: Handle) -> Verb[Stats]:
@@ -154,6 +208,7 @@ def stats(handle: Handle) -> Verb[Stats]:
         totals=(yield from totals(handle)),
         rebuilt_lately=(yield from rebuilt_lately()),
         failed_bytes=failed_bytes,
+        by_kind={row[0]: KindUsage(*row[1:]) for row in (yield from run(KINDS, {"most": _KINDS}))},
     )
 
 

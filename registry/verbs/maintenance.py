@@ -26,6 +26,7 @@ from registry.verbs.last_use import write_late_uses
 from registry.verbs.lease import insist, settle
 from registry.verbs.prune import keep_within_limits, read_usage
 from registry.verbs.shared_counters import tell, tell_the_rest
+from registry.verbs.text import as_kind
 
 __all__ = ["check", "close", "keep", "maintain_if_due", "prune", "pulse"]
 
@@ -45,12 +46,14 @@ def prune(
     cache_limit: int | None = None,
     min_stale_time: timedelta | None = None,
     dry_run: bool = False,
+    kind: str | None = None,
 ) -> Verb[list[Artifact]]:
     """Prune now; and maintain the cache if that is due, but without pruning by other limits."""
+    only = as_kind(kind)
     yield from settle(handle)
     yield from write_late_uses(handle)
     usage = yield from read_usage(handle)
-    gone = yield from prune_verb.prune(handle, usage, cache_limit, min_stale_time, dry_run)
+    gone = yield from prune_verb.prune(handle, usage, cache_limit, min_stale_time, dry_run, only)
     if dry_run:
         return gone
     if (yield from _won(usage.maintained_at, (yield from Now()))):

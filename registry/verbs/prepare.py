@@ -35,7 +35,7 @@ from registry.verbs.handle import Handle, Lease
 from registry.verbs.lease import or_give_back
 from registry.verbs.need import count, look_up
 from registry.verbs.publish import claimed_row, fail, publish
-from registry.verbs.text import ABANDONED, as_label, describe
+from registry.verbs.text import ABANDONED, as_kind, as_label, describe
 from registry.verbs.wait import time_limit, until_settled
 
 __all__ = ["failure", "get_or_prepare", "prepare_or_join", "require_arguments"]
@@ -48,13 +48,14 @@ _NOT_HERE = (
 _NOT_NOW = f"not remembered, because {VARIABLE} says so"
 
 
-def require_arguments(prepare: object, timeout: object, label: object) -> None:
+def require_arguments(prepare: object, timeout: object, label: object, kind: object = None) -> None:
     """Refuse arguments that are wrong, even where all is prepared and none matters."""
     if not callable(prepare):
         raise TypeError(f"prepare is a function, not {type(prepare).__name__}")
     if timeout is not None:
         as_span("timeout", timeout)
     as_label(label)
+    as_kind(kind)
 
 
 def get_or_prepare(
@@ -63,12 +64,13 @@ def get_or_prepare(
     prepare: Callable[[], Any],
     timeout: timedelta | None = None,
     label: str | None = None,
+    kind: str | None = None,
 ) -> Verb[Artifact]:
     """Answer the prepared artifact, preparing it if nobody has; raises `PreparationFailed`."""
     require_id(id)
     refuse_recursion((str(handle.cache), id))
     until = yield from time_limit(timeout)
-    return (yield from prepare_or_join(handle, id, prepare, until, label, counts=True))
+    return (yield from prepare_or_join(handle, id, prepare, until, label, kind, counts=True))
 
 
 def prepare_or_join(
@@ -77,6 +79,7 @@ def prepare_or_join(
     prepare: Callable[[], Any],
     until: float | None = None,
     label: str | None = None,
+    kind: str | None = None,
     *,
     counts: bool = False,
     held: timedelta | None = None,
@@ -91,7 +94,7 @@ def prepare_or_join(
     if counts:
         count(handle, found)
     while not isinstance(found, Artifact):
-        claimed = yield from claim_seen(handle, id, found, held, label)
+        claimed = yield from claim_seen(handle, id, found, held, label, kind)
         if isinstance(claimed, Lease):
             if on_claim is not None:
                 on_claim(claimed)

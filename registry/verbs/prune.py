@@ -22,9 +22,9 @@ from registry.effects import Elapsed, Now, RebuildReserve, Verb, is_file_name
 from registry.errors import CacheDirectoryRefused
 from registry.log import about, logger
 from registry.record import Record
-from registry.sql.queries import DOOMED, NO_ROW, USAGE, Row
-from registry.sql.transitions import PRUNE_BATCH, Event
-from registry.verbs.database import end, one, run
+from registry.sql.queries import DOOMED, DOOMED_OF_KIND, NO_ROW, PRUNE_KIND, USAGE, Row
+from registry.sql.transitions import PRUNE_BATCH, TRANSITIONS, Event
+from registry.verbs.database import delete, one, run
 from registry.verbs.garbage import unlink_each
 from registry.verbs.handle import Handle
 from registry.verbs.history import ended, record
@@ -74,16 +74,21 @@ def prune(
     cache_limit: int | None = None,
     min_stale_time: timedelta | None = None,
     dry_run: bool = False,
+    kind: str | None = None,
 ) -> Verb[list[Artifact]]:
     """Prune now, or say what would go; the answer is oldest first.
 
-    Without arguments by all that is configured, `hard_limit` too.
+    Without arguments by all that is configured, `hard_limit` too. Of one kind, its bytes count.
     """
     limit = usage.cache_limit if cache_limit is None else as_amount("cache_limit", cache_limit)
     stale = usage.min_stale_time
     if min_stale_time is not None:
         stale = to_micros(as_span("min_stale_time", min_stale_time))
     horizon = (yield from Now()) - stale
+    if kind is not None:
+        deleting = _delete(handle, limit, horizon, NO_ROW, "asked", kind)
+        work = _doomed(limit, horizon, kind) if dry_run else deleting
+        return handle.artifacts((yield from work))
     as_configured = (cache_limit, min_stale_time) == (None, None)
     hard_limit = usage.hard_limit if as_configured else None
     if dry_run:
@@ -136,16 +141,21 @@ def _unlink(rows: list[Row]) -> Verb[CacheDirectoryRefused | None]:
     return refusal
 
 
-def _delete(handle: Handle, limit: int, horizon: int, spared: int, reason: str) -> Verb[list[Row]]:
+def _delete(
+    handle: Handle, limit: int, horizon: int, spared: int, reason: str, kind: str | None = None
+) -> Verb[list[Row]]:
     """Delete the least recently needed over a limit, but none needed after the horizon."""
+    seen, statement = (DOOMED, TRANSITIONS[Event.PRUNE])
+    if kind is not None:
+        seen, statement = DOOMED_OF_KIND, PRUNE_KIND
     gone: list[Row] = []
     refusal: CacheDirectoryRefused | None = None
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": spared, "most": PRUNE_BATCH}
     while True:
         now = yield from Now()
-        params = {**bound, "now": now}
-        doomed = [Row(*row) for row in (yield from run(DOOMED, params))]
-        batch = (yield from unlinking_if_cut_short(doomed, end(Event.PRUNE, params))).rows
+        params = {**bound, "now": now, "only": kind}
+        doomed = [Row(*row) for row in (yield from run(seen, params))]
+        batch = (yield from unlinking_if_cut_short(doomed, delete(statement, params))).rows
         batch.sort(key=lambda row: _turn(row, now))  # RETURNING promises no order
         _count(handle, batch, reason)
         refusal = (yield from unlink_all(batch)) or refusal
@@ -174,9 +184,11 @@ def _count(handle: Handle, gone: list[Row], reason: str) -> None:
             logger.debug("pruned %s", named.short, extra=told)
 
 
-def _doomed(limit: int, horizon: int) -> Verb[list[Row]]:
+def _doomed(limit: int, horizon: int, kind: str | None = None) -> Verb[list[Row]]:
     bound = {"bytes_limit": limit, "horizon": horizon, "spared": NO_ROW, "most": _ALL}
-    return [Row(*row) for row in (yield from run(DOOMED, {**bound, "now": (yield from Now())}))]
+    seen = DOOMED if kind is None else DOOMED_OF_KIND
+    params = {**bound, "now": (yield from Now()), "only": kind}
+    return [Row(*row) for row in (yield from run(seen, params))]
 
 
 def _freed(rows: list[Row]) -> int:

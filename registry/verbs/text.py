@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from registry.errors import InvalidData, PrepareError
 
-__all__ = ["ABANDONED", "DEADLINE", "HOST_DIED", "Failure", "as_label", "describe"]
+__all__ = ["ABANDONED", "DEADLINE", "HOST_DIED", "Failure", "as_kind", "as_label", "describe"]
 
 ERROR_BYTES = 64 * 1024
 LABEL_BYTES = 1024
 KIND_BYTES = 256
+_KIND = re.compile(r"[a-z0-9_.-]{1,32}")
 
 
 class Failure(NamedTuple):
@@ -57,6 +59,19 @@ def as_label(label: object) -> str | None:
     if not isinstance(label, str):
         raise TypeError(f"label is a str, not {type(label).__name__}")
     return _truncated(_storable("label", label), LABEL_BYTES)
+
+
+def as_kind(kind: object) -> str | None:
+    """Validate a kind of artifact: at most 32 of a-z, 0-9, "_", "." and "-"."""
+    if kind is None:
+        return None
+    if not isinstance(kind, str):
+        raise TypeError(f"kind is a str, not {type(kind).__name__}")
+    if not _KIND.fullmatch(kind):
+        raise InvalidData(
+            f"{kind[:80]!r} is not a kind of artifact; use 1 to 32 of the characters a-z0-9_.-"
+        )
+    return kind
 
 
 def _text_of(error: BaseException) -> str:

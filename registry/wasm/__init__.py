@@ -32,6 +32,7 @@ from registry.wasm.request import Request, Result, as_json
 
 __all__ = [
     "CODE_LIMIT",
+    "KIND",
     "ArtifactRejected",
     "InvalidRequest",
     "Program",
@@ -48,3 +49,5 @@ __all__ = [
     "prepare",
     "prepare_in_child",
 ]
+
+KIND = "wasm"  # what its artifacts are called in `registry ls --kind` and the metrics

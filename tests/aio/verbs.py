@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[[AsyncRegistry, ArtifactId], Awaitable[Any]]] = {
     "events": lambda r, code: anext(r.events()),
     "find": lambda r, code: r.find(code.code_hash),
     "remove": lambda r, code: r.remove(code),
+    "remove_all": lambda r, code: r.remove_all(),
     "retry": lambda r, code: r.retry(code),
     "prune": lambda r, code: r.prune(),
     "stats": lambda r, code: r.stats(),

@@ -89,7 +89,8 @@ def test_what_was_there_is_there_after_the_next_revision_and_after_going_back(
     rows = contents(written, before)
     assert all(rows.values())
     migrate.upgrade(str(written), following)
-    for name, kept in contents(written, before).items():
+    for name, found in contents(written, before).items():
+        kept = [row[: len(rows[name][0])] for row in found]  # without the columns that came
         assert [row for row in kept if row in rows[name]] == rows[name]
     migrate.downgrade(str(written), before)
     assert contents(written, before) == rows

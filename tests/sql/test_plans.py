@@ -48,6 +48,7 @@ SMALL = {
 # Who may walk what, and why that is bounded.
 WALKS: dict[str, dict[str, str]] = {
     "aliens": {"artifact": "check reads every row"},
+    "removable": {"artifact": "stops after one batch; all of it goes"},
     "sums": {"artifact_by_last_use": "check counts the prepared anew"},
     "correct usage": {"artifact_by_last_use": "repair counts the prepared anew"},
     "counts": {"artifact_preparing": "as few as the hosts"},
@@ -66,6 +67,9 @@ SORTS = {
     "prune": "one batch",
     "forget": "one batch",
     "doomed": "a dry run",
+    "doomed of kind": "one batch, or a dry run",
+    "prune kind": "one batch",
+    "kinds": "as few as the kinds",
     "all preparing": "as few as the hosts",
     "hosts": "as few as the hosts",
     "history": "what the journal keeps of one artifact",

@@ -69,6 +69,7 @@ RIGHT = {
     "now": 1000,
     "anyway": False,
     "label": None,
+    "made_by": None,
     "my_token": "token",
     "my_path": NEW_PATH,
     "my_host": "me",

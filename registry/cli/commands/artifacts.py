@@ -12,7 +12,7 @@ import click
 
 from registry.artifact import State
 from registry.cli.completion import complete_ids
-from registry.cli.options import choose_from, read_by
+from registry.cli.options import choose_from, read_by, with_kind
 from registry.cli.session import Session, in_session
 from registry.cli.units import exact_size, near_age, near_size, near_span
 from registry.errors import RegistryError, UnknownArtifact
@@ -49,6 +49,7 @@ def _parse_state(text: str) -> State:
     help=_STATES,
     shell_complete=choose_from(lambda: list(State)),
 )
+@with_kind("Only artifacts of this kind, such as triton or python.")
 @click.option("--label", metavar="TEXT", help="Only artifacts whose label contains this text.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N.")
 @click.option(
@@ -58,10 +59,15 @@ def _parse_state(text: str) -> State:
     help="The order: most recently needed, largest, or by label [default: needed].",
 )
 def ls(
-    session: Session, state: State | None, label: str | None, limit: int | None, sort: str
+    session: Session,
+    state: State | None,
+    kind: str | None,
+    label: str | None,
+    limit: int | None,
+    sort: str,
 ) -> None:
     """List the artifacts, the most recently needed first."""
-    found: Iterable[Artifact] = session.registry.artifacts(state=state)
+    found: Iterable[Artifact] = session.registry.artifacts(state=state, kind=kind)
     if label is not None:
         found = (artifact for artifact in found if label in (artifact.label or ""))
     order = _ORDERS[sort]
@@ -156,6 +162,7 @@ def details(artifact: Artifact) -> Iterator[str]:
 def _known(artifact: Artifact) -> Iterator[tuple[str, str | None]]:
     size, seconds, holder = artifact.size, artifact.prepare_seconds, artifact.holder
     yield "label", artifact.label
+    yield "kind", artifact.kind
     yield "code hash", artifact.id.code_hash
     yield "preparation hash", artifact.id.prep_hash
     yield "state", artifact.state.value

@@ -60,7 +60,7 @@ def artifact_of(registry: Registry, code: bytes, label: str) -> Found:
     known = registry.get(name)  # `get` is no need, so it counts as neither hit nor miss
     if known is None or known.state is not State.PREPARED:
         wasm.check_code(code)
-    artifact = registry.get_or_prepare(name, compile_, label=label)
+    artifact = registry.get_or_prepare(name, compile_, label=label, kind=wasm.KIND)
     return Found(artifact, "miss" if compiled else "hit", perf_counter() - started)
 
 

@@ -11,7 +11,7 @@ import click
 
 from registry.cli import exits
 from registry.cli.commands.artifacts import COLUMNS, row
-from registry.cli.options import read_by, with_create
+from registry.cli.options import read_by, with_create, with_kind
 from registry.cli.report.alarms import alarms
 from registry.cli.session import Session, in_session
 from registry.cli.units import near_size, parse_size, parse_span
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from registry import CheckReport, Stats
 
-__all__ = ["check", "prune", "stats"]
+__all__ = ["check", "clear", "prune", "stats"]
 
 _PROBLEM = ("kind", "subject", "message")
 
@@ -49,18 +49,37 @@ def stats(session: Session) -> None:
     metavar="TIME",
     help="Keep artifacts needed within this time, such as 12h, 1d12h or 0.",
 )
+@with_kind("Only artifacts of this kind; only their bytes count.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 @with_create
-def prune(session: Session, limit: int | None, min_stale: timedelta | None, dry_run: bool) -> None:
+def prune(
+    session: Session,
+    limit: int | None,
+    min_stale: timedelta | None,
+    kind: str | None,
+    dry_run: bool,
+) -> None:
     """Delete the least recently needed artifacts, down to the limit."""
     registry = session.registry if dry_run else session.registry_or_new
-    pruned = registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run)
+    pruned = registry.prune(cache_limit=limit, min_stale_time=min_stale, dry_run=dry_run, kind=kind)
     session.write_list(pruned, COLUMNS, row)
     freed = near_size(sum(artifact.size or 0 for artifact in pruned))
     session.note(f"artifacts {'to prune' if dry_run else 'pruned'}: {len(pruned)}, {freed}")
     forgotten = registry.counters.forgotten
     if forgotten:
         session.note(f"failures forgotten because of their limits: {forgotten}")
+
+
+@click.command()
+@in_session
+@with_kind("Only artifacts of this kind.")
+def clear(session: Session, kind: str | None) -> None:
+    """Remove all prepared and failed artifacts.
+
+    Nothing is asked. What is being prepared is left.
+    """
+    removed = session.registry.remove_all(kind=kind)
+    session.write({"removed": removed}, [f"artifacts removed: {removed}"])
 
 
 @click.command()
@@ -124,6 +143,9 @@ def _figures(figures: Stats) -> Iterator[str]:
     yield f"prepared   {figures.prepared_count}, {share}"
     yield f"preparing  {figures.preparing_count}"
     yield f"failed     {figures.failed_count}, {near_size(figures.failed_bytes)} of errors"
+    for kind, held in figures.by_kind.items():
+        failed = f", {held.failed_count} failed" if held.failed_count else ""
+        yield f"{f'of {kind}':<10} {held.prepared_count}, {near_size(held.prepared_bytes)}{failed}"
     yield from _traffic(figures.totals)
     yield from alarms(figures)
 

@@ -56,6 +56,7 @@ class Wanted:
     task: Task
     priority: Priority = Priority.NORMAL
     label: str | None = None
+    kind: str | None = None
 
 
 class Preparations:
@@ -156,6 +157,7 @@ class Preparations:
                 held=held,
                 claimed=leases.append,
                 label=wanted.label,
+                kind=wanted.kind,
             )
         except NotPrepared as error:
             self._refusals.note(wanted.id, wanted.task.limits, error)

@@ -29,7 +29,13 @@ from registry.sql.core.clock_slack import LATEST, ahead
 from registry.sql.core.compiler import constant, given
 from registry.sql.core.tables import artifact, failure_usage, usage
 
-__all__ = ["ERROR_BYTES", "failures_to_forget", "in_walk_order", "oldest_over_the_limit"]
+__all__ = [
+    "ERROR_BYTES",
+    "failures_to_forget",
+    "in_walk_order",
+    "oldest_of_a_kind",
+    "oldest_over_the_limit",
+]
 
 _ROW = artifact.c
 ERROR_BYTES = func.length(cast(_ROW.error, BLOB))  # for a text, length() counts characters
@@ -47,12 +53,21 @@ def oldest_over_the_limit() -> ColumnElement[bool]:
     walk stops at the first one needed too recently; a time that is a little ahead counts as recent.
     """
     prepared = and_(_ROW.state == constant(State.PREPARED), _ROW.id != given("spared"))
+    return _oldest_beyond(prepared, select(usage.c.prepared_bytes).scalar_subquery())
+
+
+def oldest_of_a_kind() -> ColumnElement[bool]:
+    """Choose by the same rule among the artifacts of one kind, whose bytes alone count."""
+    prepared = and_(_ROW.state == constant(State.PREPARED), _ROW.kind == given("only"))
+    return _oldest_beyond(prepared, select(func.sum(_ROW.size)).where(prepared).scalar_subquery())
+
+
+def _oldest_beyond(prepared: ColumnElement[bool], held: ColumnElement[Any]) -> ColumnElement[bool]:
     horizon = func.min(given("horizon"), LATEST)
     both = _both(_ROW.last_time_needed, _ROW.size, prepared, horizon)
     chosen = select(both).order_by(both.c.turn, both.c.time, both.c.id).limit(given("most"))
     batch = chosen.offset(constant(0)).subquery("batch")
     walk = select(batch.c.id, _before(batch, batch.c.size).label("freed")).subquery("walk")
-    held = select(usage.c.prepared_bytes).scalar_subquery()
     return _ROW.id.in_(select(walk.c.id).where(held - walk.c.freed > given("bytes_limit")))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, func, literal_column, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from registry.artifact import State
 from registry.sql.core.clock_slack import ahead
 from registry.sql.core.compiler import compiled, constant, given
-from registry.sql.core.eviction import in_walk_order, oldest_over_the_limit
+from registry.sql.core.eviction import in_walk_order, oldest_of_a_kind, oldest_over_the_limit
 from registry.sql.core.tables import (
     artifact,
     failure_usage,
@@ -24,6 +24,7 @@ _ROW = artifact.c
 _PREPARED = _ROW.state == constant(State.PREPARED)
 _PREPARING = _ROW.state == constant(State.PREPARING)
 _FAILED = _ROW.state == constant(State.FAILED)
+_ANY_KIND = or_(given("only").is_(None), _ROW.kind == given("only"))
 
 
 _HOLDER = (
@@ -49,6 +50,7 @@ PREPARED_PAGE = compiled(
     select(*_ROW)
     .where(
         _PREPARED,
+        _ANY_KIND,
         _ROW.last_time_needed <= given("before"),
         or_(_ROW.last_time_needed < given("before"), _ROW.id < given("before_id")),
     )
@@ -59,7 +61,7 @@ PREPARED_PAGE = compiled(
 ALL_PREPARING = compiled(
     "all preparing",
     "List those being prepared, the last claim first; they are as few as the hosts at work.",
-    select(*_ROW, *_HOLDER).where(_PREPARING).order_by(_ROW.claimed_at.desc()),
+    select(*_ROW, *_HOLDER).where(_PREPARING, _ANY_KIND).order_by(_ROW.claimed_at.desc()),
 )
 FAILED_PAGE = compiled(
     "failed page",
@@ -67,6 +69,7 @@ FAILED_PAGE = compiled(
     select(*_ROW)
     .where(
         _FAILED,
+        _ANY_KIND,
         _ROW.last_time_failed <= given("before"),
         or_(_ROW.last_time_failed < given("before"), _ROW.id < given("before_id")),
     )
@@ -169,6 +172,84 @@ CORRECT_USAGE = Statement(
 UPDATE usage SET (prepared_count, prepared_bytes) =
   (SELECT count(*), coalesce(sum(size), 0) FROM artifact WHERE state = 'prepared')""",
     writes=True,
+)
+DOOMED_OF_KIND = compiled(
+    "doomed of kind",
+    "Read which artifacts of a kind pruning that kind would delete, in that order.",
+    select(*_ROW)
+    .where(and_(oldest_of_a_kind(), _PREPARED))
+    .order_by(*in_walk_order(_ROW.last_time_needed)),
+)
+PRUNE_KIND = compiled(
+    "prune kind",
+    "Delete the least recently needed artifacts of a kind until its rest is within the limit.",
+    delete(artifact).where(oldest_of_a_kind(), _PREPARED).returning(*_ROW),
+    writes=True,
+    durable=True,
+)
+KINDS = compiled(
+    "kinds",
+    "Count and sum what each kind holds, the largest first.",
+    select(
+        _ROW.kind,
+        func.count().filter(_PREPARED),
+        func.coalesce(func.sum(_ROW.size), constant(0)),
+        func.count().filter(_FAILED),
+    )
+    .where(_ROW.kind.is_not(None))
+    .group_by(_ROW.kind)
+    .order_by(func.sum(_ROW.size).desc())
+    .limit(given("most"))
+    .offset(constant(0)),
+)
+_REMOVABLE = _ROW.state.in_([constant(State.PREPARED), constant(State.FAILED)])
+_ANY_CODE = or_(given("code").is_(None), _ROW.code_hash == given("code"))
+
+
+def _removable(name: str, says: str, *guards: ColumnElement[bool]) -> Statement:
+    found = select(*_ROW).where(*guards, _REMOVABLE)
+    return compiled(name, says, found.limit(given("most")).offset(constant(0)))
+
+
+REMOVABLE = _removable("removable", "Read some of the artifacts that may be removed.")
+REMOVABLE_OF_CODE = _removable(
+    "removable of code",
+    "Read some of the artifacts of one code, and of one kind if that is given.",
+    _ROW.code_hash == given("code"),
+    _ANY_KIND,
+)
+REMOVABLE_OF_KIND = _removable(
+    "removable of kind",
+    "Read some of the artifacts of one kind.",
+    _ROW.kind == given("only"),
+)
+REMOVE_SEVERAL = compiled(
+    "remove several",
+    "Delete artifacts by hand, by a JSON array of row ids, if they are of the code and kind.",
+    delete(artifact)
+    .where(
+        _ROW.id.in_(select(text("value")).select_from(func.json_each(given("ids")))),
+        _REMOVABLE,
+        _ANY_CODE,
+        _ANY_KIND,
+    )
+    .returning(*_ROW),
+    writes=True,
+    durable=True,
+)
+OF_CODE_PAGE = compiled(
+    "of code page",
+    "List a page of the artifacts of one code, in the order of their parameters' hashes.",
+    select(*_ROW, *_HOLDER)
+    .where(
+        _ROW.code_hash == given("code"),
+        _ROW.prep_hash > given("after_prep"),
+        or_(given("state").is_(None), _ROW.state == given("state")),
+        _ANY_KIND,
+    )
+    .order_by(_ROW.prep_hash)
+    .limit(given("most"))
+    .offset(constant(0)),
 )
 DOOMED = compiled(
     "doomed",

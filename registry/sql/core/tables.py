@@ -39,6 +39,7 @@ artifact = table(
     column("created_at"),
     column("prepare_seconds"),
     column("label"),
+    column("kind"),
 )
 usage = table("usage", column("prepared_count"), column("prepared_bytes"))
 failure_usage = table("failure_usage", column("failed_count"), column("failed_bytes"))

@@ -116,6 +116,7 @@ def _claim() -> Any:
         prep_hash=given("prep"),
         created_at=given("now"),
         label=given("label"),
+        kind=given("made_by"),
         **_leads_to(Event.CLAIM),
         **_MY_CLAIM,
     )
@@ -125,6 +126,7 @@ def _claim() -> Any:
             **_leads_to(Event.CLAIM),
             **_MY_CLAIM,
             "label": func.coalesce(given("label"), _ROW.label),
+            "kind": func.coalesce(given("made_by"), _ROW.kind),
             "num_failures": case((_FORGOTTEN, constant(0)), else_=_ROW.num_failures),
         },
         where=and_(_may(Event.CLAIM), or_(given("anyway"), MAY_BE_TRIED)),
@@ -163,6 +165,7 @@ TRANSITIONS: Mapping[Event, Statement] = MappingProxyType(
                 **_MY_CLAIM,
                 retry_at=given("now"),
                 label=func.coalesce(given("label"), _ROW.label),
+                kind=func.coalesce(given("made_by"), _ROW.kind),
             ),
         ),
         Event.REAP: _transition(
