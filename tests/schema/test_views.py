@@ -165,7 +165,7 @@ def test_views_are_read_where_the_schema_is_not_trusted(
     with connected(cache) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         views = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
-        assert len(views) == 8
+        assert len(views) == 9
         for (name,) in views:
             connection.execute(f"SELECT * FROM {name}").fetchall()
 
