@@ -71,14 +71,15 @@ class Model:
         row = self.rows.get((p["code"], p["prep"]))
         if row is None:
             number = max((other.id for other in self.rows.values()), default=0) + 1
-            new = Row(number, p["code"], p["prep"], "preparing", *[None] * 16)  # type: ignore[arg-type]
+            new = Row(number, p["code"], p["prep"], "preparing", *[None] * 17)  # type: ignore[arg-type]
             mine = {**self._my_claim(p), "num_failures": 0, "created_at": p["now"]}
-            return self._put(new, **mine, label=p["label"])
+            return self._put(new, **mine, label=p["label"], kind=p["made_by"])
         if row.state != "failed" or not (p["anyway"] or self._may_be_tried(row, p)):
             return []
         if self._is_forgotten(row, p):
             row = row._replace(num_failures=0)
-        return self._put(row, **self._my_claim(p), label=p["label"] or row.label)
+        kept = {"label": p["label"] or row.label, "kind": p["made_by"] or row.kind}
+        return self._put(row, **self._my_claim(p), **kept)
 
     def _may_be_tried(self, row: Row, p: Params) -> bool:
         if row.retry_at is None:
@@ -95,7 +96,8 @@ class Model:
         if row.num_failures + 1 > self._setting(p, "max_retries"):
             return []
         failure = {**self._failure(row, p), "retry_at": p["now"]}
-        return self._put(row, **failure, **self._my_claim(p), label=p["label"] or row.label)
+        kept = {"label": p["label"] or row.label, "kind": p["made_by"] or row.kind}
+        return self._put(row, **failure, **self._my_claim(p), **kept)
 
     def _reap(self, p: Params) -> list[Row]:
         row = self._as_seen(p)

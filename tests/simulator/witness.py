@@ -142,7 +142,7 @@ def require_agreement(model: Model, effect: Run, answer: list[Any], world: Snaps
     moved = model.apply(name, effect.params)
     if model.rows != world.rows:
         raise Violation(Promise.LEGAL_MOVES, f"{name}: {_difference(model.rows, world.rows)}")
-    if name not in ("need", "configure") and sorted(answer) != sorted(row[:20] for row in moved):
+    if name not in ("need", "configure") and sorted(answer) != sorted(row[:21] for row in moved):
         raise Violation(Promise.LEGAL_MOVES, f"{name} answered {answer}, not {moved}")
 
 
