@@ -29,6 +29,7 @@ from .task import Ended
 
 __all__ = ["CLEANUPS", "RETRIES", "VERBS", "Users"]
 
+EVERYTHING = listing.wanted(None, None, None)
 SECOND = timedelta(seconds=1)
 TIMEOUTS = (None, SECOND, timedelta(hours=1))
 CLEANUPS = (
@@ -241,6 +242,7 @@ VERBS: dict[str, Callable[[Users, Host, ArtifactId, int], None]] = {
     "hosts": _plain("hosts", lambda host, _: hosts.hosts(host.handle)),
     "maintain": _plain("maintain", lambda host, _: maintenance.pulse(host.handle)),
     "artifacts": _plain(
-        "artifacts", lambda host, _: listing.page(host.handle, None, listing.start(None))
+        "artifacts",
+        lambda host, _: listing.page(host.handle, EVERYTHING, listing.start(EVERYTHING)),
     ),
 }
