@@ -107,7 +107,7 @@ def require_data(id: ArtifactId, data: object) -> None:
     """Refuse what can be no artifact: neither bytes nor the path of a file, or no bytes at all."""
     if isinstance(data, bytes | bytearray | memoryview):
         if not memoryview(data).nbytes:
-            raise InvalidData(f"{id.short} cannot be published with no bytes at all")
+            raise InvalidData(f"{id.short} cannot be published: an artifact has at least one byte")
     elif isinstance(data, str) or not isinstance(data, PathLike):
         raise TypeError(f"an artifact is published as bytes or a Path, not {type(data).__name__}")
 

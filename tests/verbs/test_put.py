@@ -144,3 +144,18 @@ def test_an_error_of_the_disk_is_told_as_one_of_ours(
     monkeypatch.setattr(registry, "open_file", lambda _: Failing())
     with pytest.raises(CacheDirectoryRefused):
         registry.read(id)
+
+
+def test_empty_bytes_and_an_empty_file_are_refused_for_the_same_reason_by_every_verb(
+    registry: Registry, id: ArtifactId, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for data in (b"", empty):
+        with pytest.raises(InvalidData, match="at least one byte"):
+            registry.put(id, data)
+        with pytest.raises(InvalidData, match="at least one byte"):
+            registry.get_or_prepare(id, lambda made=data: made)  # type: ignore[misc]
+        with pytest.raises(InvalidData, match="at least one byte"), claimed(registry, id) as claim:
+            claim.publish(data)
+        assert registry.get(id) is None
