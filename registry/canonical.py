@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from registry.artifact import near, shown
 from registry.errors import InvalidParams
 
-__all__ = ["Exact", "exact"]
+__all__ = ["MOST_BITS", "Exact", "exact"]
 
 # Deep enough for any real argument, and small enough for a thread's stack in each later pass.
 MOST_LEVELS = 100

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from registry import HistoryEvent, Registry, Settings, Stats
     from registry.verbs.hosts import HostInfo
 
-__all__ = ["AGES", "AgeClass", "Figures", "Moment", "collect"]
+__all__ = ["AGES", "LINES", "AgeClass", "Figures", "Moment", "collect"]
 
 # The most points of a curve, and the most lines of a list.
 POINTS = 400
