@@ -75,7 +75,7 @@ def without_syncing_the_folder() -> AbstractContextManager[Any]:
 def pruning_without_syncing_the_wal() -> AbstractContextManager[Any]:
     """Prune on the connection with synchronous=NORMAL."""
     changed = {Event.PRUNE: replace(TRANSITIONS[Event.PRUNE], durable=False)}
-    return patch.object(database, "TRANSITIONS", {**TRANSITIONS, **changed})
+    return patch.object(prune, "TRANSITIONS", {**TRANSITIONS, **changed})
 
 
 def believing_the_clock() -> AbstractContextManager[Any]:
