@@ -23,6 +23,11 @@ import registry
 __all__ = ["Environment", "environment"]
 
 MINUTES_10 = 600
+# Installing the frameworks and compiling with them takes half an hour; these run by themselves.
+EACH_TIME = (
+    "test_triton.py::test_processes_that_start_at_once_compile_each_kernel_once[newest]",
+    "test_jax.py::test_processes_that_start_at_once_compile_each_executable_once[newest]",
+)
 
 
 class Environment:
@@ -58,7 +63,13 @@ class Environment:
 
 
 def environment(tmp_path: Path, *wanted: str) -> Environment:
-    """Make an environment, or take one that was made before; skip where it does not install."""
+    """Make an environment, or take one that was made before; skip where it does not install.
+
+    Skips too what does not run each time, unless `$REGISTRY_FRAMEWORKS` is "all".
+    """
+    test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
+    if os.environ.get("REGISTRY_FRAMEWORKS") != "all" and not test.endswith(EACH_TIME):
+        pytest.skip("takes minutes: set REGISTRY_FRAMEWORKS=all")
     ours = [it for it in requires("compile-registry") or [] if "extra ==" not in it]
     named = sha256(repr((sys.version, wanted, sorted(ours))).encode()).hexdigest()[:12]
     folder = _home() / f"{wanted[0].replace('=', '-')}-{named}"
