@@ -24,7 +24,7 @@ from registry.opening.cache import database_path
 from registry.opening.directory import named_directory
 from registry.opening.errors import worded
 from registry.opening.lock import undisturbed
-from registry.opening.presence import has_cache, no_cache
+from registry.opening.presence import has_cache, no_cache, require_no_foreign
 from registry.sync import Registry
 from registry.world.identity_file import stored_identity
 from registry.world.mounts import file_system
@@ -94,6 +94,7 @@ def _damage(cache: Path) -> Finding | None:
     try:
         if not has_cache(cache):  # no lock file is left there
             return None
+        require_no_foreign(cache)
         with undisturbed(cache), worded(path):
             filled = os.path.exists(path) and os.path.getsize(path) > 0
             if (not filled or migrate.revision_of(path) is None) and stored_identity(cache):

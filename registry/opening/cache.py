@@ -34,9 +34,10 @@ from registry.errors import (
 from registry.log import about, logger
 from registry.opening import migrate
 from registry.opening.damaged import HostsOpening, set_aside
-from registry.opening.directory import prepared_directory
+from registry.opening.directory import named_directory, prepared_directory
 from registry.opening.errors import worded, worded_trouble, worded_upgrade
 from registry.opening.lock import OPEN_TIMEOUT_SECONDS, POLL_SECONDS, in_turn, undisturbed
+from registry.opening.presence import require_no_foreign
 from registry.world import clock
 from registry.world.cache_identity import hard_linked
 from registry.world.chance import token_hex
@@ -65,9 +66,14 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
     if sqlite3.sqlite_version_info < migrate.OLDEST_SQLITE:
         raise RegistryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or later is needed")
     with worded_trouble(directory):
-        cache = prepared_directory(directory)
+        cache = _prepared(directory)
         on_the_reserve(cache, lambda: _open(cache, upgrade))
     return cache
+
+
+def _prepared(directory: str | os.PathLike[str]) -> Path:
+    require_no_foreign(named_directory(directory))
+    return prepared_directory(directory)
 
 
 def _open(cache: Path, upgrade: bool) -> None:
@@ -97,7 +103,7 @@ def replace_damaged(directory: str | os.PathLike[str]) -> Path | None:
     Raises `DatabaseDamaged` while a host has it open.
     """
     with worded_trouble(directory):
-        cache = prepared_directory(directory)
+        cache = _prepared(directory)
         return _once_unused(cache, lambda: _replaced(cache))
 
 
@@ -124,7 +130,7 @@ def downgrade_cache(directory: str | os.PathLike[str], revision: str) -> None:
     an older revision.
     """
     with worded_trouble(directory):
-        cache = prepared_directory(directory)
+        cache = _prepared(directory)
         in_turn(cache, lambda: _downgrade(cache, revision))
 
 

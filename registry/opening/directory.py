@@ -23,6 +23,7 @@ __all__ = [
     "file_system",
     "named_directory",
     "prepared_directory",
+    "require_usable",
 ]
 
 
@@ -33,9 +34,9 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
     """
     cache = named_directory(path)
     try:
-        _require_usable(cache)
+        require_usable(cache)
         if _made(cache):
-            _require_usable(cache)  # another process may have been faster
+            require_usable(cache)  # another process may have been faster
         if file_system(cache) == "btrfs":
             copy_on_write.switch_off(cache)
     except OSError as error:
@@ -47,7 +48,8 @@ def prepared_directory(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(cache))
 
 
-def _require_usable(cache: Path) -> None:
+def require_usable(cache: Path) -> None:
+    """Raise `CacheDirectoryRefused` with all problems and advice; changes nothing."""
     problems = directory_problems(cache)
     kind = file_system(cache)
     if kind in NETWORK_FILE_SYSTEMS:

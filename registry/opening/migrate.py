@@ -80,8 +80,9 @@ def require_ours(connection: sqlite3.Connection) -> None:
         return
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != 0 or tables:
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
         raise NotARegistry(
-            f"registry.db belongs to another application (id {application:#x}); "
+            f"{path} belongs to another application (id {application:#x}); "
             "it is left as it is: name another cache directory"
         )
 

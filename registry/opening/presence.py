@@ -6,12 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from registry.errors import CacheDirectoryRefused
+from registry.errors import CacheDirectoryRefused, DatabaseDamaged, DiskFull
+from registry.opening import migrate
 from registry.opening.cache_path import path_problem
-from registry.opening.directory_check import OWN_NAMES
+from registry.opening.directory import require_usable
+from registry.opening.directory_check import FOLDERS, OWN_NAMES
+from registry.opening.errors import worded
 from registry.world.identity_file import IDENTITY
 
-__all__ = ["has_cache", "no_cache", "require_room_for_cache"]
+__all__ = ["has_cache", "no_cache", "require_no_foreign", "require_room_for_cache"]
 
 _FEW = 3
 
@@ -32,6 +35,23 @@ def no_cache(cache: Path) -> str:
         f"no cache there: {cache} has no registry.db; `registry prepare FILE` creates one, "
         "as does a program that uses registry; or name another directory with --cache"
     )
+
+
+def require_no_foreign(cache: Path) -> None:
+    """Raise `NotARegistry` before anything is created beside another application's database.
+
+    We make a cache's folders before its database, so where they are, it was examined once. Other
+    faults are found when the cache is opened.
+    """
+    if os.path.lexists(cache / FOLDERS[0]):
+        return
+    path = cache / "registry.db"
+    with suppress(OSError, DatabaseDamaged, DiskFull):
+        found = os.lstat(path)
+        if found.st_size and found.st_nlink == 1:
+            require_usable(cache)
+            with worded(str(path)):
+                migrate.revision_of(str(path))
 
 
 def require_room_for_cache(cache: Path) -> None:

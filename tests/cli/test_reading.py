@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.closed import execute
 from support.command import Command, Run
 
 from registry import Registry
@@ -55,6 +56,19 @@ def test_the_doctor_creates_nothing(place: str, command: Command, run: Run) -> N
     answer = run("doctor")
     assert "no cache there" in answer.out + answer.err
     assert answer.code == 3
+    assert sorted(command.home.rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", [*READING, "doctor", "config", "config set cache_limit 5GiB"])
+def test_nothing_is_created_beside_the_database_of_another_application(
+    line: str, command: Command, run: Run
+) -> None:
+    command.cache.mkdir(mode=0o700)
+    execute(command.cache / "registry.db", "CREATE TABLE images (name)")
+    before = sorted(command.home.rglob("*"))
+    answer = run(*line.split())
+    assert answer.code == (1 if line == "doctor" else 3)
+    assert f"{command.cache}/registry.db belongs to another application" in answer.out + answer.err
     assert sorted(command.home.rglob("*")) == before
 
 
