@@ -104,7 +104,10 @@ class Terms:
 
     def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """All arguments of a call, with the defaults."""
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.title}: {error}") from None
         bound.apply_defaults()
         return bound
 

@@ -209,6 +209,14 @@ def test_a_refusal_tells_which_argument_in_a_few_words(value: object) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_a_call_whose_arguments_do_not_fit_names_the_function() -> None:
+    terms = Terms(lambda argument: b"", 1, name="kernel")
+    with pytest.raises(TypeError, match="kernel: missing a required argument: 'argument'"):
+        terms.id()
+    with pytest.raises(TypeError, match="kernel: got an unexpected keyword argument 'arch'"):
+        terms.id(1, arch=2)
+
+
 def test_a_version_without_a_canonical_form_is_refused_where_it_is_written() -> None:
     with pytest.raises(InvalidParams, match="version is a object"):
         prepared(version=object(), name="build")(build_of(Builder()))
