@@ -47,6 +47,7 @@ def claim_and_publish(connection: sqlite3.Connection) -> float:
         "my_token": secrets.token_hex(16),
         "my_host": "b" * 32,
         "anyway": False,
+        "made_by": None,
         "prepare_timeout": None,
     }
     publish = {**claim, "size": 4096, "checksum": "c" * 32, "seconds": 1.5}

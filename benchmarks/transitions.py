@@ -70,6 +70,7 @@ class ByHand:
             "prepare_timeout": None,
             "label": None,
             "anyway": False,
+            "made_by": None,
         }
         assert self.run(TRANSITIONS[Event.CLAIM].sql, self.claims[id])
 

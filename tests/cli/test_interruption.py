@@ -50,8 +50,9 @@ def test_what_an_interruption_leaves_is_told(
     (command.home / "slower.wat").write_text(_slow_module() + "\n")
     files = ["one.wat", "two.wat", "slow.wat", "slower.wat", "three.wat"]
     with command.start("prepare", "-j", jobs, *files) as process:
-        while len(list(registry.artifacts(state=State.PREPARING))) < int(jobs) or (
-            len(list(registry.artifacts(state=State.PREPARED))) < 2
+        # The prepared ones first: those were in preparation before, two at a time.
+        while len(list(registry.artifacts(state=State.PREPARED))) < 2 or (
+            len(list(registry.artifacts(state=State.PREPARING))) < int(jobs)
         ):
             assert process.poll() is None
         process.send_signal(number)

@@ -63,13 +63,21 @@ def tree_of(revision: str, place: Path) -> Path:
         pytest.skip(f"the program of revision {revision} cannot be had: {reason}")
 
 
+FIND_MIGRATIONS = """
+try:
+    from registry.opening import migrate
+except ImportError:  # where it was before
+    from registry import migrate
+"""
+
+
 @pytest.fixture(scope="module", params=EARLIER)
 def earlier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel of an earlier version."""
     place = tmp_path_factory.mktemp("earlier")
     wheel = build(tree_of(request.param, place / "source"), place / "wheel")
     python = install(wheel, place / "environment")
-    asked = "from registry import migrate; print(migrate.__file__, migrate.HEAD)"
+    asked = FIND_MIGRATIONS + "print(migrate.__file__, migrate.HEAD)"
     file, head = run(python, "-c", asked).split()
     assert Path(file).is_relative_to(place)
     assert head == request.param
