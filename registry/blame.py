@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from opcode import opmap
 from typing import TypeGuard
 
 from registry.errors import (
@@ -35,6 +36,10 @@ _WRONG_CALL = re.compile(
     r"expected (exactly |at least |at most )?\d+ arguments?|is not callable|"
     r"an artifact is published as"  # our own
 )
+# Who raises such errors for the calls of others. Elsewhere a `raise` tells of what is compiled.
+_CHECKERS = frozenset({"inspect", "registry.verbs.publish"})
+_RAISE = opmap["RAISE_VARARGS"]
+_BEGINNING = 1000  # characters; what Python says of a call is not longer
 _MISUSE = (
     FunctionRefused
     | HandleClosed
@@ -50,8 +55,9 @@ def is_own_bug(error: BaseException | None) -> bool:
     """Whether an exception shows a bug of the program, not a fault of what it prepares.
 
     ImportError, NameError, Python's own SyntaxErrors (not the errors of parsers that derive from
-    it, such as that of XML), a TypeError of a call whose arguments do not fit, a misuse of
-    `registry`, and a group of nothing else. A `PrepareError` never is one.
+    it, such as that of XML), a TypeError of a call whose arguments do not fit (not one that a
+    compiler raises, with words like those), a misuse of `registry`, and a group of nothing else. A
+    `PrepareError` never is one.
     """
     if isinstance(error, PrepareError):
         return False
@@ -59,9 +65,27 @@ def is_own_bug(error: BaseException | None) -> bool:
         return all(map(is_own_bug, error.exceptions))
     if type(error) in (SyntaxError, IndentationError, TabError):
         return True
-    if type(error) is TypeError and _WRONG_CALL.search(str(error)):
-        return True
+    if type(error) is TypeError:
+        return _is_wrong_call(error)
     return isinstance(error, ImportError | NameError | _MISUSE)
+
+
+def _is_wrong_call(error: TypeError) -> bool:
+    try:
+        beginning = str(error)[:_BEGINNING]
+    except Exception:  # noqa: BLE001 - what it is made of cannot be written as text
+        return False
+    return bool(_WRONG_CALL.search(beginning)) and not _is_deliberate(error)
+
+
+def _is_deliberate(error: TypeError) -> bool:
+    """Whether a `raise` statement made the error; Python itself raises at a call."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__") in _CHECKERS:
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == _RAISE
 
 
 def is_remembered(error: BaseException | None) -> TypeGuard[Exception]:

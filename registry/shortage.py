@@ -79,7 +79,7 @@ def is_shortage(error: BaseException | None) -> bool:
     if isinstance(error, OSError):
         return error.errno in SHORT_OF
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and str(error) == _NO_THREAD
+        isinstance(error, RuntimeError) and error.args == (_NO_THREAD,)
     )
 
 

@@ -38,9 +38,30 @@ class Unlicensed(PrepareError, ImportError):
     """A deliberate failure, which is an ImportError as well."""
 
 
+class Mute:
+    """What cannot be written as text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 def raising(error: Exception) -> Callable[[], bytes]:
     def prepare() -> bytes:
         raise error
+
+    return prepare
+
+
+def wrapping(error: Exception) -> Callable[[], bytes]:
+    """Raise the error from elsewhere, catch it, clean up, and raise it again."""
+
+    def prepare() -> bytes:
+        try:
+            return raising(error)()
+        except TypeError as caught:
+            raise caught from None
+        finally:
+            two(1, 2)
 
     return prepare
 
@@ -100,6 +121,10 @@ BUGS: dict[str, tuple[Callable[..., Any], type[Exception]]] = {
 FAILURES: dict[str, tuple[Callable[[], Any], str]] = {
     "a value": (raising(ValueError("odd code")), "ValueError"),
     "a type that is not of a call": (raising(TypeError("no such target")), "TypeError"),
+    "a call in what is compiled": (raising(TypeError("add takes 2 arguments, not 3")), "TypeError"),
+    "a call in it, wrapped": (wrapping(TypeError("add: missing 1 required argument")), "TypeError"),
+    "an error without a text": (raising(TypeError(Mute())), "TypeError"),
+    "a thread without a text": (raising(RuntimeError(Mute())), "RuntimeError"),
     "an attribute": (raising(AttributeError("odd")), "AttributeError"),
     "a missing input": (raising(FileNotFoundError(2, "no such header")), "FileNotFoundError"),
     "a parser of others": (lambda: ET.fromstring("<a>"), "ParseError"),
@@ -194,6 +219,43 @@ def test_a_failure_of_the_code_is_stored(
     with pytest.raises(Exception):  # noqa: B017 - in a claim it is the failure itself
         way(cache, failing)
     assert [(row["state"], row["error_kind"]) for row in rows(cache)] == [("failed", kind)]
+
+
+def test_a_long_message_is_not_searched_to_its_end(cache: Path) -> None:
+    # From each "takes" on, a search for "arguments" would read all that follows: for minutes.
+    with Registry(cache) as registry, pytest.raises(PreparationFailed):
+        registry.get_or_prepare(ID, raising(TypeError("takes " * 100_000)))
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_failure_is_told_in_short_and_stored_in_full(
+    remembered: bool, cache: Path, registry: Registry
+) -> None:
+    error = "first line\n" + "warning\n" * 4000 + "the last line"
+    failing = raising(PrepareError(error, remembered=remembered))
+    with pytest.raises(PreparationFailed) as caught:
+        registry.get_or_prepare(ID, failing, label="kernel")
+    said = str(caught.value)
+    assert "first line" in said
+    assert "the last line" in said
+    assert len(said) < 3000
+    assert caught.value.artifact is not None
+    assert caught.value.artifact.error == error
+    if remembered:
+        with pytest.raises(PreparationFailed) as again:
+            registry.get_or_prepare(ID, failing)
+        assert str(again.value) == said
+        told = re.search(r"`(registry show \S+ --cache \S+)`", said)
+        assert told is not None
+        line = [sys.executable, "-m", *told[1].split()]
+        shown = subprocess.run(line, check=True, capture_output=True, timeout=60, text=True)
+        assert shown.stdout.count("warning") == 4000
+
+
+def test_a_short_failure_is_told_in_full(registry: Registry) -> None:
+    error = "x" * 2000
+    with pytest.raises(PreparationFailed, match=error):
+        registry.get_or_prepare(ID, raising(ValueError(error)))
 
 
 def test_a_bug_leaves_an_earlier_failure_as_it_was(cache: Path, registry: Registry) -> None:

@@ -46,6 +46,9 @@ _NOT_HERE = (
     "remembered: ask again once it is repaired"
 )
 _NOT_NOW = f"not remembered, because {VARIABLE} says so"
+# Characters that a message tells of an error: a compiler may write thousands of lines. The first
+# ones say what is wrong, the last ones where a traceback or a linker ended.
+_TOLD, _FIRST, _LAST = 2000, 1200, 600
 
 
 def require_arguments(prepare: object, timeout: object, label: object, kind: object = None) -> None:
@@ -115,16 +118,25 @@ def failure(artifact: Artifact, cache: Path) -> PreparationFailed:
     count, since, retry_at = artifact.num_failures, artifact.last_time_failed, artifact.retry_at
     times = "once" if count == 1 else f"{count} times"
     stored = "remembered" if since is None else f"remembered since {since:{_TIME}} UTC"
-    lifted = f"`registry retry {artifact.id.short} --cache {shlex.quote(str(cache))}`"
+    this = f"{artifact.id.short} --cache {shlex.quote(str(cache))}"
+    lifted = f"`registry retry {this}`"
     if retry_at is None:
         again = f"it will not be tried again by itself; {lifted} lets it"
     else:
         again = f"it may be tried again at {retry_at:{_TIME}} UTC, or after {lifted}"
     return PreparationFailed(
         f"{artifact} could not be prepared ({artifact.error_kind or 'error'}, failed {times}): "
-        f"{artifact.error} -- {stored}; {again}",
+        f"{_in_short(artifact.error, f'`registry show {this}` has all')} -- {stored}; {again}",
         artifact,
     )
+
+
+def _in_short(error: str | None, whole: str) -> str:
+    """Leave out the middle of a long error, and say where the whole of it is."""
+    if error is None or len(error) <= _TOLD:
+        return str(error)
+    left = len(error) - _FIRST - _LAST
+    return f"{error[:_FIRST]} [... {left} characters left out; {whole} ...] {error[-_LAST:]}"
 
 
 def _prepare(handle: Handle, lease: Lease, prepare: Callable[[], Any]) -> Verb[Artifact | None]:
@@ -166,7 +178,8 @@ def _unremembered(handle: Handle, lease: Lease, error: Exception) -> Verb[Except
     )
     artifact = handle.artifact(never, lease.id)
     failed = PreparationFailed(
-        f"{artifact} could not be prepared here ({said.kind}): {said.message} -- "
+        f"{artifact} could not be prepared here ({said.kind}): "
+        f"{_in_short(said.message, '`.artifact.error` has all')} -- "
         f"{_NOT_HERE if is_nobodys_failure(error) else _NOT_NOW}",
         artifact,
     )
