@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -140,8 +140,10 @@ class AsyncRegistry(AsyncHandle):
 
     async def _pin(self, id: ArtifactId, folder: Path, name: str) -> Path:
         while True:
-            with await self.open_file(id) as file, suppress(FileNotFoundError):  # pruned just now
-                return pinned_file(file, folder, name)
+            with await self.open_file(id) as file:
+                path = pinned_file(file, folder, name)
+            if path is not None:  # else it was pruned just now
+                return path
 
     @asynccontextmanager
     async def scratch_folder(self) -> AsyncIterator[Path]:

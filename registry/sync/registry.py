@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
@@ -187,8 +187,10 @@ class Registry(SyncHandle):
 
     def _pin(self, id: ArtifactId, folder: Path, name: str) -> Path:
         while True:
-            with self.open_file(id) as file, suppress(FileNotFoundError):  # pruned just now
-                return pinned_file(file, folder, name)
+            with self.open_file(id) as file:
+                path = pinned_file(file, folder, name)
+            if path is not None:  # else it was pruned just now
+                return path
 
     @contextmanager
     def scratch_folder(self) -> Iterator[Path]:

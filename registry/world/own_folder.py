@@ -34,14 +34,17 @@ def own_folder(cache: Path, host_id: str) -> Iterator[Path]:
                 remove(folder)
 
 
-def pinned_file(file: BinaryIO, folder: Path, name: str) -> Path:
-    """Give an open file another name in a folder: the file stays as long as that is there."""
+def pinned_file(file: BinaryIO, folder: Path, name: str) -> Path | None:
+    """Give an open file another name in a folder: the file stays as long as that is there.
+
+    None where it has no name any more, and so can be given none.
+    """
     try:
         with closing(Folder(folder)) as opened:  # a link is followed only into an open folder
             os.link(f"/proc/self/fd/{file.fileno()}", name, dst_dir_fd=opened.fd)
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.fstat(file.fileno()).st_nlink:
+            return None
         raise _worded(error, folder) from error
     return folder / name
 
@@ -50,7 +53,11 @@ def require_file_name(name: str) -> None:
     """Refuse what names no file in a folder."""
     if not isinstance(name, str):
         raise TypeError(f"name is a str, not {type(name).__name__}")
-    if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        size = 0  # it cannot be written at all
+    if name in (".", "..") or "/" in name or "\0" in name or not 0 < size <= 255:
         raise InvalidData(f"{name[:80]!r} is no name of a file; give one such as 'kernel.so'")
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from processes.crew import Crew, Line
 from processes.traces import assert_clean, code_id
 from registry import (
+    ArtifactId,
     AsyncRegistry,
+    CacheDirectoryRefused,
     HandleClosed,
     HandleForked,
     InvalidData,
@@ -155,7 +159,43 @@ def test_a_pin_goes_with_its_handle(cache: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd", "a\0", "a" * 256])
+class Clumsy(Registry):
+    """Removes its own folders just before it opens a file."""
+
+    def open_file(self, id: ArtifactId) -> BinaryIO:
+        for folder in (self.cache_dir / "workers").iterdir():
+            shutil.rmtree(folder)
+        return super().open_file(id)
+
+
+class AsyncClumsy(AsyncRegistry):
+    """The same in a loop."""
+
+    async def open_file(self, id: ArtifactId) -> BinaryIO:
+        for folder in (self.cache_dir / "workers").iterdir():
+            shutil.rmtree(folder)
+        return await super().open_file(id)
+
+
+def test_a_pin_without_its_folder_is_refused_and_not_tried_for_ever(cache: Path) -> None:
+    with Clumsy(cache) as registry:
+        registry.put(ID, b"compiled")
+        with pytest.raises(CacheDirectoryRefused, match="nothing can be made in"):
+            registry.pinned(ID).__enter__()
+
+
+async def _pin_clumsily(cache: Path) -> None:
+    async with AsyncClumsy(cache) as registry:
+        await registry.put(ID, b"compiled")
+        with pytest.raises(CacheDirectoryRefused, match="nothing can be made in"):
+            await registry.pinned(ID).__aenter__()
+
+
+def test_a_pin_of_a_loop_without_its_folder_is_refused_as_well(cache: Path) -> None:
+    asyncio.run(_pin_clumsily(cache))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd", "a\0", "a" * 256, "\ud800"])
 def test_a_pin_has_the_name_of_a_file(cache: Path, name: str) -> None:
     with Registry(cache) as registry:
         registry.get_or_prepare(ID, lambda: b"compiled")
