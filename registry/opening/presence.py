@@ -25,7 +25,7 @@ def has_cache(cache: Path) -> bool:
         return True
     try:
         return _is_cache(cache) or not (cache.is_dir() or not os.path.lexists(cache))
-    except (PermissionError, NotADirectoryError):
+    except OSError:  # opening it says why
         return True
 
 
@@ -56,7 +56,7 @@ def require_no_foreign(cache: Path) -> None:
 
 def require_room_for_cache(cache: Path) -> None:
     """Raise `CacheDirectoryRefused` if a new cache would lie among other things, as in a home."""
-    with suppress(PermissionError, NotADirectoryError):
+    with suppress(OSError):  # opening it says why
         if _is_cache(cache) or not cache.is_dir():
             return
         others = sorted(set(os.listdir(cache)) - OWN_NAMES)

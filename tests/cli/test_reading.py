@@ -117,3 +117,16 @@ def test_a_module_is_not_compiled_into_a_home_unasked(
         assert run(*line).code == 3
     assert [entry.name for entry in command.cache.iterdir()] == ["letter.txt"]
     assert run("prepare", "--create", code).code == 0
+
+
+@pytest.mark.parametrize("line", ["ls", "prepare add.wat", "prepare -j 2 add.wat", "prune"])
+def test_a_path_that_cannot_be_examined_is_refused_as_opening_refuses_it(
+    line: str, command: Command, run: Run
+) -> None:
+    (command.home / "add.wat").write_text("(module)")
+    loop = command.home / "loop"
+    loop.symlink_to(loop)
+    for place in (loop, command.home / ("a" * 300)):
+        answer = run("--cache", str(place), *line.split())
+        assert (answer.code, answer.out) == (3, "")
+        assert "choose" in answer.err or "remove it" in answer.err
