@@ -63,11 +63,13 @@ async def async_handle_on(directory: Path) -> AsyncRegistry:
     import asyncio
 
     from registry.aio import AsyncRegistry
+    from registry.world.shield import in_thread
 
     key = (os.getpid(), directory, asyncio.get_running_loop())
     known = _async_handles.get(key)
     if known is None:
-        _forget_ended_loops()
+        for ended in _without_loops():
+            await in_thread(ended._at_exit)  # noqa: SLF001
         known = _async_handles.setdefault(key, AsyncRegistry(directory))
     return await known.open()
 
@@ -87,8 +89,8 @@ def _opened(directory: Path) -> Registry:
     return Registry(directory)
 
 
-def _forget_ended_loops() -> None:
-    for key in list(_async_handles):
-        pid, _, loop = key
-        if pid == os.getpid() and loop.is_closed():
-            _async_handles.pop(key)._at_exit()  # noqa: SLF001
+def _without_loops() -> list[AsyncRegistry]:
+    """Take out the handles whose loop has ended; answer those that are still open."""
+    ended = [key for key in list(_async_handles) if key[0] == os.getpid() and key[2].is_closed()]
+    taken = [_async_handles.pop(key, None) for key in ended]  # None: another thread was faster
+    return [each for each in taken if each is not None and each._closed is None]  # noqa: SLF001

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from registry import ArtifactId, Registry, async_handle, handle
+from registry import (
+    ArtifactId,
+    AsyncRegistry,
+    CacheDirectoryRefused,
+    Registry,
+    async_handle,
+    handle,
+)
 
 ID = ArtifactId.of(b"code")
 
@@ -99,3 +106,59 @@ def test_each_event_loop_has_its_own(cache: Path) -> None:
     (first, data), (second, again) = asyncio.run(ask()), asyncio.run(ask())
     assert first is not second
     assert data == again == b"data"
+
+
+async def stats_of(cache: Path, *, closes: bool = False) -> int:
+    own = await async_handle(cache)
+    count = (await own.stats()).prepared_count
+    if closes:
+        await own.close()
+    return count
+
+
+def test_a_loop_may_follow_one_whose_cache_was_refused(cache: Path) -> None:
+    with pytest.raises(CacheDirectoryRefused):
+        asyncio.run(stats_of(Path("/proc/nothing")))
+    assert asyncio.run(stats_of(cache)) == 0
+
+
+def test_a_loop_may_follow_one_that_closed_its_handle(cache: Path) -> None:
+    assert asyncio.run(stats_of(cache, closes=True)) == 0
+    assert asyncio.run(stats_of(cache)) == 0
+
+
+def test_threads_that_each_run_many_loops_do_not_meet(cache: Path) -> None:
+    failed: list[BaseException] = []
+
+    def run_loops() -> None:
+        try:
+            for _ in range(30):
+                asyncio.run(stats_of(cache))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run_loops) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with Registry(cache) as registry:
+        assert registry.check().ok
+
+
+def test_handles_of_ended_loops_are_closed_beside_the_loop(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closers: list[int] = []
+
+    class Watched(AsyncRegistry):
+        def _at_exit(self) -> None:
+            closers.append(threading.get_ident())
+            super()._at_exit()
+
+    monkeypatch.setattr("registry.aio.AsyncRegistry", Watched)
+    asyncio.run(stats_of(cache))
+    asyncio.run(stats_of(cache))
+    assert closers
+    assert threading.get_ident() not in closers
