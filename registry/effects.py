@@ -35,6 +35,7 @@ from registry.record import Record
 from registry.sql.statement import Statement
 
 __all__ = [
+    "INTERRUPTIBLE",
     "NAP_SECONDS",
     "BackOff",
     "Call",

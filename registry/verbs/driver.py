@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from registry.effects import Effect, Interrupted, Verb
+from registry.effects import INTERRUPTIBLE, Effect, Interrupted, Verb
+from registry.errors import RegistryError
 from registry.verbs.boundary import is_internal, outward
 
 __all__ = ["drive", "is_nested"]
@@ -24,11 +25,12 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
             effect = step(answer)
             try:
                 step, answer = verb.send, perform(effect)
-            except Exception as error:  # noqa: BLE001 - the verb is told, and decides
-                step, answer = verb.throw, error
-            except BaseException as stop:  # noqa: BLE001 - Ctrl-C: the verb compensates first
-                stopped = stopped or stop
-                step, answer = verb.throw, Interrupted()
+            except BaseException as error:  # noqa: BLE001 - the verb is told, and decides
+                if isinstance(error, Exception) and not _cuts_a_wait(effect, error):
+                    step, answer = verb.throw, error
+                else:  # Ctrl-C: the verb compensates first
+                    stopped = stopped or error
+                    step, answer = verb.throw, Interrupted()
     except StopIteration as done:
         if stopped is None:
             value: T = done.value
@@ -46,6 +48,12 @@ def drive(verb: Verb[T], perform: Callable[[Effect[Any]], Any]) -> T:
         raise stopped
     finally:
         stopped = None
+
+
+def _cuts_a_wait(effect: Effect[Any], error: Exception) -> bool:
+    """Whether an error is a signal handler's: a wait itself asks nothing that can be refused."""
+    refused = isinstance(error, OSError) and not isinstance(error, RegistryError)
+    return refused and isinstance(effect, INTERRUPTIBLE)
 
 
 def is_nested() -> bool:

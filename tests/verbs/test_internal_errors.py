@@ -33,7 +33,7 @@ from registry import (
     RegistryError,
 )
 from registry.cli.entry import run
-from registry.effects import INTERRUPTIBLE, Effect, Locked, NotOpened, Unsure
+from registry.effects import INTERRUPTIBLE, Effect, Locked, NotOpened, Sleep, Unsure
 
 NOW = timedelta(0)
 MOST = 20  # effects; more of them are repetitions
@@ -217,3 +217,25 @@ def test_what_a_signal_handler_raises_is_raised_as_it_is(
     with between(registry, act), pytest.raises(TimeoutError) as raised:
         registry.need(id)
     assert raised.value is late
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_a_signal_handler_raises_during_a_wait_is_not_taken_for_an_error_of_the_cache(
+    registry: Registry, cache: Path, id: ArtifactId, number: int
+) -> None:
+    mine = OSError(number, "of a socket of my own")
+
+    def act(_number: int, effect: Effect[Any], perform: Perform) -> Any:
+        if isinstance(effect, Sleep):
+            raise mine
+        return perform(effect)
+
+    with Registry(cache) as other:
+        claim = other.claim(id)
+        assert isinstance(claim, Claim)
+        for work in (registry.wait, lambda it: registry.get_or_prepare(it, lambda: b"artifact")):
+            with between(registry, act), pytest.raises(OSError, match="of my own") as raised:
+                work(id)
+            assert raised.value is mine
+        claim.publish(b"artifact")
+    assert registry.wait(id) is not None
