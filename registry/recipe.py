@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, Generic, Never, ParamSpec, Protocol, TypeAlias
 from registry.artifact import Artifact, ArtifactId
 from registry.errors import FunctionRefused, UnknownArtifact
 from registry.terms import Label, Terms
+from registry.verbs.boundary import telling_outward
 
 __all__ = [
     "AsyncRecipe",
@@ -94,7 +95,7 @@ class Recipe(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """Return the bytes; build them if no process of this machine has."""
-        with self.open(*args, **kwargs) as file:
+        with self.open(*args, **kwargs) as file, telling_outward():
             return file.read()
 
     def open(self, *args: P.args, **kwargs: P.kwargs) -> BinaryIO:
@@ -158,19 +159,17 @@ class AsyncRecipe(Generic[P]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
         """As `Recipe.__call__`; reading does not block the loop."""
-        import asyncio
+        from registry.world.shield import in_thread
 
-        with await self.open(*args, **kwargs) as file:
-            return await asyncio.to_thread(file.read)
+        with await self.open(*args, **kwargs) as file, telling_outward():
+            return await in_thread(file.read)
 
     async def open(self, *args: P.args, **kwargs: P.kwargs) -> BinaryIO:
         """As `Recipe.open`."""
-        import asyncio
-
         for _ in range(TRIES):
             artifact = await self.artifact(*args, **kwargs)
             with suppress(OSError):
-                return await asyncio.to_thread(_open, artifact)
+                return _open(artifact)  # a hop to a thread takes longer, and may lose it
             registry = await self._registry()
             with suppress(UnknownArtifact):
                 return await registry.open_file(artifact.id)

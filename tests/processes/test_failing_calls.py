@@ -43,7 +43,8 @@ CALLS = {
     "unlinkat": ("EIO", "EACCES"),
     "ftruncate": ("EIO",),
     "fchmod": ("EPERM",),
-    "linkat": ("ENOSPC",),
+    "linkat": ("ENOSPC", "ENOENT", "EMLINK"),
+    "mkdir": ("ENOSPC", "EACCES"),
     "flock": ("ENOLCK",),
     "fcntl": ("ENOLCK",),
     "getdents64": ("EIO",),
@@ -57,6 +58,7 @@ def life(cache: Path, number: int) -> None:
     with suppress(OSError):  # this call is the test's own
         made.write_bytes(b"a file")
     with Registry(cache) as registry:
+        lent(registry, ArtifactId.of(b"lent %d" % number))
         registry.get_or_prepare(one, lambda: b"artifact")
         claimed(registry, two).publish(made)
         with Registry(cache) as other:
@@ -68,6 +70,17 @@ def life(cache: Path, number: int) -> None:
         registry.need(KEPT)  # the other's need may have found no room to be written
         registry.prune(cache_limit=4, min_stale_time=timedelta(0))
         registry.check(repair=True, checksums=True)
+
+
+def lent(registry: Registry, one: ArtifactId) -> None:
+    """What is given to read, and under paths of a handle's own."""
+    build = registry.artifact(version=str(one), name="build")(lambda: b"built")
+    build()
+    build()
+    registry.put(one, b"put")
+    registry.read(one)
+    with registry.pinned(one, name="pinned.so"), registry.scratch_folder():
+        pass
 
 
 def told(cache: Path, number: int) -> str:
