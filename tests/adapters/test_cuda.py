@@ -28,16 +28,7 @@ def result(printed: str) -> list[int]:
 def test_processes_that_start_at_once_compile_each_program_once(
     framework: Environment, cache: Path
 ) -> None:
-    users = [framework.start(USER, "wait", REGISTRY_CACHE=str(cache)) for _ in range(4)]
-    for user in users:
-        assert user.stdout is not None
-        while (line := user.stdout.readline()) != "ready\n":
-            assert line, "it ended"
-    for user in users:
-        assert user.stdin is not None
-        user.stdin.write("go\n")
-        user.stdin.flush()
-    done = [result(user.communicate(timeout=600)[0]) for user in users]
+    done = [result(it) for it in framework.run_at_once(4, USER, "wait", REGISTRY_CACHE=str(cache))]
 
     assert sum(compiled for compiled, *_ in done) == 4
     assert len(assert_clean(cache)) == 4

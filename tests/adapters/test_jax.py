@@ -46,16 +46,7 @@ def test_processes_that_start_at_once_compile_each_executable_once(
     framework: Environment, cache: Path, tmp_path: Path
 ) -> None:
     variables = {"REGISTRY_CACHE": str(cache), **ON}
-    users = [framework.start(USER, "wait", **variables) for _ in range(4)]
-    for user in users:
-        assert user.stdout is not None
-        while (line := user.stdout.readline()) != "ready\n":
-            assert line, "it ended"
-    for user in users:
-        assert user.stdin is not None
-        user.stdin.write("go\n")
-        user.stdin.flush()
-    done = [result(user.communicate(timeout=600)[0]) for user in users]
+    done = [result(it) for it in framework.run_at_once(4, USER, "wait", **variables)]
 
     kept = labels(cache)
     assert "jax jit_heavy" in kept

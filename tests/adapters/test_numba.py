@@ -54,16 +54,7 @@ def result(printed: str) -> tuple[int, str]:
 def test_processes_that_start_at_once_compile_each_function_once(
     numba: Environment, cache: Path, user: Path
 ) -> None:
-    users = [numba.start(user, "5", "wait", **variables(cache)) for _ in range(4)]
-    for it in users:
-        assert it.stdout is not None
-        while (line := it.stdout.readline()) != "ready\n":
-            assert line, "it ended"
-    for it in users:
-        assert it.stdin is not None
-        it.stdin.write("go\n")
-        it.stdin.flush()
-    done = [result(it.communicate(timeout=600)[0]) for it in users]
+    done = [result(it) for it in numba.run_at_once(4, user, "5", "wait", **variables(cache))]
 
     assert {answers for _, answers in done} == {ANSWERS}
     with Registry(cache) as registry:

@@ -49,16 +49,7 @@ def result(printed: str) -> list[int]:
 def test_processes_that_start_at_once_compile_each_kernel_once(
     triton: Environment, cache: Path, tmp_path: Path
 ) -> None:
-    users = [triton.start(USER, "wait", **variables(cache, tmp_path)) for _ in range(4)]
-    for user in users:
-        assert user.stdout is not None
-        while (line := user.stdout.readline()) != "ready\n":
-            assert line, "it ended"
-    for user in users:
-        assert user.stdin is not None
-        user.stdin.write("go\n")
-        user.stdin.flush()
-    done = [result(user.communicate(timeout=600)[0]) for user in users]
+    done = [result(it) for it in triton.run_at_once(4, USER, "wait", **variables(cache, tmp_path))]
 
     assert sum(compiled for compiled, *_ in done) == 4
     assert len({tuple(sizes) for _, *sizes in done}) == 1

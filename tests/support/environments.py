@@ -61,6 +61,19 @@ class Environment:
         assert process.returncode == 0, printed
         return printed
 
+    def run_at_once(self, count: int, script: Path, *arguments: str, **more: str) -> list[str]:
+        """Run a program so often that they go on together, once each has said "ready"."""
+        started = [self.start(script, *arguments, **more) for _ in range(count)]
+        for process in started:
+            assert process.stdout is not None
+            while (line := process.stdout.readline()) != "ready\n":
+                assert line, "it ended"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [process.communicate(timeout=MINUTES_10)[0] for process in started]
+
 
 def environment(tmp_path: Path, *wanted: str) -> Environment:
     """Make an environment, or take one that was made before; skip where it does not install.
