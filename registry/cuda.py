@@ -68,10 +68,10 @@ class ProgramCache(ProgramCacheResource):  # type: ignore[misc]
             raise KeyError(key)
 
     def __len__(self) -> int:
-        """How many programs are stored, by all processes; reads the list of them."""
+        """How many programs are stored, by all processes; reads their list."""
         code = self._keyed.id("").code_hash
         with suppress(RegistryError):  # no cache is an empty one
-            return sum(it.id.code_hash == code for it in handle(self._cache).artifacts())
+            return sum(1 for _ in handle(self._cache).artifacts(code=code))
         return 0
 
     def clear(self) -> None:

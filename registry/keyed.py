@@ -166,7 +166,7 @@ class Keyed:
 
     def _look_up(self, flight: Flight | None, id: ArtifactId, label: str) -> bytes | None:
         registry = self._handle()
-        found = _read(registry, id)
+        found = registry.read(id)
         if found is None and flight and flight.belongs_to(self) and flight.tries_first(id):
             return self._join(registry, flight, id, label)
         return found
@@ -185,7 +185,7 @@ class Keyed:
                 settled = self._wait(registry, id, until)
             if settled is None or (settled is claimed and claimed.state is State.FAILED):
                 return None
-            found = _read(registry, id) if settled.state is State.PREPARED else None
+            found = registry.read(id) if settled.state is State.PREPARED else None
             if found is not None:
                 return found
             # It was damaged, or removed at once, or its holder died: claim it anew.
@@ -235,8 +235,7 @@ class Keyed:
             return False
 
     def _forget(self, code_hash: str) -> int:
-        listed = list(self._handle().artifacts())
-        return sum(self._remove(it.id) for it in listed if it.id.code_hash == code_hash)
+        return self._handle().remove_all(code=code_hash)
 
     def _safely(self, work: Callable[[], T], instead: T) -> T:
         """Do what may fail with the cache, unless it failed a moment ago."""
@@ -364,14 +363,6 @@ def _digest(part: Key) -> str:
     if isinstance(part, bytes):
         return f"bytes:{blake2b(part).hexdigest()}"
     raise TypeError(f"a key is a str or bytes, not {type(part).__name__}")
-
-
-def _read(registry: Registry, id: ArtifactId) -> bytes | None:
-    try:
-        with registry.open_file(id) as file:
-            return file.read()
-    except UnknownArtifact:
-        return None
 
 
 def _taken(registry: Registry, id: ArtifactId) -> Claim | None:
