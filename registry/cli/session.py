@@ -56,9 +56,9 @@ class Session:
     @property
     def registry(self) -> Registry:
         """The open registry; raises `CacheDirectoryRefused` if there is no cache there."""
-        from registry.opening.presence import has_cache, no_cache
+        from registry.opening.presence import no_cache
 
-        if "registry_or_new" not in vars(self) and not has_cache(self.cache_dir):
+        if "registry_or_new" not in vars(self) and not self.has_cache:
             raise CacheDirectoryRefused(no_cache(self.cache_dir))
         return self.registry_or_new
 

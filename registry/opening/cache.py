@@ -72,8 +72,9 @@ def open_cache(directory: str | os.PathLike[str], *, upgrade: bool = True) -> Pa
 
 
 def _prepared(directory: str | os.PathLike[str]) -> Path:
-    require_no_foreign(named_directory(directory))
-    return prepared_directory(directory)
+    cache = named_directory(directory)
+    require_no_foreign(cache)
+    return prepared_directory(cache)
 
 
 def _open(cache: Path, upgrade: bool) -> None:

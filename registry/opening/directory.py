@@ -27,12 +27,11 @@ __all__ = [
 ]
 
 
-def prepared_directory(path: str | os.PathLike[str]) -> Path:
-    """Check the cache directory, create what is missing, and return it resolved.
+def prepared_directory(cache: Path) -> Path:
+    """Check a cache directory that is named in full, create what is missing, return it resolved.
 
     Raises `CacheDirectoryRefused` with all problems and advice, before it creates anything.
     """
-    cache = named_directory(path)
     try:
         require_usable(cache)
         if _made(cache):

@@ -86,9 +86,10 @@ def prune(
         stale = to_micros(as_span("min_stale_time", min_stale_time))
     horizon = (yield from Now()) - stale
     if kind is not None:
-        deleting = _delete(handle, limit, horizon, NO_ROW, "asked", kind)
-        work = _doomed(limit, horizon, kind) if dry_run else deleting
-        return handle.artifacts((yield from work))
+        if dry_run:
+            return handle.artifacts((yield from _doomed(limit, horizon, kind)))
+        gone = yield from _delete(handle, limit, horizon, NO_ROW, "asked", kind)
+        return handle.artifacts(gone)
     as_configured = (cache_limit, min_stale_time) == (None, None)
     hard_limit = usage.hard_limit if as_configured else None
     if dry_run:

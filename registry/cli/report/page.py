@@ -91,7 +91,7 @@ def _hit_rate(totals: Mapping[str, int]) -> str:
 def _hosts(figures: Figures) -> list[Row]:
     return [
         Row(
-            f"{visible(near_command(host.command, _COMMAND_WIDTH))}",
+            visible(near_command(host.command, _COMMAND_WIDTH)),
             f"process {host.pid} on {visible(host.hostname)}, "
             f"opened {near_age(host.opened_at, figures.at)}{'' if host.alive else ', dead'}; "
             f"prepares {', '.join(_name(each) for each in host.prepares) or 'nothing'}",
